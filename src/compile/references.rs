@@ -1,0 +1,366 @@
+//! Who means whom: foreign fields and nesting become indexes into the lists of the configuration.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::config::suggest::nearest;
+use crate::config::{Code, Config, Diagnostics, Entity, EntityKind, Place, Reference};
+
+/// The resolved references of a configuration. Every list runs parallel to the list of the same entities in
+/// [`Config`], every number is an index into the list of what is referred to, and what could not be resolved is `None`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct References {
+    /// For each route its service.
+    pub route_service: Vec<Option<usize>>,
+    /// For each target its upstream.
+    pub target_upstream: Vec<Option<usize>>,
+    /// For each keyauth credential its consumer.
+    pub credential_consumer: Vec<Option<usize>>,
+    /// For each plugin where it applies.
+    pub plugin_scopes: Vec<Scopes>,
+    /// For each service the upstream that has its host for a name.
+    pub service_upstream: Vec<Option<usize>>,
+}
+
+/// Where a plugin applies; all `None`: everywhere.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scopes {
+    pub service: Option<usize>,
+    pub route: Option<usize>,
+    pub consumer: Option<usize>,
+}
+
+/// Resolves every reference. What is dangling, contradictory or twice is a diagnostic.
+pub fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> References {
+    let services = Index::new(config, EntityKind::Service, &config.services, |service| service.name.as_deref());
+    let routes = Index::new(config, EntityKind::Route, &config.routes, |route| route.name.as_deref());
+    let upstreams = Index::new(config, EntityKind::Upstream, &config.upstreams, |upstream| Some(upstream.name.as_str()));
+    let mut consumers = Index::new(config, EntityKind::Consumer, &config.consumers, |consumer| consumer.username.as_deref());
+    consumers.by_custom_id = by_text(&config.consumers, |consumer| consumer.custom_id.as_deref());
+
+    let route_service = resolved(&config.routes, &services, diagnostics, |route| route.service.as_ref());
+    let target_upstream = resolved(&config.targets, &upstreams, diagnostics, |target| target.upstream.as_ref());
+    let credential_consumer =
+        resolved(&config.keyauth_credentials, &consumers, diagnostics, |credential| credential.consumer.as_ref());
+    require(&config.targets, EntityKind::Upstream, diagnostics);
+    require(&config.keyauth_credentials, EntityKind::Consumer, diagnostics);
+
+    let plugin_services = resolved(&config.plugins, &services, diagnostics, |plugin| plugin.service.as_ref());
+    let plugin_routes = resolved(&config.plugins, &routes, diagnostics, |plugin| plugin.route.as_ref());
+    let plugin_consumers = resolved(&config.plugins, &consumers, diagnostics, |plugin| plugin.consumer.as_ref());
+    let plugin_scopes = plugin_services
+        .into_iter()
+        .zip(plugin_routes)
+        .zip(plugin_consumers)
+        .map(|((service, route), consumer)| Scopes { service, route, consumer })
+        .collect();
+
+    let service_upstream =
+        config.services.iter().map(|service| upstreams.by_name.get(service.fields.host.as_str()).copied()).collect();
+    let references =
+        References { route_service, target_upstream, credential_consumer, plugin_scopes, service_upstream };
+    references.check_unique(config, diagnostics);
+    references
+}
+
+/// The entities of one kind by everything that can name them.
+struct Index<'a> {
+    kind: EntityKind,
+    /// All entities could be read: what is not found does not exist.
+    complete: bool,
+    by_id: HashMap<Uuid, usize>,
+    by_name: HashMap<&'a str, usize>,
+    /// Consumers only.
+    by_custom_id: HashMap<&'a str, usize>,
+}
+
+fn by_text<'a, T>(entities: &'a [Entity<T>], text: impl Fn(&'a T) -> Option<&'a str>) -> HashMap<&'a str, usize> {
+    // From the back, so that of two equal names (which is an error anyway) the first one is meant.
+    let texts = entities.iter().enumerate().rev().filter_map(|(index, entity)| Some((text(&entity.fields)?, index)));
+    texts.filter(|(text, _)| !text.is_empty()).collect()
+}
+
+impl<'a> Index<'a> {
+    fn new<T>(config: &Config, kind: EntityKind, entities: &'a [Entity<T>], name: impl Fn(&'a T) -> Option<&'a str>) -> Self {
+        let by_id = entities.iter().enumerate().rev().map(|(index, entity)| (entity.id, index)).collect();
+        Self { kind, complete: !config.incomplete, by_id, by_name: by_text(entities, name), by_custom_id: HashMap::new() }
+    }
+
+    fn find(&self, reference: &Reference) -> Option<usize> {
+        let id = |text: &str| Uuid::try_parse(text).ok().and_then(|id| self.by_id.get(&id).copied());
+        let name = |text: &str| self.by_name.get(text).copied();
+        match reference {
+            Reference::Any(text) => id(text).or_else(|| name(text)),
+            Reference::Id(text) => id(text),
+            Reference::Name(text) | Reference::Username(text) => name(text),
+            Reference::CustomId(text) => self.by_custom_id.get(text.as_str()).copied(),
+        }
+    }
+
+    /// Whether entities of this kind can be named in this way at all.
+    fn understands(&self, reference: &Reference) -> bool {
+        match reference {
+            Reference::Any(_) | Reference::Id(_) => true,
+            Reference::Name(_) => self.kind != EntityKind::Consumer,
+            Reference::Username(_) | Reference::CustomId(_) => self.kind == EntityKind::Consumer,
+        }
+    }
+
+    fn nearest(&self, reference: &Reference) -> Option<&str> {
+        let known = match reference {
+            Reference::CustomId(_) => &self.by_custom_id,
+            _ => &self.by_name,
+        };
+        // Comparing with every name is too slow if there are many mistakes among many names.
+        let affordable = known.len() <= 2000;
+        affordable.then(|| nearest(reference.text(), known.keys().copied())).flatten()
+    }
+
+    fn resolve(
+        &self,
+        place: &Place,
+        nested: Option<usize>,
+        reference: Option<&Reference>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<usize> {
+        let Some(reference) = reference else { return nested };
+        let field = self.kind.singular();
+        let (span, path) = (place.at(field), place.path_of(field));
+        if !self.understands(reference) {
+            let keys = if self.kind == EntityKind::Consumer { "`username`, `custom_id`" } else { "`name`" };
+            let message = format!("a {field} is named by {keys} or `id`");
+            diagnostics.error(Code::UnknownReference, span, path, message);
+            return nested;
+        }
+        let found = self.find(reference);
+        if found.is_none() && self.complete {
+            let (text, list) = (reference.text(), self.kind.list());
+            let message = format!("invalid reference '{field}: {text}' (no such entry in '{list}')");
+            diagnostics
+                .error(Code::UnknownReference, span, path, message)
+                .value(text)
+                .did_you_mean(self.nearest(reference));
+        } else if nested.is_some() && found.is_some() && found != nested {
+            let message = format!("`{field}` names another {field} than the one that this is nested in");
+            diagnostics
+                .error(Code::InvalidCombination, span, path, message)
+                .value(reference.text())
+                .hint("leave the field out");
+        }
+        nested.or(found)
+    }
+}
+
+fn resolved<'a, T>(
+    entities: &'a [Entity<T>],
+    index: &Index<'_>,
+    diagnostics: &mut Diagnostics,
+    reference: impl Fn(&'a T) -> Option<&'a Reference>,
+) -> Vec<Option<usize>> {
+    entities
+        .iter()
+        .map(|entity| {
+            let nested = entity.nested_in(index.kind);
+            index.resolve(&entity.place, nested, reference(&entity.fields), diagnostics)
+        })
+        .collect()
+}
+
+/// Reports entities that need a parent and name none.
+fn require<T>(entities: &[Entity<T>], parent: EntityKind, diagnostics: &mut Diagnostics) {
+    let field = parent.singular();
+    for entity in entities {
+        if entity.nested_in(parent).is_none() && entity.place.node().get(field).is_none() {
+            let (span, path) = (entity.place.span(), entity.place.path_of(field));
+            diagnostics
+                .error(Code::MissingField, span, path, format!("required field `{field}` is missing"))
+                .hint(format!("name the {field}, or put this inside it"));
+        }
+    }
+}
+
+impl References {
+    fn check_unique(&self, config: &Config, diagnostics: &mut Diagnostics) {
+        self.check_targets(config, diagnostics);
+        check_keys(config, diagnostics);
+        self.check_plugins(config, diagnostics);
+    }
+
+    fn check_targets(&self, config: &Config, diagnostics: &mut Diagnostics) {
+        let mut seen = HashMap::new();
+        for (target, upstream) in config.targets.iter().zip(&self.target_upstream) {
+            let Some(upstream) = upstream else { continue };
+            if target.fields.target.is_empty() {
+                continue;
+            }
+            if let Some(first) = seen.insert((*upstream, target.fields.address()), &target.place) {
+                seen.insert((*upstream, target.fields.address()), first);
+                let name = config.upstreams.get(*upstream).map_or("", |upstream| upstream.fields.name.as_str());
+                let message = format!(
+                    "uniqueness violation: 'targets' entity with target set to '{}' already declared for upstream '{name}'",
+                    target.fields.target
+                );
+                duplicate(&target.place, first, "target", message, diagnostics);
+            }
+        }
+    }
+
+    fn check_plugins(&self, config: &Config, diagnostics: &mut Diagnostics) {
+        let mut seen = HashMap::new();
+        for (plugin, scopes) in config.plugins.iter().zip(&self.plugin_scopes) {
+            let node = plugin.place.node();
+            // A scope that did not resolve is not the same as no scope.
+            let unresolved = (scopes.service.is_none() && node.get("service").is_some())
+                || (scopes.route.is_none() && node.get("route").is_some())
+                || (scopes.consumer.is_none() && node.get("consumer").is_some());
+            if plugin.fields.name.is_empty() || unresolved {
+                continue;
+            }
+            let name = plugin.fields.name.as_str();
+            if let Some(first) = seen.insert((name, *scopes), &plugin.place) {
+                seen.insert((name, *scopes), first);
+                let scope = scopes.described(config);
+                let message = format!("uniqueness violation: plugin '{name}' is already configured {scope}");
+                duplicate(&plugin.place, first, "name", message, diagnostics);
+            }
+        }
+    }
+}
+
+fn check_keys(config: &Config, diagnostics: &mut Diagnostics) {
+    let mut seen = HashMap::new();
+    for credential in &config.keyauth_credentials {
+        let Some(key) = &credential.fields.key else { continue };
+        if let Some(first) = seen.insert(key.expose().as_str(), &credential.place) {
+            seen.insert(key.expose().as_str(), first);
+            let message =
+                "uniqueness violation: a 'keyauth_credentials' entity with the same key is already declared".to_owned();
+            duplicate(&credential.place, first, "key", message, diagnostics);
+        }
+    }
+}
+
+fn duplicate(second: &Place, first: &Place, field: &str, message: String, diagnostics: &mut Diagnostics) {
+    let hint = format!("the first one is at {}", diagnostics.place(first.at(field)));
+    diagnostics.error(Code::Duplicate, second.at(field), second.path_of(field), message).hint(hint);
+}
+
+impl Scopes {
+    /// The scopes as a message names them.
+    fn described(self, config: &Config) -> String {
+        let name = |list: &str, name: Option<&str>, id: Uuid| format!("{list} '{}'", name.map_or(id.to_string(), str::to_owned));
+        let service = self.service.and_then(|index| config.services.get(index));
+        let route = self.route.and_then(|index| config.routes.get(index));
+        let consumer = self.consumer.and_then(|index| config.consumers.get(index));
+        let scopes: Vec<String> = [
+            service.map(|service| name("service", service.fields.name.as_deref(), service.id)),
+            route.map(|route| name("route", route.fields.name.as_deref(), route.id)),
+            consumer.map(|consumer| name("consumer", consumer.fields.username.as_deref(), consumer.id)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if scopes.is_empty() { "globally".to_owned() } else { format!("on {}", scopes.join(" and ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Loaded, load};
+
+    fn resolve_text(text: &str) -> (Loaded, References) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.yaml");
+        std::fs::write(&path, format!("_format_version: \"3.0\"\n{text}")).unwrap();
+        let mut loaded = load(&path, &|_| None);
+        let references = resolve(&loaded.config, &mut loaded.diagnostics);
+        (loaded, references)
+    }
+
+    fn messages(text: &str) -> Vec<String> {
+        let (loaded, _) = resolve_text(text);
+        let shown = |diagnostic: &&crate::config::Diagnostic| {
+            let hint = diagnostic.hint.clone().unwrap_or_default();
+            format!("{}:{} {}: {} | {hint}", diagnostic.span.line, diagnostic.span.column, diagnostic.path, diagnostic.message)
+        };
+        loaded.diagnostics.sorted().iter().map(shown).collect()
+    }
+
+    #[test]
+    fn references_by_name_id_and_record_find_the_same_entity() {
+        let (loaded, references) = resolve_text(
+            "services:\n- {name: a, host: h, id: 4e13f54a-bbf1-47a8-8777-255fed7116f2}\n- {name: b, host: pool}\n\
+             routes:\n- {paths: [/1], service: a}\n- {paths: [/2], service: 4e13f54a-bbf1-47a8-8777-255fed7116f2}\n\
+             - {paths: [/3], service: {name: b}}\n- {paths: [/4], service: {id: 4e13f54a-bbf1-47a8-8777-255fed7116f2}}\n- {paths: [/5]}\n\
+             upstreams:\n- name: pool\n  targets: [{target: 'x:1'}]\n\
+             targets:\n- {target: 'y:1', upstream: pool}\n\
+             consumers:\n- {username: u, custom_id: c, keyauth_credentials: [{key: k1}]}\n\
+             keyauth_credentials:\n- {key: k2, consumer: u}\n- {key: k3, consumer: {custom_id: c}}\n\
+             plugins:\n- {name: cors, service: b}\n- {name: cors, consumer: {username: u}, service: {name: a}}\n- {name: cors}\n",
+        );
+        assert_eq!(loaded.diagnostics.to_text(), "");
+        assert_eq!(references.route_service, [Some(0), Some(0), Some(1), Some(0), None]);
+        assert_eq!(references.target_upstream, [Some(0), Some(0)]);
+        assert_eq!(references.credential_consumer, [Some(0), Some(0), Some(0)]);
+        assert_eq!(references.service_upstream, [None, Some(0)]);
+        let scope = |service, consumer| Scopes { service, route: None, consumer };
+        assert_eq!(references.plugin_scopes, [scope(Some(1), None), scope(Some(0), Some(0)), scope(None, None)]);
+    }
+
+    #[test]
+    fn an_id_match_wins_over_a_name_match() {
+        let (_, references) = resolve_text(
+            "services:\n- {name: 4e13f54a-bbf1-47a8-8777-255fed7116f2, host: h}\n\
+             - {name: b, host: h, id: 4e13f54a-bbf1-47a8-8777-255fed7116f2}\n\
+             routes:\n- {paths: [/1], service: 4e13f54a-bbf1-47a8-8777-255fed7116f2}\n",
+        );
+        assert_eq!(references.route_service, [Some(1)]);
+    }
+
+    #[test]
+    fn a_nested_entity_may_repeat_its_parent_but_not_name_another() {
+        let found = messages(
+            "services:\n- name: a\n  host: h\n  routes: [{name: r, paths: [/1], service: a}, {name: q, paths: [/2], service: b}]\n\
+             - {name: b, host: h}\n",
+        );
+        assert_eq!(
+            found,
+            ["5:80 services[0].routes[1].service: `service` names another service than the one that this is nested in | leave the field out"]
+        );
+    }
+
+    #[test]
+    fn dangling_references_are_reported_with_the_nearest_name() {
+        let found = messages(
+            "services:\n- {name: orders, host: h}\nroutes:\n- {paths: [/1], service: order}\n- {paths: [/2], service: {username: orders}}\n\
+             targets:\n- {target: 'a:1'}\nplugins:\n- {name: cors, route: nope}\n",
+        );
+        assert_eq!(
+            found,
+            [
+                "5:26 routes[0].service: invalid reference 'service: order' (no such entry in 'services') | did you mean `orders`?",
+                "6:26 routes[1].service: a service is named by `name` or `id` | ",
+                "8:3 targets[0].upstream: required field `upstream` is missing | name the upstream, or put this inside it",
+                "10:23 plugins[0].route: invalid reference 'route: nope' (no such entry in 'routes') | ",
+            ]
+        );
+    }
+
+    #[test]
+    fn equal_targets_keys_and_plugins_are_refused_without_showing_a_key() {
+        let found = messages(
+            "services:\n- name: a\n  host: h\n  plugins: [{name: cors}]\n\
+             upstreams:\n- name: u\n  targets: [{target: 'x:8000'}, {target: x}]\n\
+             consumers:\n- {username: c, keyauth_credentials: [{key: hunter2}, {key: hunter2}]}\n\
+             plugins:\n- {name: cors, service: a}\n- {name: jwt}\n- {name: jwt}\n",
+        );
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(found.iter().all(|message| !message.contains("hunter2")));
+        assert!(found[0].contains("targets[1].target: uniqueness violation: 'targets' entity with target set to 'x' already declared for upstream 'u'"), "{}", found[0]);
+        assert!(found[1].contains("keyauth_credentials[1].key"), "{}", found[1]);
+        assert!(found[2].contains("plugins[0].name: uniqueness violation: plugin 'cors' is already configured on service 'a'"), "{}", found[2]);
+        assert!(found[3].contains("plugin 'jwt' is already configured globally"), "{}", found[3]);
+    }
+}

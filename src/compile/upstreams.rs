@@ -1,0 +1,160 @@
+//! Upstreams with their targets, and services with the balancer that they send to.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::references::References;
+use crate::{
+    config::Config,
+    entity::{Protocol, facts::ServiceFacts},
+    snapshot::{Service, UpstreamTls},
+    state::State,
+    upstream::{Balancer, Target, TargetHost},
+};
+
+/// The balancers of the upstreams, in their order; `None` for one that no service uses.
+pub(super) type Balancers = Vec<Option<Arc<Balancer>>>;
+
+pub(super) fn compile(config: &Config, references: &References, state: &State) -> Balancers {
+    let mut targets: Vec<Vec<Target>> = vec![Vec::new(); config.upstreams.len()];
+    for (written, upstream) in config.targets.iter().zip(&references.target_upstream) {
+        if let Some(targets) = upstream.and_then(|upstream| targets.get_mut(upstream)) {
+            let (host, port) = written.fields.address();
+            targets.push(target(
+                host,
+                port,
+                written.fields.weight,
+                written.fields.target.clone(),
+                state,
+            ));
+        }
+    }
+    config
+        .upstreams
+        .iter()
+        .zip(targets)
+        .map(|(upstream, targets)| {
+            let host_header = upstream
+                .fields
+                .host_header
+                .as_ref()
+                .and_then(|host| HeaderValue::from_str(host).ok());
+            Some(Arc::new(Balancer::new(
+                upstream.fields.name.clone(),
+                host_header,
+                targets,
+                state.positions.get_or_create(upstream.id, Default::default),
+            )))
+        })
+        .collect()
+}
+
+pub(super) fn services(
+    config: &Config,
+    references: &References,
+    balancers: &Balancers,
+    state: &State,
+) -> Box<[Service]> {
+    config
+        .services
+        .iter()
+        .zip(&references.service_upstream)
+        .map(|(written, upstream)| {
+            let fields = &written.fields;
+            let shared = upstream
+                .and_then(|upstream| balancers.get(upstream))
+                .and_then(Option::as_ref);
+            let balancer = match shared {
+                Some(balancer) => Arc::clone(balancer),
+                None => Arc::new(Balancer::new(
+                    fields.host.clone(),
+                    None,
+                    vec![target(
+                        &fields.host,
+                        fields.port,
+                        1,
+                        format!("{}:{}", fields.host, fields.port),
+                        state,
+                    )],
+                    state.positions.get_or_create(written.id, Default::default),
+                )),
+            };
+            let label = fields.name.clone().unwrap_or_else(|| fields.host.clone());
+            Service {
+                repeats: state.telemetry.retries(&label),
+                facts: ServiceFacts {
+                    id: written.id,
+                    name: fields.name.clone(),
+                    label,
+                    host: fields.host.clone(),
+                    port: fields.port,
+                    protocol: fields.protocol.as_str(),
+                    path: fields.path.clone(),
+                    tags: fields.tags.clone(),
+                },
+                protocol: fields.protocol,
+                path: fields.path.clone().filter(|path| path != "/"),
+                retries: fields.retries,
+                timeouts: fields.timeouts(),
+                tls: UpstreamTls {
+                    verify: fields.tls_verify.unwrap_or(config.gateway.tls_verify.0),
+                },
+                balancer,
+            }
+        })
+        .collect()
+}
+
+fn target(host: &str, port: u16, weight: u16, label: String, state: &State) -> Target {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    let (host, name) = match bare.parse() {
+        Ok(address @ std::net::IpAddr::V6(_)) => {
+            (TargetHost::Address(address), format!("[{bare}]"))
+        }
+        Ok(address) => (TargetHost::Address(address), bare.to_owned()),
+        Err(_) => (TargetHost::Name(state.names.get(bare)), bare.to_owned()),
+    };
+    let header = |protocol: Protocol| {
+        let text = if port == protocol.default_port() {
+            name.clone()
+        } else {
+            format!("{name}:{port}")
+        };
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    };
+    Target {
+        host_headers: [header(Protocol::Http), header(Protocol::Https)],
+        host,
+        port,
+        weight,
+        label,
+        server_name: bare.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_header_names_the_port_unless_it_is_the_protocols() {
+        let state = State::new();
+        let host = |host, port, protocol| {
+            let target = target(host, port, 1, String::new(), &state);
+            target
+                .host_header(protocol)
+                .to_str()
+                .expect("text")
+                .to_owned()
+        };
+        assert_eq!(host("a.test", 80, Protocol::Http), "a.test");
+        assert_eq!(host("a.test", 80, Protocol::Https), "a.test:80");
+        assert_eq!(host("a.test", 443, Protocol::Https), "a.test");
+        assert_eq!(host("::1", 8080, Protocol::Http), "[::1]:8080");
+        assert_eq!(host("[::1]", 80, Protocol::Http), "[::1]");
+    }
+}

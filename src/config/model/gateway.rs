@@ -1,0 +1,294 @@
+//! The `gateway:` settings: Kong's names from `kong.conf`, in one flat record.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http::HeaderName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::settings::{
+    HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader, RequestToken, ResponseToken, Seconds,
+    Size, Switch, Threads, TrustedNetwork,
+};
+use crate::config::diagnostics::{Code, Diagnostics};
+use crate::config::node::{Entry, Node};
+
+const TLS: &str = "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
+const TLS_UPSTREAM: &str = "only the system's authorities and no client certificate are used towards upstreams";
+const TEMPLATES: &str = "errors have the built-in bodies; choose a type with `error_default_type`";
+const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
+
+/// Settings of Kong that this version knows but does not have, and why.
+const REFUSED: &[(&str, &str)] = &[
+    ("ssl_cert", TLS),
+    ("ssl_cert_key", TLS),
+    ("ssl_protocols", TLS),
+    ("ssl_cipher_suite", TLS),
+    ("ssl_ciphers", TLS),
+    ("ssl_prefer_server_ciphers", TLS),
+    ("ssl_session_tickets", TLS),
+    ("ssl_session_timeout", TLS),
+    ("ssl_session_cache_size", TLS),
+    ("ssl_dhparam", TLS),
+    ("client_ssl", TLS_UPSTREAM),
+    ("client_ssl_cert", TLS_UPSTREAM),
+    ("client_ssl_cert_key", TLS_UPSTREAM),
+    ("trusted_certificates", TLS_UPSTREAM),
+    ("lua_ssl_trusted_certificate", TLS_UPSTREAM),
+    ("tls_verify_depth", TLS_UPSTREAM),
+    ("error_template_html", TEMPLATES),
+    ("error_template_json", TEMPLATES),
+    ("error_template_xml", TEMPLATES),
+    ("error_template_plain", TEMPLATES),
+    ("dns_resolver", DNS),
+    ("dns_order", DNS),
+    ("dns_stale_ttl", DNS),
+    ("dns_valid_ttl", DNS),
+    ("dns_not_found_ttl", DNS),
+    ("dns_error_ttl", DNS),
+    ("dns_hostsfile", DNS),
+];
+
+/// What Kong calls a setting in `kong.conf`, where that is not what it is called here.
+const KONG_NAMES: &[(&str, &str)] = &[
+    ("proxy_listen", "listen"),
+    ("admin_listen", "admin"),
+    ("status_listen", "admin"),
+    ("nginx_worker_processes", "threads"),
+    ("nginx_http_client_max_body_size", "client_max_body_size"),
+    ("nginx_http_client_header_buffer_size", "client_header_buffer_size"),
+    ("nginx_http_large_client_header_buffers", "large_client_header_buffers"),
+    ("nginx_http_keepalive_timeout", "keepalive_timeout"),
+    ("nginx_http_keepalive_requests", "keepalive_requests"),
+    ("nginx_http_client_header_timeout", "client_header_timeout"),
+    ("nginx_http_client_body_timeout", "client_body_timeout"),
+    ("proxy_access_log", "access_log"),
+    ("proxy_error_log", "error_log"),
+];
+
+/// Families of settings that only make sense for what Kong is built on.
+const FOREIGN_PREFIXES: &[(&str, &str)] = &[
+    ("nginx_", "there is no nginx underneath"),
+    ("lua_", "there is no Lua underneath"),
+    ("pg_", "there is no database; the configuration is this file"),
+    ("cassandra_", "there is no database; the configuration is this file"),
+    ("cluster_", "there are no cluster nodes; give each node this file"),
+    ("declarative_config", "the configuration is this file"),
+    ("database", "there is no database; the configuration is this file"),
+];
+
+/// How much goes into the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    #[default]
+    Notice,
+    Warn,
+    Error,
+    Crit,
+}
+
+/// The type of an error's body if the client has no preference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ErrorType {
+    #[default]
+    #[serde(rename = "text/plain")]
+    Plain,
+    #[serde(rename = "text/html")]
+    Html,
+    #[serde(rename = "application/json")]
+    Json,
+    #[serde(rename = "application/xml")]
+    Xml,
+}
+
+const FLAVORS: &[(&str, &str)] =
+    &[("traditional", "use traditional_compatible"), ("expressions", "use traditional_compatible")];
+
+/// How routes are written and weighed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-refused-values" = FLAVORS))]
+pub enum RouterFlavor {
+    /// Kong's default.
+    #[default]
+    TraditionalCompatible,
+}
+
+/// Where a log goes: only the default in this version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-hint" = "other places for logs are not supported in this version; redirect the output"))]
+pub enum AccessLog {
+    /// Standard output.
+    #[default]
+    #[serde(rename = "stdout", alias = "/dev/stdout")]
+    Stdout,
+}
+
+/// Where a log goes: only the default in this version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-hint" = "other places for logs are not supported in this version; redirect the output"))]
+pub enum ErrorLog {
+    /// Standard error.
+    #[default]
+    #[serde(rename = "stderr", alias = "/dev/stderr")]
+    Stderr,
+}
+
+/// Stream listeners: only `off` in this version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(extend("x-hint" = "stream proxying is not supported in this version"))]
+pub enum StreamListen {
+    /// None.
+    #[default]
+    Off,
+}
+
+/// Settings of the gateway itself.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-refused" = REFUSED))]
+pub struct Gateway {
+    /// Where requests come in: `ip:port` with flags (`reuseport`, `deferred`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`.
+    pub listen: List<ListenEntry>,
+    /// Only `off` in this version.
+    pub stream_listen: StreamListen,
+    /// Where `/metrics`, `/status` and their like are served, or `off`.
+    pub admin: List<ListenEntry>,
+    /// Threads that serve requests: a number, or `auto` for one per core.
+    pub threads: Threads,
+    /// A folder, relative to this file, whose `*.yaml` and `*.yml` files are further documents.
+    pub conf_d: Option<String>,
+    /// Addresses and networks whose `X-Forwarded-*` headers are believed.
+    pub trusted_ips: List<TrustedNetwork>,
+    /// The header by which a trusted peer tells the client's address.
+    pub real_ip_header: RealIpHeader,
+    /// Whether the client is the last address in that header that is not trusted.
+    pub real_ip_recursive: Switch,
+    /// The largest request body, `10m`; 0: no limit.
+    pub client_max_body_size: Size,
+    /// How many clients may be connected at once; 0: no limit.
+    pub client_max_connections: u32,
+    /// The most that plugins may keep of one body.
+    pub client_body_buffer_limit: Size,
+    /// Whether a client's own copies of the identity headers are removed.
+    pub strip_identity_headers: Switch,
+    /// The status if only the method keeps a request from a route: 404, or 405 with `Allow`.
+    #[schemars(extend("enum" = [404, 405]))]
+    pub method_not_allowed: u16,
+    /// The first buffer for a request's head.
+    pub client_header_buffer_size: Size,
+    /// How many lines of what size a request's head may have.
+    pub large_client_header_buffers: HeaderBuffers,
+    /// Headers that the gateway adds to responses.
+    pub headers: List<ResponseToken>,
+    /// Headers that the gateway adds to requests.
+    pub headers_upstream: List<RequestToken>,
+    /// The type of an error's body if the client has no preference.
+    pub error_default_type: ErrorType,
+    /// Idle connections that are kept for each upstream; 0: none.
+    pub upstream_keepalive_pool_size: u32,
+    /// Requests on one upstream connection.
+    pub upstream_keepalive_max_requests: u32,
+    /// Seconds until an idle upstream connection is closed.
+    pub upstream_keepalive_idle_timeout: Seconds,
+    /// Seconds until an idle client connection is closed.
+    pub keepalive_timeout: Seconds,
+    /// Requests on one client connection.
+    pub keepalive_requests: u32,
+    /// Seconds in which a request's head must arrive.
+    pub client_header_timeout: Seconds,
+    /// Seconds between two parts of a request's body.
+    pub client_body_timeout: Seconds,
+    /// How much goes into the log.
+    pub log_level: LogLevel,
+    /// Only `stdout` in this version.
+    pub access_log: AccessLog,
+    /// Only `stderr` in this version.
+    pub error_log: ErrorLog,
+    /// How routes are written and weighed.
+    pub router_flavor: RouterFlavor,
+    /// Which plugins may be configured: names, or `bundled`.
+    pub plugins: List<PluginName>,
+    /// `outer:inner` pairs: the port that clients see for a port that the gateway listens on.
+    pub port_maps: List<PortMap>,
+    /// Whether the request header `Kong-Debug: 1` makes the response name its route and service.
+    pub allow_debug_header: Switch,
+    /// Whether certificates of upstreams are verified where a service does not say.
+    pub tls_verify: Switch,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let seconds = |count| Seconds(Duration::from_secs(count));
+        let listen = |ip: Ipv4Addr, port| List(vec![ListenEntry::On(Listen::on(SocketAddr::new(IpAddr::V4(ip), port)))]);
+        Self {
+            listen: listen(Ipv4Addr::UNSPECIFIED, 8000),
+            stream_listen: StreamListen::Off,
+            admin: listen(Ipv4Addr::LOCALHOST, 8001),
+            threads: Threads::Auto,
+            conf_d: None,
+            trusted_ips: List::default(),
+            real_ip_header: RealIpHeader(HeaderName::from_static("x-real-ip")),
+            real_ip_recursive: Switch(false),
+            client_max_body_size: Size(0),
+            client_max_connections: 0,
+            client_body_buffer_limit: Size(8 << 20),
+            strip_identity_headers: Switch(true),
+            method_not_allowed: 404,
+            client_header_buffer_size: Size(1 << 10),
+            large_client_header_buffers: HeaderBuffers { count: 4, bytes: 8 << 10 },
+            headers: List(vec![ResponseToken::ServerTokens, ResponseToken::LatencyTokens, ResponseToken::RequestId]),
+            headers_upstream: List(vec![RequestToken::RequestId]),
+            error_default_type: ErrorType::Plain,
+            upstream_keepalive_pool_size: 512,
+            upstream_keepalive_max_requests: 10_000,
+            upstream_keepalive_idle_timeout: seconds(60),
+            keepalive_timeout: seconds(75),
+            keepalive_requests: 10_000,
+            client_header_timeout: seconds(60),
+            client_body_timeout: seconds(60),
+            log_level: LogLevel::Notice,
+            access_log: AccessLog::Stdout,
+            error_log: ErrorLog::Stderr,
+            router_flavor: RouterFlavor::TraditionalCompatible,
+            plugins: List(vec![PluginName::Bundled]),
+            port_maps: List::default(),
+            allow_debug_header: Switch(false),
+            tls_verify: Switch(false),
+        }
+    }
+}
+
+/// Reports the settings that have a better explanation than «unknown field»; gives the rest for checking.
+pub(in crate::config) fn without_foreign_names(gateway: &Node, diagnostics: &mut Diagnostics) -> Node {
+    let mut rest = Node::empty_mapping(gateway.span);
+    for entry in gateway.entries() {
+        if !report_foreign_name(entry, diagnostics)
+            && let crate::config::node::Kind::Mapping(entries) = &mut rest.kind
+        {
+            entries.push(entry.clone());
+        }
+    }
+    rest
+}
+
+fn report_foreign_name(entry: &Entry, diagnostics: &mut Diagnostics) -> bool {
+    let (key, path) = (entry.key.as_str(), format!("gateway.{}", entry.key));
+    if let Some((_, ours)) = KONG_NAMES.iter().find(|(name, _)| *name == key) {
+        let message = format!("unknown field `{key}`");
+        diagnostics
+            .error(Code::UnknownField, entry.key_span, path, message)
+            .hint(format!("here it is called `{ours}`"));
+    } else if let Some((_, reason)) = FOREIGN_PREFIXES.iter().find(|(prefix, _)| key.starts_with(prefix)) {
+        let message = format!("`{key}` is a setting of Kong's that does not exist here");
+        diagnostics.error(Code::UnsupportedField, entry.key_span, path, message).hint(*reason);
+    } else {
+        return false;
+    }
+    true
+}

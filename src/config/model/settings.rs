@@ -1,0 +1,672 @@
+//! The types of the `gateway:` settings: Kong's notations (comma lists, `on`/`off`, `10m`, listen flags) made into
+//! values that cannot be misread.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::config::check::comma_items;
+use crate::config::formats::{self, Format};
+
+/// A value that is written as one string.
+pub trait Written: FromStr<Err = String> {
+    /// The name of its rule among the formats.
+    const FORMAT: &'static str;
+}
+
+/// The rules of the types of this file.
+const FORMATS: &[Format] = &[
+    Format { name: ListenEntry::FORMAT, validate: rule::<ListenEntry> },
+    Format { name: TrustedNetwork::FORMAT, validate: rule::<TrustedNetwork> },
+    Format { name: Size::FORMAT, validate: rule::<Size> },
+    Format { name: Seconds::FORMAT, validate: rule::<Seconds> },
+    Format { name: RealIpHeader::FORMAT, validate: rule::<RealIpHeader> },
+    Format { name: HeaderBuffers::FORMAT, validate: rule::<HeaderBuffers> },
+    Format { name: ResponseToken::FORMAT, validate: rule::<ResponseToken> },
+    Format { name: RequestToken::FORMAT, validate: rule::<RequestToken> },
+    Format { name: PortMap::FORMAT, validate: rule::<PortMap> },
+    Format { name: PluginName::FORMAT, validate: rule::<PluginName> },
+    Format { name: Threads::FORMAT, validate: rule::<Threads> },
+];
+
+fn rule<T: Written>(value: &str) -> Result<(), String> {
+    value.parse::<T>().map(drop)
+}
+
+/// The rule of one of these types by the name of its format.
+pub fn find_format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}
+
+/// A list that may also be written as one string with commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> std::ops::Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'de, T: Written> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Written> Visitor<'de> for ListVisitor<T> {
+    type Value = List<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list, or a string with commas")
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<List<T>, E> {
+        comma_items(value).map(str::parse).collect::<Result<_, _>>().map(List).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<List<T>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element::<Cow<'_, str>>()? {
+            items.push(item.parse().map_err(de::Error::custom)?);
+        }
+        Ok(List(items))
+    }
+}
+
+impl<T: Written> JsonSchema for List<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("List_{}", T::FORMAT).into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["array", "string"],
+            "items": {"type": "string", "format": T::FORMAT},
+            "x-comma-list": true,
+        })
+    }
+}
+
+/// Implements reading and the schema of a type that is a string, or one that is a string or a number.
+macro_rules! written {
+    ($name:ident, $format:literal, $types:tt $(, $number:ident)?) => {
+        impl Written for $name {
+            const FORMAT: &'static str = $format;
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Reader;
+                impl Visitor<'_> for Reader {
+                    type Value = $name;
+
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str($format)
+                    }
+
+                    fn visit_str<E: de::Error>(self, value: &str) -> Result<$name, E> {
+                        value.parse().map_err(E::custom)
+                    }
+
+                    $(
+                        fn visit_u64<E: de::Error>(self, value: u64) -> Result<$name, E> {
+                            $name::$number(value).map_err(E::custom)
+                        }
+
+                        fn visit_f64<E: de::Error>(self, value: f64) -> Result<$name, E> {
+                            value.to_string().parse().map_err(E::custom)
+                        }
+                    )?
+                }
+                deserializer.deserialize_any(Reader)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                $format.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": $types, "minimum": 0, "format": $format})
+            }
+        }
+    };
+}
+
+/// `on`/`off` or true/false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Switch(pub bool);
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Plain(bool),
+            Word(String),
+        }
+        match Either::deserialize(deserializer)? {
+            Either::Plain(value) => Ok(Self(value)),
+            Either::Word(word) => Ok(Self(word == "on")),
+        }
+    }
+}
+
+impl JsonSchema for Switch {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Switch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["boolean", "string"], "enum": [true, false, "on", "off"]})
+    }
+}
+
+/// A number of bytes: an integer, or a string such as `8k`, `10m`, `1g`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Size(pub u64);
+
+written!(Size, "size", ["integer", "string"], bytes);
+
+impl Size {
+    const fn bytes(value: u64) -> Result<Self, String> {
+        Ok(Self(value))
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.trim().to_ascii_lowercase();
+        let (digits, factor) = ['k', 'm', 'g']
+            .into_iter()
+            .zip([1_u64 << 10, 1 << 20, 1 << 30])
+            .find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, factor)))
+            .unwrap_or((&lower, 1));
+        let number: Option<u64> = digits.parse().ok();
+        number
+            .and_then(|number| number.checked_mul(factor))
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a size: write bytes, or a number with k, m or g such as `10m`"))
+    }
+}
+
+/// A duration: a number of seconds, or a string with a unit such as `75s`, `500ms`, `5m`, `1h`, `1d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Seconds(pub Duration);
+
+written!(Seconds, "seconds", ["number", "string"], whole);
+
+impl Seconds {
+    const fn whole(value: u64) -> Result<Self, String> {
+        Ok(Self(Duration::from_secs(value)))
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+        let lower = text.trim().to_ascii_lowercase();
+        let (digits, factor) =
+            units.into_iter().find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, factor))).unwrap_or((&lower, 1.0));
+        let number: Option<f64> = digits.parse().ok().filter(|number: &f64| *number >= 0.0);
+        number
+            .and_then(|number| Duration::try_from_secs_f64(number * factor).ok())
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a duration: write seconds, or a number with ms, s, m, h or d"))
+    }
+}
+
+/// How many threads serve requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Threads {
+    /// One per core.
+    #[default]
+    Auto,
+    Count(NonZeroUsize),
+}
+
+written!(Threads, "threads", ["integer", "string"], count);
+
+impl Threads {
+    fn count(value: u64) -> Result<Self, String> {
+        usize::try_from(value)
+            .ok()
+            .filter(|&count| count <= 1024)
+            .and_then(NonZeroUsize::new)
+            .map(Self::Count)
+            .ok_or_else(|| format!("must be `auto` or between 1 and 1024, found `{value}`"))
+    }
+}
+
+impl FromStr for Threads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => Err(format!("must be `auto` or an integer between 1 and 1024, found `{text}`")),
+        }
+    }
+}
+
+/// An address to listen on, with nginx's flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    /// Each thread has a socket of its own.
+    pub reuseport: bool,
+    /// A connection is accepted once it brings data.
+    pub deferred: bool,
+    /// How many connections wait to be accepted.
+    pub backlog: Option<u32>,
+    /// An IPv6 socket takes no IPv4 connections; `None`: as the system does.
+    pub ipv6only: Option<bool>,
+    /// TCP keep-alive on accepted connections.
+    pub so_keepalive: Option<bool>,
+}
+
+impl Listen {
+    /// An address without any flag.
+    pub const fn on(address: SocketAddr) -> Self {
+        Self { address, reuseport: false, deferred: false, backlog: None, ipv6only: None, so_keepalive: None }
+    }
+}
+
+/// One entry of a list of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenEntry {
+    Off,
+    On(Listen),
+}
+
+impl Written for ListenEntry {
+    const FORMAT: &'static str = "listen";
+}
+
+impl List<ListenEntry> {
+    /// The addresses to listen on; none if the list is `off`.
+    pub fn addresses(&self) -> impl Iterator<Item = &Listen> {
+        self.0.iter().filter_map(|entry| match entry {
+            ListenEntry::Off => None,
+            ListenEntry::On(listen) => Some(listen),
+        })
+    }
+}
+
+impl FromStr for ListenEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let address = words.next().unwrap_or_default();
+        if address == "off" && words.next().is_none() {
+            return Ok(Self::Off);
+        }
+        let mut listen = Listen::on(listen_address(address)?);
+        for flag in words {
+            listen.set(flag).map_err(|complaint| format!("`{text}`: {complaint}"))?;
+        }
+        Ok(Self::On(listen))
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(port) = text.parse::<u16>() {
+        return Err(format!("`{text}` has no address: write `0.0.0.0:{port}`"));
+    }
+    match formats::split_port(text) {
+        ("localhost", Some(port)) => Err(format!("`{text}` needs an IP address: write `127.0.0.1:{port}`")),
+        (host, None) if formats::ip_address(host).is_some() => Err(format!("`{text}` has no port: write `{text}:8000`")),
+        _ => Err(format!("`{text}` is not `ip:port`, such as `0.0.0.0:8000` or `[::]:8000`")),
+    }
+}
+
+impl Listen {
+    fn set(&mut self, flag: &str) -> Result<(), String> {
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        match (name, value) {
+            ("reuseport", None) => self.reuseport = true,
+            ("deferred", None) => self.deferred = true,
+            ("bind", None) => {}
+            ("backlog", Some(value)) => {
+                let backlog = value.parse().ok().filter(|&backlog: &u32| backlog > 0);
+                self.backlog = Some(backlog.ok_or_else(|| format!("`backlog={value}` is not a positive number"))?);
+            }
+            ("ipv6only", Some("on")) => self.ipv6only = Some(true),
+            ("ipv6only", Some("off")) => self.ipv6only = Some(false),
+            ("so_keepalive", Some("off")) => self.so_keepalive = Some(false),
+            ("so_keepalive", Some(_)) => self.so_keepalive = Some(true),
+            ("ssl" | "http2" | "proxy_protocol", None) => {
+                return Err(format!("the flag `{name}` is not supported in this version"));
+            }
+            _ => {
+                let known = "reuseport, deferred, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                return Err(format!("unknown flag `{flag}`; there are {known}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An address or network whose word about the client is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrustedNetwork(pub IpNet);
+
+impl Written for TrustedNetwork {
+    const FORMAT: &'static str = "trusted-network";
+}
+
+impl FromStr for TrustedNetwork {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address.or_else(|_| text.parse()).map(Self).map_err(|_| match text {
+            "unix:" => "`unix:` is not supported in this version".to_owned(),
+            _ => format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
+        })
+    }
+}
+
+/// The request header that tells the client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealIpHeader(pub http::HeaderName);
+
+written!(RealIpHeader, "real-ip-header", "string");
+
+impl FromStr for RealIpHeader {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "proxy_protocol" {
+            return Err("`proxy_protocol` is not supported in this version: name a header such as X-Real-IP".to_owned());
+        }
+        text.parse().map(Self).map_err(|_| format!("`{text}` is not a header name"))
+    }
+}
+
+/// How many header lines of what size a request may have, `4 8k`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderBuffers {
+    pub count: u32,
+    pub bytes: u64,
+}
+
+written!(HeaderBuffers, "header-buffers", "string");
+
+impl FromStr for HeaderBuffers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let count = words.next().and_then(|count| count.parse().ok()).filter(|&count: &u32| count > 0);
+        let size = words.next().and_then(|size| size.parse::<Size>().ok()).filter(|size| size.0 > 0);
+        match (count, size, words.next()) {
+            (Some(count), Some(size), None) => Ok(Self { count, bytes: size.0 }),
+            _ => Err(format!("`{text}` is not a number and a size, such as `4 8k`")),
+        }
+    }
+}
+
+/// A header, or a group of headers, that the gateway adds to responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseToken {
+    Off,
+    ServerTokens,
+    LatencyTokens,
+    Server,
+    Via,
+    ProxyLatency,
+    ResponseLatency,
+    UpstreamLatency,
+    AdminLatency,
+    UpstreamStatus,
+    RequestId,
+}
+
+impl Written for ResponseToken {
+    const FORMAT: &'static str = "response-token";
+}
+
+impl FromStr for ResponseToken {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "off" => Self::Off,
+            "server_tokens" => Self::ServerTokens,
+            "latency_tokens" => Self::LatencyTokens,
+            "server" => Self::Server,
+            "via" => Self::Via,
+            "x-kong-proxy-latency" => Self::ProxyLatency,
+            "x-kong-response-latency" => Self::ResponseLatency,
+            "x-kong-upstream-latency" => Self::UpstreamLatency,
+            "x-kong-admin-latency" => Self::AdminLatency,
+            "x-kong-upstream-status" => Self::UpstreamStatus,
+            "x-kong-request-id" => Self::RequestId,
+            _ => {
+                return Err(format!(
+                    "`{text}` is none of server_tokens, latency_tokens, Server, Via, X-Kong-Proxy-Latency, \
+                     X-Kong-Response-Latency, X-Kong-Upstream-Latency, X-Kong-Upstream-Status, X-Kong-Request-Id, off"
+                ));
+            }
+        })
+    }
+}
+
+/// Which headers the gateway adds to responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one switch for each header")]
+pub struct ResponseHeaders {
+    pub server: bool,
+    pub via: bool,
+    pub proxy_latency: bool,
+    pub response_latency: bool,
+    pub upstream_latency: bool,
+    pub upstream_status: bool,
+    pub request_id: bool,
+}
+
+impl List<ResponseToken> {
+    /// What the names and groups come to.
+    pub fn headers(&self) -> ResponseHeaders {
+        use ResponseToken as Token;
+        let named = |token: Token| self.0.contains(&token);
+        let (server, latency) = (named(Token::ServerTokens), named(Token::LatencyTokens));
+        ResponseHeaders {
+            server: server || named(Token::Server),
+            via: server || named(Token::Via),
+            proxy_latency: latency || named(Token::ProxyLatency),
+            response_latency: latency || named(Token::ResponseLatency),
+            upstream_latency: latency || named(Token::UpstreamLatency),
+            upstream_status: named(Token::UpstreamStatus),
+            request_id: named(Token::RequestId),
+        }
+    }
+}
+
+/// A header that the gateway adds to requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestToken {
+    Off,
+    RequestId,
+}
+
+impl Written for RequestToken {
+    const FORMAT: &'static str = "request-token";
+}
+
+impl FromStr for RequestToken {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" => Ok(Self::Off),
+            "x-kong-request-id" => Ok(Self::RequestId),
+            _ => Err(format!("`{text}` is none of X-Kong-Request-Id, off")),
+        }
+    }
+}
+
+/// The port that clients see and the port that the gateway listens on, `80:8000`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortMap {
+    pub outer: u16,
+    pub inner: u16,
+}
+
+impl Written for PortMap {
+    const FORMAT: &'static str = "port-map";
+}
+
+impl FromStr for PortMap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ports = text.split_once(':').and_then(|(outer, inner)| {
+            Some(Self { outer: outer.trim().parse().ok()?, inner: inner.trim().parse().ok()? })
+        });
+        ports.ok_or_else(|| format!("`{text}` is not `outer:inner`, such as `80:8000`"))
+    }
+}
+
+/// A plugin that may be configured, or `bundled` for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginName {
+    Bundled,
+    Off,
+    Named(String),
+}
+
+impl Written for PluginName {
+    const FORMAT: &'static str = "plugin-name";
+}
+
+impl FromStr for PluginName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "bundled" => Self::Bundled,
+            "off" => Self::Off,
+            _ => Self::Named(text.to_owned()),
+        })
+    }
+}
+
+impl List<PluginName> {
+    /// Whether a plugin of this name may be configured.
+    pub fn allows(&self, name: &str) -> bool {
+        self.0.iter().any(|entry| match entry {
+            PluginName::Bundled => true,
+            PluginName::Off => false,
+            PluginName::Named(named) => named == name,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Result<Listen, String> {
+        match text.parse()? {
+            ListenEntry::On(listen) => Ok(listen),
+            ListenEntry::Off => Err("off".into()),
+        }
+    }
+
+    #[test]
+    fn listen_flags_are_understood() {
+        let found = listen("0.0.0.0:8000 reuseport backlog=16384 so_keepalive=on bind").unwrap();
+        assert_eq!(found.address, "0.0.0.0:8000".parse().unwrap());
+        assert!(found.reuseport && !found.deferred);
+        assert_eq!((found.backlog, found.so_keepalive, found.ipv6only), (Some(16384), Some(true), None));
+        assert_eq!(listen("[::]:8000 ipv6only=on").unwrap().ipv6only, Some(true));
+        assert_eq!("off".parse(), Ok(ListenEntry::Off));
+    }
+
+    #[test]
+    fn what_a_listener_cannot_do_is_refused_by_name() {
+        for (text, expected) in [
+            ("0.0.0.0:8443 ssl", "the flag `ssl` is not supported in this version"),
+            ("0.0.0.0:8000 fast", "unknown flag `fast`"),
+            ("8000", "write `0.0.0.0:8000`"),
+            ("localhost:8000", "write `127.0.0.1:8000`"),
+            ("0.0.0.0", "has no port"),
+            ("0.0.0.0:80000", "is not `ip:port`"),
+            ("0.0.0.0:1 backlog=x", "not a positive number"),
+        ] {
+            let error = listen(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        assert_eq!("8k".parse(), Ok(Size(8192)));
+        assert_eq!("10M".parse(), Ok(Size(10 << 20)));
+        assert_eq!("512".parse(), Ok(Size(512)));
+        assert!("10mb".parse::<Size>().is_err() && "-1".parse::<Size>().is_err());
+        assert_eq!("75s".parse(), Ok(Seconds(Duration::from_secs(75))));
+        assert_eq!("500ms".parse(), Ok(Seconds(Duration::from_millis(500))));
+        assert_eq!("1.5".parse(), Ok(Seconds(Duration::from_millis(1500))));
+        assert!("x".parse::<Seconds>().is_err() && "-1".parse::<Seconds>().is_err() && "inf".parse::<Seconds>().is_err());
+        assert_eq!("4 8k".parse(), Ok(HeaderBuffers { count: 4, bytes: 8192 }));
+        assert!("4".parse::<HeaderBuffers>().is_err());
+    }
+
+    #[test]
+    fn groups_of_headers_are_expanded() {
+        let list: List<ResponseToken> = List(vec![ResponseToken::LatencyTokens, ResponseToken::Via]);
+        let headers = list.headers();
+        assert!(headers.proxy_latency && headers.via && !headers.server && !headers.request_id);
+    }
+
+    #[test]
+    fn plugins_are_allowed_by_name_or_bundle() {
+        let list: List<PluginName> = List(vec![PluginName::Named("cors".into())]);
+        assert!(list.allows("cors") && !list.allows("jwt"));
+        assert!(List(vec![PluginName::Bundled]).allows("jwt"));
+    }
+}

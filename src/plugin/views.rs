@@ -1,0 +1,320 @@
+//! What a plugin sees of a request, phase by phase. Plain structs, so that tests build them in a
+//! line; the connection behind them stays with the proxy.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Version};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::{
+    Halt,
+    headers::{RequestHeaders, ResponseHeaders},
+};
+use crate::{
+    entity::{
+        consumer::{Consumer, ConsumerIndex, Consumers, KeyCredential},
+        facts::{RouteFacts, ServiceFacts},
+        reason::Reason,
+    },
+    telemetry::requests::RouteSeries,
+};
+
+/// Who sent the request, after trusted proxies were looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The forwarded address if the peer is trusted, else the peer's. Never an IPv4-mapped IPv6.
+    pub ip: IpAddr,
+    /// The socket's other end.
+    pub peer: SocketAddr,
+}
+
+/// The scheme the client used, as far as a trusted proxy may say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Who the request is, as authentication found out.
+#[derive(Debug, Default, Clone)]
+pub struct Identity {
+    pub consumer: Option<ConsumerIndex>,
+    /// The id of the credential, for logs and rate limits. Never the credential.
+    pub credential: Option<HeaderValue>,
+    pub anonymous: bool,
+}
+
+/// Facts that a plugin leaves for the log.
+#[derive(Debug, Default, Clone)]
+pub struct Notes {
+    pub correlation_id: Option<String>,
+    /// Names of query arguments that carried a credential: masked wherever the query is logged.
+    pub masked_arguments: Vec<String>,
+}
+
+/// What is the same for all plugins of the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    pub request_id: &'a str,
+    pub client: Client,
+    pub scheme: Scheme,
+    /// The request's host in lower case without port, and the port it was sent to.
+    pub host: &'a str,
+    pub port: u16,
+    pub route: &'a RouteFacts,
+    pub service: Option<&'a ServiceFacts>,
+    pub consumers: &'a Consumers,
+    /// How the route's path matched, for captures.
+    pub matched: Matched<'a>,
+}
+
+/// The part of the path that the route matched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Matched<'a> {
+    /// The normalised path of the request.
+    pub path: &'a [u8],
+    /// The regex that matched it, if the route's path is one.
+    pub regex: Option<&'a regex::bytes::Regex>,
+}
+
+/// A request in the access phase.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The headers as the client sent them, minus what earlier plugins removed.
+    pub headers: RequestHeaders<'a>,
+    pub about: Surroundings<'a>,
+    pub identity: &'a mut Identity,
+    pub notes: &'a mut Notes,
+    body: &'a mut dyn RequestBody,
+    /// The query to send upstream, where a plugin changed it.
+    forward_query: &'a mut Option<String>,
+}
+
+/// Where a whole request body comes from.
+#[async_trait]
+pub trait RequestBody: Send + Sync + std::fmt::Debug {
+    /// Reads the whole body, at most once; later calls give the same bytes.
+    ///
+    /// # Errors
+    /// A reply: 413 if the body is over the gateway's buffer limit, 408 or 400 if it does not arrive.
+    async fn read(&mut self) -> Result<Bytes, Halt>;
+
+    /// Sends `bytes` upstream in place of the client's body.
+    fn replace(&mut self, bytes: Bytes);
+}
+
+
+impl<'a> Request<'a> {
+    /// Puts a view together. The proxy and the test harness do so.
+    pub fn new(
+        head: &'a mut RequestHeader,
+        about: Surroundings<'a>,
+        identity: &'a mut Identity,
+        notes: &'a mut Notes,
+        body: &'a mut dyn RequestBody,
+        forward_query: &'a mut Option<String>,
+    ) -> Self {
+        Self {
+            headers: RequestHeaders(head),
+            about,
+            identity,
+            notes,
+            body,
+            forward_query,
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &http::Method {
+        &self.headers.0.method
+    }
+
+    /// The HTTP version the client speaks.
+    pub fn version(&self) -> Version {
+        self.headers.0.version
+    }
+
+    /// The path as the client sent it, without the query.
+    pub fn path(&self) -> &str {
+        self.headers.0.uri.path()
+    }
+
+    /// The query as the client sent it, without `?`; `None` if there is no `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.headers.0.uri.query()
+    }
+
+    /// The consumer that authentication found.
+    pub fn consumer(&self) -> Option<&'a Consumer> {
+        self.about.consumers.get(self.identity.consumer?)
+    }
+
+    /// Whether the request is gRPC.
+    pub fn is_grpc(&self) -> bool {
+        is_grpc(self.headers.0)
+    }
+
+    /// Records who the request is and writes the identity headers for the upstream: sets what is
+    /// known and removes the rest, so that a client can never smuggle one in.
+    pub fn authenticate(&mut self, credential: &KeyCredential) {
+        self.identity.credential = Some(credential.id_header.clone());
+        self.identify(credential.consumer, false);
+        self.headers
+            .set(&names::CREDENTIAL_IDENTIFIER, credential.id_header.clone());
+    }
+
+    /// Records that nobody authenticated and that `consumer` stands in.
+    pub fn authenticate_anonymous(&mut self, consumer: ConsumerIndex) {
+        self.identity.credential = None;
+        self.identify(consumer, true);
+        self.headers.remove(&names::CREDENTIAL_IDENTIFIER);
+    }
+
+    fn identify(&mut self, index: ConsumerIndex, anonymous: bool) {
+        self.identity.consumer = Some(index);
+        self.identity.anonymous = anonymous;
+        let Some(consumer) = self.about.consumers.get(index) else {
+            return;
+        };
+        self.headers
+            .set(&names::CONSUMER_ID, consumer.id_header.clone());
+        for (name, value) in [
+            (&names::CONSUMER_USERNAME, &consumer.username_header),
+            (&names::CONSUMER_CUSTOM_ID, &consumer.custom_id_header),
+        ] {
+            match value {
+                Some(value) => self.headers.set(name, value.clone()),
+                None => self.headers.remove(name),
+            }
+        }
+        if anonymous {
+            self.headers.set(
+                &names::ANONYMOUS_CONSUMER,
+                HeaderValue::from_static("true"),
+            );
+        } else {
+            self.headers.remove(&names::ANONYMOUS_CONSUMER);
+        }
+        self.headers.remove(&names::CONSUMER_GROUPS);
+        self.headers.remove(&names::AUTHENTICATED_GROUPS);
+    }
+
+    /// Reads the whole request body, however large, up to the gateway's buffer limit.
+    ///
+    /// # Errors
+    /// See [`RequestBody::read`].
+    pub async fn body(&mut self) -> Result<Bytes, Halt> {
+        self.body.read().await
+    }
+
+    /// Sends `bytes` upstream in place of the client's body. Content-Length follows.
+    pub fn replace_body(&mut self, bytes: Bytes) {
+        self.body.replace(bytes);
+    }
+
+    /// The query that goes upstream: an earlier plugin's, else the client's.
+    pub fn forwarded_query(&self) -> Option<&str> {
+        self.forward_query.as_deref().or_else(|| self.query())
+    }
+
+    /// Sends `query` (without `?`) upstream in place of the client's; empty means none.
+    pub fn forward_query(&mut self, query: String) {
+        *self.forward_query = Some(query);
+    }
+}
+
+/// Whether a request's content type says gRPC.
+pub(crate) fn is_grpc(head: &RequestHeader) -> bool {
+    head.headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Who made a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Upstream,
+    Gateway,
+}
+
+/// A response head on its way to the client.
+#[derive(Debug)]
+pub struct Response<'a> {
+    pub headers: ResponseHeaders<'a>,
+    pub source: Source,
+}
+
+impl<'a> Response<'a> {
+    /// Puts a view together. The proxy and the test harness do so.
+    pub fn new(head: &'a mut ResponseHeader, source: Source) -> Self {
+        Self {
+            headers: ResponseHeaders(head),
+            source,
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.headers.0.status.as_u16()
+    }
+}
+
+/// How long the parts of an exchange took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Latencies {
+    /// From the first byte of the request to the last byte of the response.
+    pub total: Duration,
+    /// The gateway's own share until the request went upstream or was answered.
+    pub gateway: Duration,
+    /// From sending to the response head; absent if no upstream was reached.
+    pub upstream: Option<Duration>,
+}
+
+/// The finished exchange, for logs and metrics.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// The status sent; 499 if the client went away before there was one.
+    pub status: u16,
+    pub source: Source,
+    /// Why the gateway answered by itself.
+    pub reason: Option<Reason>,
+    pub latencies: Latencies,
+    /// What crossed the client connection: head and body.
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub consumer: Option<&'a Consumer>,
+    /// The metric series of the route, resolved when the snapshot was compiled.
+    pub series: &'a RouteSeries,
+}
+
+/// Names of the headers that say who a request is.
+pub(crate) mod names {
+    use http::HeaderName;
+
+    pub(crate) const CONSUMER_ID: HeaderName = HeaderName::from_static("x-consumer-id");
+    pub(crate) const CONSUMER_CUSTOM_ID: HeaderName =
+        HeaderName::from_static("x-consumer-custom-id");
+    pub(crate) const CONSUMER_USERNAME: HeaderName = HeaderName::from_static("x-consumer-username");
+    pub(crate) const CREDENTIAL_IDENTIFIER: HeaderName =
+        HeaderName::from_static("x-credential-identifier");
+    pub(crate) const ANONYMOUS_CONSUMER: HeaderName =
+        HeaderName::from_static("x-anonymous-consumer");
+    pub(crate) const CONSUMER_GROUPS: HeaderName = HeaderName::from_static("x-consumer-groups");
+    pub(crate) const AUTHENTICATED_GROUPS: HeaderName =
+        HeaderName::from_static("x-authenticated-groups");
+}

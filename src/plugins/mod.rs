@@ -1,0 +1,52 @@
+//! Every plugin, first to last. The order is the behaviour.
+
+pub mod correlation_id;
+pub mod key_auth;
+pub mod prometheus;
+pub mod rate_limiting;
+pub mod request_termination;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::{
+    entity::consumer::Consumers,
+    plugin::{
+        Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
+        registry::{Entry, Refused, plugins, read_config, schema_of},
+    },
+    state::State,
+};
+
+plugins! {
+    100_001 => correlation_id::CorrelationId,
+      1_250 => key_auth::KeyAuth,
+        910 => rate_limiting::RateLimiting,
+         13 => prometheus::Prometheus,
+          2 => request_termination::RequestTermination,
+}
+
+/// What `configure` hands on to every plugin.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    pub id: Uuid,
+    pub scope: Scope,
+    pub state: &'a State,
+    pub consumers: &'a Arc<Consumers>,
+    pub families: &'a Families,
+    pub body_bytes_max: usize,
+}
+
+impl<'a> Surroundings<'a> {
+    fn env<P: Plugin>(&self, metrics: &'a Arc<P::Metrics>) -> Env<'a, P> {
+        Env {
+            id: self.id,
+            scope: self.scope,
+            state: self.state,
+            consumers: self.consumers,
+            metrics,
+            body_bytes_max: self.body_bytes_max,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Step 3: run `access` along the chain.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use tracing::{error, warn};
+
+use super::{
+    body::{self, ClientBody},
+    exchange::Exchange,
+    receive::raw_path,
+};
+use crate::{
+    entity::reason::Reason,
+    plugin::{Halt, Matched, Reply, Request, Surroundings},
+    telemetry::Telemetry,
+};
+
+/// Runs the plugins of the route that may answer or change the request.
+///
+/// # Errors
+/// What a plugin answered; 500 for a fault or a panic of a plugin; 503 if nobody answered and the
+/// route has no service.
+pub(super) async fn admit(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    telemetry: &Telemetry,
+) -> Result<(), Box<Reply>> {
+    if !exchange.snapshot.chain(exchange.chain()).links().is_empty() {
+        run_access(session, exchange, telemetry).await?;
+    }
+    if exchange.service().is_none() {
+        return Err(Box::new(Reply::message(
+            503,
+            Reason::NoService,
+            "no Service found with those values",
+        )));
+    }
+    Ok(())
+}
+
+async fn run_access(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    telemetry: &Telemetry,
+) -> Result<(), Box<Reply>> {
+    // The views edit the head while a plugin may await the body, so the two part for this phase;
+    // the body's framing must be read from the head before.
+    session.is_body_done();
+    let mut head = std::mem::replace(session.req_header_mut(), placeholder());
+    let mut body = ClientBody::new(
+        session.as_downstream_mut(),
+        &head,
+        &exchange.snapshot.settings,
+    );
+    let ended = AssertUnwindSafe(access(&mut head, &mut body, exchange))
+        .catch_unwind()
+        .await;
+    let read = body.into_read();
+    *session.req_header_mut() = head;
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(_) => {
+            telemetry.panicked();
+            error!(request_id = exchange.id.as_str(), "a plugin panicked");
+            return Err(Box::new(fault(Reason::Internal)));
+        }
+    };
+    match ended {
+        Ok(()) => {}
+        Err((_, Halt::Reply(reply))) => return Err(reply),
+        Err((plugin, Halt::Fault(cause))) => {
+            warn!(plugin, %cause, request_id = exchange.id.as_str(), "a plugin failed");
+            return Err(Box::new(fault(Reason::PluginFault)));
+        }
+    }
+    if let Some(bytes) = read {
+        body::put_back(session, exchange, bytes).await.map_err(|cause| {
+            error!(%cause, request_id = exchange.id.as_str(), "a request body could not be put back");
+            Box::new(fault(Reason::Internal))
+        })?;
+    }
+    Ok(())
+}
+
+async fn access(
+    head: &mut RequestHeader,
+    body: &mut ClientBody<'_>,
+    exchange: &mut Exchange,
+) -> Result<(), (&'static str, Halt)> {
+    let chain = exchange.chain();
+    let Exchange {
+        snapshot,
+        route,
+        id,
+        client,
+        scheme,
+        host,
+        port,
+        normal_path,
+        pattern,
+        identity,
+        notes,
+        run,
+        forward,
+        ..
+    } = exchange;
+    let Some(route) = route.and_then(|route| snapshot.routes.get(route)) else {
+        return Ok(());
+    };
+    let sent_path;
+    let path = match normal_path {
+        Some(path) => path.as_slice(),
+        None => {
+            sent_path = raw_path(head).to_vec();
+            &sent_path
+        }
+    };
+    let host = std::str::from_utf8(host).unwrap_or_default();
+    let matched = Matched {
+        path,
+        regex: pattern.map(|pattern| snapshot.router.regex(pattern)),
+    };
+    let about = Surroundings {
+        request_id: id.as_str(),
+        client: *client,
+        scheme: *scheme,
+        host,
+        port: *port,
+        route: &route.facts,
+        service: snapshot.service(route).map(|service| &service.facts),
+        consumers: &snapshot.consumers,
+        matched,
+    };
+    let mut request = Request::new(head, about, identity, notes, body, &mut forward.query);
+    snapshot
+        .chain(chain)
+        .access(&snapshot.instances, run, &mut request)
+        .await
+        .map_err(|ended| (ended.plugin, ended.halt))
+}
+
+fn fault(reason: Reason) -> Reply {
+    Reply::message(500, reason, "An unexpected error occurred")
+}
+
+fn placeholder() -> RequestHeader {
+    RequestHeader::build_no_case("GET", b"/", Some(0)).expect("a constant request head is valid")
+}
+

@@ -1,0 +1,162 @@
+//! Whole request bodies for plugins: read from the client, and put back so that they are proxied
+//! like any other.
+//!
+//! Pingora replays at most 64 KiB of a body that was read before proxying began. So the session
+//! gives up its stream, and a new session on the same stream starts with the request as if it had
+//! arrived in one piece.
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use pingora_core::{ErrorType, protocols::http::ServerSession};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use thiserror::Error;
+
+use super::{exchange::Exchange, failure, receive};
+use crate::{
+    entity::reason::Reason,
+    plugin::{Halt, Reply, RequestBody},
+    snapshot::Settings,
+};
+
+/// The body of the request in a session.
+pub(super) struct ClientBody<'s> {
+    session: &'s mut ServerSession,
+    waits_for_permission: bool,
+    bytes_max: usize,
+    read: Option<Bytes>,
+}
+
+impl std::fmt::Debug for ClientBody<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ClientBody")
+            .field("bytes_max", &self.bytes_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'s> ClientBody<'s> {
+    pub(super) fn new(
+        session: &'s mut ServerSession,
+        head: &RequestHeader,
+        settings: &Settings,
+    ) -> Self {
+        let body_max = settings
+            .body_bytes_max
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(usize::MAX);
+        Self {
+            session,
+            waits_for_permission: head.headers.contains_key(http::header::EXPECT),
+            bytes_max: settings.body_buffer_bytes_max.min(body_max),
+            read: None,
+        }
+    }
+
+    /// The body, if somebody read or replaced it.
+    pub(super) fn into_read(self) -> Option<Bytes> {
+        self.read
+    }
+
+    async fn read_all(&mut self) -> Result<Bytes, Halt> {
+        if self.waits_for_permission && !self.session.is_body_done() {
+            self.session
+                .write_continue_response()
+                .await
+                .map_err(|_| client_gone())?;
+        }
+        let mut whole = BytesMut::new();
+        loop {
+            match self.session.read_request_body().await {
+                Ok(Some(piece)) if whole.len() + piece.len() > self.bytes_max => {
+                    return Err(receive::too_large().into());
+                }
+                Ok(Some(piece)) => whole.extend_from_slice(&piece),
+                Ok(None) => return Ok(whole.freeze()),
+                Err(error) => return Err(unreadable(&error)),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl RequestBody for ClientBody<'_> {
+    async fn read(&mut self) -> Result<Bytes, Halt> {
+        if self.read.is_none() {
+            self.read = Some(self.read_all().await?);
+        }
+        Ok(self.read.clone().unwrap_or_default())
+    }
+
+    fn replace(&mut self, bytes: Bytes) {
+        self.read = Some(bytes);
+    }
+}
+
+fn client_gone() -> Halt {
+    Reply::empty(499, Reason::ClientClosed).into()
+}
+
+fn unreadable(error: &pingora_core::Error) -> Halt {
+    if error.etype() == &ErrorType::ReadTimedout {
+        Reply::message(408, Reason::RequestTimeout, "Request timeout").into()
+    } else if failure::is_malformed(error) {
+        Reply::message(400, Reason::BadRequest, "Bad request").into()
+    } else {
+        client_gone()
+    }
+}
+
+/// Why a body could not be put back. Each is a bug of ours.
+#[derive(Debug, Error)]
+pub(super) enum PutBackError {
+    #[error("the session is not HTTP/1")]
+    NotHttp1,
+    #[error("the request was not read again: {0}")]
+    Unread(Box<pingora_core::Error>),
+}
+
+/// Starts the session over with `body` as its whole, unread body.
+///
+/// # Errors
+/// See [`PutBackError`].
+pub(super) async fn put_back(
+    session: &mut Session,
+    exchange: &Exchange,
+    body: Bytes,
+) -> Result<(), PutBackError> {
+    let keepalive = session.as_downstream().get_keepalive();
+    let remaining = session.as_downstream().get_keepalive_reuses_remaining();
+    let mut head = session.req_header().clone();
+    head.remove_header(&http::header::TRANSFER_ENCODING);
+    head.remove_header(&http::header::EXPECT);
+    head.insert_header(http::header::CONTENT_LENGTH, body.len())
+        .expect("a number is a valid header value");
+    let vacant = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
+    let stream = match std::mem::replace(session.as_downstream_mut(), vacant) {
+        ServerSession::H1(http1) => http1.into_inner(),
+        other => {
+            *session.as_downstream_mut() = other;
+            return Err(PutBackError::NotHttp1);
+        }
+    };
+    let mut next = ServerSession::new_http1(stream);
+    let mut request = BytesMut::with_capacity(64 + body.len());
+    // A minimal head suffices to frame the body; the real one takes its place once it is parsed.
+    request.extend_from_slice(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ");
+    request.extend_from_slice(body.len().to_string().as_bytes());
+    request.extend_from_slice(b"\r\n\r\n");
+    request.extend_from_slice(&body);
+    if let ServerSession::H1(http1) = &mut next {
+        http1.set_pipelined_prefix(request);
+    }
+    next.read_request().await.map_err(PutBackError::Unread)?;
+    next.is_body_done();
+    *next.req_header_mut() = head;
+    next.set_keepalive(keepalive);
+    next.set_keepalive_reuses_remaining(remaining);
+    *session.as_downstream_mut() = next;
+    receive::set_limits(session, &exchange.snapshot.settings);
+    Ok(())
+}

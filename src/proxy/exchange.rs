@@ -1,0 +1,165 @@
+//! All we know about one request and its response, and about the connection they came on.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use http::HeaderValue;
+use smallvec::SmallVec;
+
+use super::stream::Wire;
+use crate::{
+    chain::Run,
+    entity::reason::Reason,
+    plugin::{Client, Identity, Notes, Reply, Scheme, Source},
+    router::PatternId,
+    snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
+    state::identifiers::RequestId,
+    telemetry::requests::RouteSeries,
+    upstream::Tried,
+};
+
+/// What is known of a client connection before its first request. Made once, shared by its
+/// requests.
+#[derive(Debug)]
+pub struct Connection {
+    pub peer: SocketAddr,
+    /// The peer's address, never IPv4-mapped.
+    pub ip: IpAddr,
+    /// The same as text, for forwarding headers.
+    pub ip_header: HeaderValue,
+    /// The listener's port.
+    pub port: u16,
+    pub scheme: Scheme,
+    pub wire: Arc<Wire>,
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    pub snapshot: Arc<Snapshot>,
+    /// Absent only until the connection wrapper has handed it over.
+    pub connection: Option<Arc<Connection>>,
+    pub id: RequestId,
+    pub began: Instant,
+    pub client: Client,
+    /// Whether the peer's forwarding headers are believed.
+    pub trusted: bool,
+    pub scheme: Scheme,
+    /// The request's host in lower case without port, and the port it was sent to.
+    pub host: Host,
+    pub port: u16,
+    /// The normalised path where it is not the path as sent.
+    pub normal_path: Option<Vec<u8>>,
+    pub route: Option<RouteIndex>,
+    /// How many bytes of the normalised path the route matched; absent if it has no paths.
+    pub matched: Option<usize>,
+    /// The regex that matched it, where the route's path is one.
+    pub pattern: Option<PatternId>,
+    pub identity: Identity,
+    pub notes: Notes,
+    pub run: Run,
+    pub forward: Forward,
+    pub outcome: Outcome,
+    /// The client asked for the names of route and service, and may.
+    pub debug_wanted: bool,
+}
+
+/// The host of a request. Most are short enough to need no allocation.
+pub type Host = SmallVec<[u8; 64]>;
+
+/// The way of a request upstream.
+#[derive(Debug, Default)]
+pub struct Forward {
+    /// The query that a plugin put in place of the client's, without `?`.
+    pub query: Option<String>,
+    /// Bytes of the body that went by, where a limit is set.
+    pub body_bytes: u64,
+    pub tried: Tried,
+    pub tries: u32,
+    /// The place of the target of the current try.
+    pub target: Option<usize>,
+    pub tunnel: bool,
+    /// A try on a pooled connection that turned out to be closed was repeated already.
+    pub stale_repeated: bool,
+    /// When the request was sent, and when the response head came.
+    pub sent_at: Option<Instant>,
+    pub answered_at: Option<Instant>,
+}
+
+/// How the exchange ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The status sent to the client; 0 before there is one.
+    pub status: u16,
+    pub source: Source,
+    pub reason: Option<Reason>,
+    /// An answer that was decided where none can be written.
+    pub failure: Option<Box<Reply>>,
+}
+
+impl Exchange {
+    /// An exchange of which nothing is known yet.
+    pub fn new(snapshot: Arc<Snapshot>, id: RequestId, began: Instant) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            snapshot,
+            connection: None,
+            id,
+            began,
+            client: Client {
+                ip: nowhere.ip(),
+                peer: nowhere,
+            },
+            trusted: false,
+            scheme: Scheme::Http,
+            host: Host::new(),
+            port: 0,
+            normal_path: None,
+            route: None,
+            matched: None,
+            pattern: None,
+            identity: Identity::default(),
+            notes: Notes::default(),
+            run: Run::default(),
+            forward: Forward::default(),
+            outcome: Outcome {
+                status: 0,
+                source: Source::Gateway,
+                reason: None,
+                failure: None,
+            },
+            debug_wanted: false,
+        }
+    }
+
+    /// The route, once it is found.
+    pub fn route(&self) -> Option<&Route> {
+        self.snapshot.routes.get(self.route?)
+    }
+
+    /// The service of the route.
+    pub fn service(&self) -> Option<&Service> {
+        self.snapshot.service(self.route()?)
+    }
+
+    /// The chain of the route, or that of requests without one.
+    pub fn chain(&self) -> ChainIndex {
+        self.route().map_or(self.snapshot.unrouted, |route| {
+            route.chains[usize::from(self.scheme == Scheme::Https)]
+        })
+    }
+
+    /// The metric series of the route, or those of requests without one.
+    pub fn series(&self) -> &RouteSeries {
+        self.route()
+            .map_or(&self.snapshot.unrouted_series, |route| &route.series)
+    }
+
+    /// The host as text.
+    pub fn host(&self) -> &str {
+        std::str::from_utf8(&self.host).unwrap_or_default()
+    }
+}

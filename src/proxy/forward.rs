@@ -1,0 +1,430 @@
+//! Step 5: pick a target, shape the request for it, and try again where that is safe.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::{
+    exchange::{Connection, Exchange},
+    receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
+    reply::{REQUEST_ID, request_id},
+};
+use crate::{
+    entity::{Protocol, reason::Reason},
+    plugin::Reply,
+    router::path::{encode_for_wire, join},
+    snapshot::{Route, Service},
+    state::clock::Clock,
+    upstream::{Target, TargetHost},
+};
+
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// What the gateway calls itself in `Via`.
+pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"));
+
+/// Picks the target of the next try.
+///
+/// # Errors
+/// When there is none; the answer for the client is in the exchange.
+pub(super) async fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    let Exchange {
+        snapshot,
+        route,
+        forward,
+        outcome,
+        ..
+    } = exchange;
+    let Some((route, service)) = route
+        .and_then(|route| snapshot.routes.get(route))
+        .and_then(|route| Some((route, snapshot.service(route)?)))
+    else {
+        return Err(Error::new(ErrorType::InternalError));
+    };
+    // Each round rules out one target whose name has no address, so the loop ends.
+    let picked = loop {
+        let Some((place, target)) = service.balancer.pick(&forward.tried) else {
+            outcome.failure = Some(Box::new(no_target(forward.tries)));
+            return Err(Error::new(ErrorType::Custom("no target")));
+        };
+        let address = match &target.host {
+            TargetHost::Address(address) => Some(*address),
+            TargetHost::Name(name) => name.address(service.timeouts.connect).await,
+        };
+        if let Some(address) = address {
+            forward.target = Some(place);
+            break (target, address);
+        }
+        if forward.tried.contains(&place) {
+            outcome.failure = Some(Box::new(Reply::message(
+                503,
+                Reason::NameResolution,
+                "name resolution failed",
+            )));
+            return Err(Error::new(ErrorType::Custom("name resolution")));
+        }
+        forward.tried.push(place);
+    };
+    forward.tries += 1;
+    let (target, address) = picked;
+    let tls = service.protocol == Protocol::Https;
+    let name = if tls {
+        server_name(session.req_header(), route, service, target)
+    } else {
+        String::new()
+    };
+    let mut peer = HttpPeer::new((address, target.port), tls, name);
+    let options = &mut peer.options;
+    options.connection_timeout = Some(service.timeouts.connect);
+    options.total_connection_timeout = Some(service.timeouts.connect);
+    // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
+    if !forward.tunnel {
+        options.read_timeout = Some(service.timeouts.read);
+        options.write_timeout = Some(service.timeouts.write);
+    }
+    options.idle_timeout = snapshot.settings.upstream_idle_timeout;
+    options.verify_cert = service.tls.verify;
+    options.verify_hostname = service.tls.verify;
+    Ok(Box::new(peer))
+}
+
+fn no_target(tries: u32) -> Reply {
+    Reply::message(
+        503,
+        Reason::NoTarget,
+        if tries == 0 {
+            "failure to get a peer from the ring-balancer"
+        } else {
+            "The upstream server is currently unavailable"
+        },
+    )
+}
+
+/// The name that an https upstream must prove: the Host sent to it, without its port. A bare
+/// address is no name (RFC 6066 §3) and is sent only where it must be verified.
+fn server_name(
+    head: &RequestHeader,
+    route: &Route,
+    service: &Service,
+    target: &Target,
+) -> String {
+    let host = host_header(head, route, service, target)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<std::net::IpAddr>().is_ok() && !service.tls.verify {
+        return String::new();
+    }
+    if bare.is_empty() {
+        // An empty name would switch verification off.
+        return target.server_name.to_string();
+    }
+    bare.to_owned()
+}
+
+fn host_header<'h>(
+    head: &'h RequestHeader,
+    route: &Route,
+    service: &'h Service,
+    target: &'h Target,
+) -> Option<&'h HeaderValue> {
+    if route.preserve_host
+        && let Some(host) = head.headers.get(header::HOST)
+    {
+        return Some(host);
+    }
+    Some(match &service.balancer.host_header {
+        Some(host) => host,
+        None => target.host_header(service.protocol),
+    })
+}
+
+/// Shapes the request for the upstream.
+///
+/// # Errors
+/// When the client is gone, or a path is not sendable, which is a bug of ours.
+pub(super) async fn shape(
+    session: &mut Session,
+    request: &mut RequestHeader,
+    exchange: &mut Exchange,
+    clock: &Clock,
+) -> Result<()> {
+    if request.headers.contains_key(header::EXPECT) {
+        request.remove_header(&header::EXPECT);
+        if exchange.forward.tries == 1 && !session.as_downstream_mut().is_body_done() {
+            session
+                .as_downstream_mut()
+                .write_continue_response()
+                .await
+                .map_err(|error| error.into_down())?;
+        }
+    }
+    let client = session.req_header();
+    if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
+        && let Some(target) = exchange
+            .forward
+            .target
+            .and_then(|place| service.balancer.targets().get(place))
+    {
+        let prefix = set_target(request, client, exchange, route, service)?;
+        if let Some(host) = host_header(client, route, service, target) {
+            request.insert_header(header::HOST, host.clone())?;
+        }
+        set_forwarding(request, client, exchange, prefix)?;
+    }
+    if te_trailers(&client.headers) {
+        request.insert_header(header::TE, "trailers")?;
+    }
+    exchange.forward.sent_at = Some(clock.instant());
+    Ok(())
+}
+
+/// Sets path and query; gives the prefix that was cut off the path.
+fn set_target(
+    request: &mut RequestHeader,
+    client: &RequestHeader,
+    exchange: &Exchange,
+    route: &Route,
+    service: &Service,
+) -> Result<Option<HeaderValue>> {
+    let sent = raw_path(client);
+    if sent == b"*" {
+        return Ok(None);
+    }
+    let normal = exchange.normal_path.as_deref().unwrap_or(sent);
+    // A route without paths counts as one for `/`.
+    let cut = route.strip_path.then(|| exchange.matched.unwrap_or(1));
+    let is_absolute = client.uri.authority().is_some();
+    let unchanged = cut.is_none()
+        && service.path.is_none()
+        && exchange.normal_path.is_none()
+        && exchange.forward.query.is_none()
+        && !is_absolute;
+    if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
+        return Ok(None);
+    }
+    let path = join(
+        service.path.as_deref(),
+        normal,
+        cut,
+        route.path_handling,
+    );
+    let mut target = encode_for_wire(&path).into_owned();
+    let query = exchange.forward.query.as_deref();
+    match query {
+        Some("") => {}
+        Some(query) => {
+            target.push('?');
+            target.push_str(query);
+        }
+        None => {
+            if let Some(query) = client.uri.query() {
+                target.push('?');
+                target.push_str(query);
+            }
+        }
+    }
+    let uri = Uri::from_maybe_shared(Bytes::from(target)).map_err(|error| {
+        Error::because(ErrorType::InternalError, "an upstream path is not a URI", error)
+    })?;
+    request.set_uri(uri);
+    let prefix = cut
+        .and_then(|bytes| normal.get(..bytes))
+        .filter(|prefix| *prefix != b"/" && !prefix.is_empty())
+        .map(encode_for_wire)
+        .and_then(|prefix| HeaderValue::from_str(&prefix).ok());
+    Ok(prefix)
+}
+
+/// Tells the upstream who asked for what, and how it came here.
+fn set_forwarding(
+    request: &mut RequestHeader,
+    client: &RequestHeader,
+    exchange: &Exchange,
+    prefix: Option<HeaderValue>,
+) -> Result<()> {
+    let Some(connection) = &exchange.connection else {
+        return Ok(());
+    };
+    let headers = &client.headers;
+    request.insert_header(
+        FORWARDED_FOR,
+        appended(headers, &FORWARDED_FOR, &connection.ip_header),
+    )?;
+    let real_ip = if exchange.client.ip == connection.ip {
+        connection.ip_header.clone()
+    } else {
+        HeaderValue::from_str(&exchange.client.ip.to_string())
+            .expect("an address is visible ASCII")
+    };
+    request.insert_header(REAL_IP, real_ip)?;
+    let kept = |name: &HeaderName| exchange.trusted && headers.contains_key(name);
+    if !kept(&FORWARDED_PROTO) {
+        request.insert_header(FORWARDED_PROTO, connection.scheme.as_str())?;
+    }
+    if !kept(&FORWARDED_HOST) {
+        request.insert_header(FORWARDED_HOST, exchange.host())?;
+    }
+    if !kept(&FORWARDED_PORT) {
+        request.insert_header(FORWARDED_PORT, HeaderValue::from(outer_port(exchange, connection)))?;
+    }
+    if !kept(&FORWARDED_PATH) {
+        let path = HeaderValue::from_bytes(raw_path(client))
+            .unwrap_or_else(|_| HeaderValue::from_static("/"));
+        request.insert_header(FORWARDED_PATH, path)?;
+    }
+    if !kept(&FORWARDED_PREFIX) {
+        match prefix {
+            Some(prefix) => request.insert_header(FORWARDED_PREFIX, prefix)?,
+            None => {
+                request.remove_header(&FORWARDED_PREFIX);
+            }
+        }
+    }
+    request.insert_header(
+        header::VIA,
+        appended(headers, &header::VIA, &HeaderValue::from_static(VIA)),
+    )?;
+    if exchange.snapshot.settings.upstream_request_id {
+        request.insert_header(REQUEST_ID, request_id(exchange))?;
+    } else {
+        request.remove_header(&REQUEST_ID);
+    }
+    Ok(())
+}
+
+fn outer_port(exchange: &Exchange, connection: &Connection) -> u16 {
+    exchange
+        .snapshot
+        .settings
+        .port_maps
+        .iter()
+        .find(|(inner, _)| *inner == connection.port)
+        .map_or(connection.port, |(_, outer)| *outer)
+}
+
+/// All lines of `name` and `value` behind them, as one list.
+pub(super) fn appended(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+    let mut lines = headers.get_all(name).iter().peekable();
+    if lines.peek().is_none() {
+        return value.clone();
+    }
+    let mut list = Vec::with_capacity(64);
+    for line in lines {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(value.as_bytes());
+    HeaderValue::from_bytes(&list).unwrap_or_else(|_| value.clone())
+}
+
+fn te_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|line| {
+        line.as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// Decides on another try after no connection was made: nothing was sent, so any method may.
+pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error) {
+    let another = may_try_again(exchange);
+    rule_out_target(exchange);
+    error.set_retry(another);
+    count_repeat(exchange, another);
+}
+
+/// Decides on another try after a connection failed.
+///
+/// An idempotent request may go again until the first byte of a response was passed on. Any other
+/// was sent, so its effect is unknown and it may not. A connection from the pool that turned out
+/// to be closed says nothing of its target: that try is repeated once and not counted.
+pub(super) fn after_exchange_failure(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    error: &mut Error,
+    from_pool: bool,
+) {
+    let safe = error.esource() == &ErrorSource::Upstream
+        && is_idempotent(&session.req_header().method)
+        && !session.as_ref().retry_buffer_truncated()
+        && session
+            .response_written()
+            .is_none_or(|head| head.status.is_informational() && head.status != 101);
+    let stale = from_pool
+        && !exchange.forward.stale_repeated
+        && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    if safe && stale {
+        exchange.forward.stale_repeated = true;
+        exchange.forward.tries = exchange.forward.tries.saturating_sub(1);
+        error.set_retry(true);
+        return;
+    }
+    let another = safe && may_try_again(exchange);
+    rule_out_target(exchange);
+    error.set_retry(another);
+    count_repeat(exchange, another);
+}
+
+fn may_try_again(exchange: &Exchange) -> bool {
+    exchange
+        .service()
+        .is_some_and(|service| exchange.forward.tries <= u32::from(service.retries))
+}
+
+fn rule_out_target(exchange: &mut Exchange) {
+    if let Some(place) = exchange.forward.target
+        && !exchange.forward.tried.contains(&place)
+    {
+        exchange.forward.tried.push(place);
+    }
+}
+
+fn count_repeat(exchange: &Exchange, another: bool) {
+    if another && let Some(service) = exchange.service() {
+        service.repeats.inc();
+    }
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_header_is_appended_to_over_all_its_lines() {
+        let mut headers = HeaderMap::new();
+        let name = FORWARDED_FOR;
+        let peer = HeaderValue::from_static("10.0.0.1");
+        assert_eq!(appended(&headers, &name, &peer), "10.0.0.1");
+        headers.append(&name, HeaderValue::from_static("a"));
+        headers.append(&name, HeaderValue::from_static("b, c"));
+        assert_eq!(appended(&headers, &name, &peer), "a, b, c, 10.0.0.1");
+    }
+
+    #[test]
+    fn te_is_passed_on_only_for_trailers() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::TE, HeaderValue::from_static("gzip, Trailers"));
+        assert!(te_trailers(&headers));
+        headers.insert(header::TE, HeaderValue::from_static("gzip"));
+        assert!(!te_trailers(&headers));
+    }
+}

@@ -1,0 +1,212 @@
+//! The path of a request, step by step, in the order of the modules. Pingora's callback names
+//! appear here and nowhere else; each callback only delegates.
+
+pub mod connection;
+pub mod drain;
+pub mod listener;
+
+mod chunks;
+mod head;
+mod stream;
+
+mod exchange;
+mod receive;
+mod route;
+
+mod admit;
+mod body;
+
+mod forward;
+
+mod deliver;
+
+mod error_body;
+mod failure;
+mod reply;
+
+mod record;
+
+use std::{any::Any, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::{Error, Result, modules::http::HttpModules, upstreams::peer::HttpPeer};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::{plugin::Reply, snapshot::live::Live, state::State};
+use drain::Drain;
+use exchange::{Connection, Exchange};
+
+/// The gateway behind every listener.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    pub live: Arc<Live>,
+    pub state: Arc<State>,
+    pub drain: Arc<Drain>,
+}
+
+impl Gateway {
+    fn exchange(&self) -> Exchange {
+        Exchange::new(
+            self.live.take(),
+            self.state.identifiers.request_id(),
+            self.state.clock.instant(),
+        )
+    }
+
+    /// Steps 1 to 3.
+    async fn admit(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<(), Box<Reply>> {
+        receive::receive(session, exchange)?;
+        route::find(session.req_header(), exchange)?;
+        admit::admit(session, exchange, &self.state.telemetry).await
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        self.exchange()
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {
+        // Pingora's default registers a compression module that costs every request and is off.
+    }
+
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        exchange: &mut Exchange,
+        facts: Box<dyn Any + Send + Sync>,
+    ) {
+        exchange.connection = facts.downcast::<Arc<Connection>>().ok().map(|facts| *facts);
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        match self.admit(session, exchange).await {
+            Ok(()) => Ok(false),
+            Err(reply) => {
+                if self.drain.is_draining() {
+                    session.set_keepalive(None);
+                }
+                reply::send(session, exchange, *reply, &self.state.telemetry).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Box<HttpPeer>> {
+        forward::peer(session, exchange).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        forward::shape(session, request, exchange, &self.state.clock).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        receive::limit_body(body.as_ref(), exchange)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        forward::after_connect_failure(exchange, &mut error);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        from_pool: bool,
+    ) -> Box<Error> {
+        forward::after_exchange_failure(session, exchange, &mut error, from_pool);
+        error
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        deliver::deliver(
+            session,
+            response,
+            exchange,
+            &self.state,
+            self.drain.is_draining(),
+        )
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let answered = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational() || head.status == 101);
+        let reply = match exchange.outcome.failure.take() {
+            Some(reply) => Some(*reply),
+            None => failure::reply(error),
+        };
+        if !answered && let Some(reply) = reply {
+            // Where the request stands on the wire is not known after a failure.
+            session.set_keepalive(None);
+            // If the client is gone as well there is nobody to tell.
+            let _ = reply::send(session, exchange, reply, &self.state.telemetry).await;
+        }
+        FailToProxy {
+            error_code: exchange.outcome.status,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        record::record(error, exchange, &self.state);
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        // The record says it once, in our own terms.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Exchange,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

@@ -1,0 +1,346 @@
+//! Step 1: who asks, for which host and path. Client address, normalisation, body limit.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora_core::{Error, ErrorType};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::exchange::{Exchange, Host};
+use crate::{
+    entity::{path, reason::Reason},
+    plugin::{Client, Reply, Scheme},
+    snapshot::{RealIp, Settings, Trusted},
+};
+
+/// How long a client may take none of its response.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the rest of a body is awaited after a request was answered without it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Fills in what the request says of itself.
+///
+/// # Errors
+/// A reply, if the request is refused as it is.
+pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+    let settings = &exchange.snapshot.settings;
+    set_limits(session, settings);
+    let Some(connection) = &exchange.connection else {
+        return Err(Box::new(Reply::message(
+            500,
+            Reason::Internal,
+            "An unexpected error occurred",
+        )));
+    };
+    let head = session.req_header_mut();
+    exchange.trusted = settings.trusted.contains(connection.ip);
+    exchange.client = Client {
+        ip: if exchange.trusted {
+            real_ip(&head.headers, settings).unwrap_or(connection.ip)
+        } else {
+            connection.ip
+        },
+        peer: connection.peer,
+    };
+    exchange.scheme = scheme(&head.headers, exchange.trusted, connection.scheme);
+    (exchange.host, exchange.port) = host_and_port(head, connection.port);
+    if let std::borrow::Cow::Owned(normal) = path::normalise(raw_path(head)) {
+        exchange.normal_path = Some(normal);
+    }
+    remove_claims(head, settings.strip_identity_headers);
+    exchange.forward.tunnel = is_websocket(&head.headers);
+    exchange.debug_wanted = settings.debug_header
+        && head
+            .headers
+            .get("kong-debug")
+            .is_some_and(|value| value == "1");
+    let length = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match (settings.body_bytes_max, length) {
+        (Some(limit), Some(length)) if length > limit => Err(Box::new(too_large())),
+        _ => Ok(()),
+    }
+}
+
+/// Bounds how long the session waits for its client.
+pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
+    session.set_read_timeout(Some(settings.body_timeout));
+    session.set_write_timeout(Some(SEND_TIMEOUT));
+    session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+    let waits_for_permission = session.req_header().headers.contains_key(header::EXPECT);
+    // A client that waits for "100 Continue" may never send the body: there is nothing to drain.
+    session.set_close_on_response_before_downstream_finish(waits_for_permission);
+}
+
+/// 413.
+pub(super) fn too_large() -> Reply {
+    Reply::message(413, Reason::BodyTooLarge, "Payload too large")
+}
+
+/// Counts a piece of the body against the limit, where there is one. A body with a length was
+/// judged by it before.
+///
+/// # Errors
+/// 413 when the body passes the limit.
+pub(super) fn limit_body(piece: Option<&Bytes>, exchange: &mut Exchange) -> Result<(), Box<Error>> {
+    if let (Some(limit), Some(piece)) = (exchange.snapshot.settings.body_bytes_max, piece)
+        && !exchange.forward.tunnel
+    {
+        exchange.forward.body_bytes += piece.len() as u64;
+        if exchange.forward.body_bytes > limit {
+            return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+        }
+    }
+    Ok(())
+}
+
+/// The path as sent, without the query.
+pub(super) fn raw_path(head: &RequestHeader) -> &[u8] {
+    if head.method == http::Method::OPTIONS && head.raw_path() == b"*" {
+        return b"*";
+    }
+    head.uri.path().as_bytes()
+}
+
+/// Whether the request asks for a WebSocket, the only upgrade that is passed on.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn scheme(headers: &HeaderMap, trusted: bool, actual: Scheme) -> Scheme {
+    if !trusted {
+        return actual;
+    }
+    match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
+        _ => actual,
+    }
+}
+
+/// The client address that a trusted peer reports; `None` where it reports none.
+fn real_ip(headers: &HeaderMap, settings: &Settings) -> Option<IpAddr> {
+    match &settings.real_ip {
+        RealIp::Header(name) => address(headers.get(name)?.to_str().ok()?),
+        RealIp::ForwardedFor => {
+            forwarded_for(headers, &settings.trusted, settings.real_ip_recursive)
+        }
+    }
+}
+
+/// The last address of `X-Forwarded-For`, or with `recursive` the last one that is not trusted.
+/// Garbage stops the walk: what is left of it was not vouched for by anybody.
+fn forwarded_for(headers: &HeaderMap, trusted: &Trusted, recursive: bool) -> Option<IpAddr> {
+    let mut found = None;
+    let lines: Vec<&HeaderValue> = headers.get_all(FORWARDED_FOR).iter().collect();
+    for line in lines.iter().rev() {
+        for entry in line.to_str().ok()?.rsplit(',') {
+            let Some(entry) = address(entry) else {
+                return found;
+            };
+            found = Some(entry);
+            if !recursive || !trusted.contains(entry) {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+/// `ip`, `ip:port`, `[ip]` or `[ip]:port`.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    text.parse()
+        .ok()
+        .or_else(|| {
+            text.parse::<std::net::SocketAddr>()
+                .ok()
+                .map(|address| address.ip())
+        })
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+        .map(|address: IpAddr| address.to_canonical())
+}
+
+fn host_and_port(head: &RequestHeader, listener_port: u16) -> (Host, u16) {
+    let raw = head
+        .headers
+        .get(header::HOST)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let name_end = match raw.iter().rposition(|byte| *byte == b':') {
+        // The colons of a bare IPv6 address in brackets are not the port's.
+        Some(colon) if raw.first() != Some(&b'[') || raw.get(colon - 1) == Some(&b']') => colon,
+        _ => raw.len(),
+    };
+    let (name, port) = raw.split_at(name_end);
+    let port = port
+        .get(1..)
+        .and_then(|port| std::str::from_utf8(port).ok()?.parse().ok())
+        .unwrap_or(listener_port);
+    (name.iter().map(u8::to_ascii_lowercase).collect(), port)
+}
+
+/// Removes what a client must not say: who it is, and the `_` twins of headers that the gateway
+/// sets, which many servers read as the same name.
+fn remove_claims(head: &mut RequestHeader, identity: bool) {
+    let mut claims: Vec<HeaderName> = Vec::new();
+    for name in head.headers.keys() {
+        if is_claim(name.as_str(), identity) {
+            claims.push(name.clone());
+        }
+    }
+    for name in claims {
+        head.remove_header(&name);
+    }
+}
+
+fn is_claim(name: &str, identity: bool) -> bool {
+    let bytes = name.as_bytes();
+    if bytes.first() != Some(&b'x') || !matches!(bytes.get(1), Some(b'-' | b'_')) {
+        return false;
+    }
+    let same = |known: &&str| {
+        known.len() == bytes.len()
+            && known
+                .bytes()
+                .zip(bytes)
+                .all(|(known, byte)| known == *byte || (known == b'-' && *byte == b'_'))
+    };
+    let has_twin = bytes.contains(&b'_');
+    if IDENTITY.iter().any(|known| same(known)) {
+        return identity || has_twin;
+    }
+    if identity && (name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_")) {
+        return true;
+    }
+    has_twin && FORWARDING.iter().any(|known| same(known))
+}
+
+const IDENTITY: [&str; 7] = [
+    "x-consumer-id",
+    "x-consumer-custom-id",
+    "x-consumer-username",
+    "x-credential-identifier",
+    "x-anonymous-consumer",
+    "x-consumer-groups",
+    "x-authenticated-groups",
+];
+
+const FORWARDING: [&str; 8] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-path",
+    "x-forwarded-prefix",
+    "x-real-ip",
+    "x-kong-request-id",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn trusted() -> Trusted {
+        Trusted::new(vec!["10.0.0.0/8".parse().expect("a network")])
+    }
+
+    #[test]
+    fn the_last_forwarded_address_is_the_client() {
+        let headers = headers(&[("x-forwarded-for", "192.0.2.1, 198.51.100.2")]);
+        let expected = "198.51.100.2".parse().ok();
+        assert_eq!(forwarded_for(&headers, &trusted(), false), expected);
+        assert_eq!(forwarded_for(&headers, &trusted(), true), expected);
+    }
+
+    #[test]
+    fn recursion_walks_over_trusted_addresses_and_lines() {
+        let headers = headers(&[
+            ("x-forwarded-for", "203.0.113.9, 192.0.2.1"),
+            ("x-forwarded-for", "10.0.0.2, 10.0.0.3"),
+        ]);
+        assert_eq!(
+            forwarded_for(&headers, &trusted(), true),
+            "192.0.2.1".parse().ok()
+        );
+        assert_eq!(
+            forwarded_for(&headers, &trusted(), false),
+            "10.0.0.3".parse().ok()
+        );
+    }
+
+    #[test]
+    fn garbage_stops_the_walk() {
+        let garbage = headers(&[("x-forwarded-for", "192.0.2.1, unknown")]);
+        assert_eq!(forwarded_for(&garbage, &trusted(), true), None);
+        let behind = headers(&[("x-forwarded-for", "192.0.2.1, unknown, 10.0.0.2")]);
+        assert_eq!(
+            forwarded_for(&behind, &trusted(), true),
+            "10.0.0.2".parse().ok()
+        );
+    }
+
+    #[test]
+    fn an_address_may_carry_brackets_and_a_port() {
+        for (text, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            (" 192.0.2.1:8080 ", "192.0.2.1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(address(text), expected.parse().ok(), "{text}");
+        }
+        assert_eq!(address("unknown"), None);
+    }
+
+    #[test]
+    fn identity_headers_and_twins_are_claims() {
+        for (name, with, without) in [
+            ("x-consumer-id", true, false),
+            ("x_consumer_id", true, true),
+            ("x-consumer_id", true, true),
+            ("x-tollgate-aggregate", true, false),
+            ("x_forwarded_for", true, true),
+            ("x_real_ip", true, true),
+            ("x-forwarded-for", false, false),
+            ("x-consumer-idx", false, false),
+            ("x_custom", false, false),
+            ("accept", false, false),
+        ] {
+            assert_eq!(is_claim(name, true), with, "{name}");
+            assert_eq!(is_claim(name, false), without, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_lower_case_and_the_port_is_its_own_or_the_listeners() {
+        let host = |value: &'static str| {
+            let mut head = RequestHeader::build("GET", b"/", None).expect("a head");
+            head.insert_header("host", value).expect("a header");
+            let (name, port) = host_and_port(&head, 8000);
+            (String::from_utf8(name.to_vec()).expect("text"), port)
+        };
+        assert_eq!(host("API.test"), ("api.test".into(), 8000));
+        assert_eq!(host("api.test:9000"), ("api.test".into(), 9000));
+        assert_eq!(host("[::1]:9000"), ("[::1]".into(), 9000));
+        assert_eq!(host("[::1]"), ("[::1]".into(), 8000));
+        assert_eq!(host(""), (String::new(), 8000));
+    }
+}

@@ -1,0 +1,95 @@
+//! Step 7: the exchange is over; metrics, and the log phase of the chain.
+
+use std::panic::AssertUnwindSafe;
+
+use pingora_core::Error;
+use tracing::debug;
+
+use super::exchange::Exchange;
+use crate::{
+    entity::reason::Reason,
+    plugin::{Latencies, Record, Source},
+    state::State,
+    telemetry::Telemetry,
+};
+
+/// Records the exchange.
+pub(super) fn record(error: Option<&Error>, exchange: &mut Exchange, state: &State) {
+    let ended = state.clock.instant();
+    let telemetry = &*state.telemetry;
+    if exchange.outcome.status == 0 || (error.is_some() && exchange.outcome.reason.is_none()) {
+        note_abort(error, exchange, telemetry);
+    }
+    let forward = &exchange.forward;
+    let latencies = Latencies {
+        total: ended - exchange.began,
+        gateway: forward.sent_at.unwrap_or(ended) - exchange.began,
+        upstream: forward
+            .sent_at
+            .zip(forward.answered_at)
+            .map(|(sent, answered)| answered.saturating_duration_since(sent)),
+    };
+    let (received_bytes, sent_bytes) = exchange.connection.as_ref().map_or((0, 0), |connection| {
+        connection.wire.of_request()
+    });
+    let chain = exchange.chain();
+    debug!(
+        request_id = exchange.id.as_str(),
+        status = exchange.outcome.status,
+        reason = exchange.outcome.reason.map(Reason::code),
+        route = exchange.route().map(|route| route.facts.label.as_str()),
+        client_ip = %exchange.client.ip,
+        total_ms = latencies.total.as_secs_f64() * 1e3,
+        error = error.map(tracing::field::display),
+        "request"
+    );
+    let Exchange {
+        snapshot,
+        route,
+        run,
+        identity,
+        outcome,
+        ..
+    } = exchange;
+    let series = route
+        .and_then(|route| snapshot.routes.get(route))
+        .map_or(&snapshot.unrouted_series, |route| &route.series);
+    let record = Record {
+        status: outcome.status,
+        source: outcome.source,
+        reason: outcome.reason,
+        latencies,
+        received_bytes,
+        sent_bytes,
+        consumer: identity
+            .consumer
+            .and_then(|consumer| snapshot.consumers.get(consumer)),
+        series,
+    };
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        snapshot
+            .chain(chain)
+            .complete(&snapshot.instances, run, identity.consumer);
+        run.log(&snapshot.instances, &record);
+    }));
+    if ran.is_err() {
+        telemetry.panicked();
+    }
+}
+
+/// Says who broke off an exchange that got no answer, or only a part of one.
+fn note_abort(error: Option<&Error>, exchange: &mut Exchange, telemetry: &Telemetry) {
+    let by_upstream =
+        error.is_some_and(|error| error.esource() == &pingora_core::ErrorSource::Upstream);
+    let reason = if by_upstream {
+        Reason::UpstreamReset
+    } else {
+        Reason::ClientClosed
+    };
+    if exchange.outcome.status == 0 {
+        exchange.outcome.status = 499;
+        exchange.outcome.source = Source::Gateway;
+    }
+    exchange.outcome.reason = Some(reason);
+    telemetry.replies(reason).inc();
+}

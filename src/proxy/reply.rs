@@ -1,0 +1,164 @@
+//! Answers of our own. They go through the response phase like any other response.
+
+use std::panic::AssertUnwindSafe;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+use pingora_core::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::{error_body, exchange::Exchange};
+use crate::{
+    entity::reason::Reason,
+    plugin::{Body, Reply, Response, Source},
+    telemetry::Telemetry,
+};
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-kong-request-id");
+const RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
+/// The product token.
+pub(super) const SERVER: HeaderValue =
+    HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+
+/// Writes `reply` to the client, after every plugin of the chain had its say on it.
+///
+/// # Errors
+/// When the client is gone.
+pub(super) async fn send(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    reply: Reply,
+    telemetry: &Telemetry,
+) -> Result<()> {
+    exchange.outcome.reason = Some(reply.reason);
+    exchange.outcome.source = Source::Gateway;
+    exchange.outcome.status = reply.status;
+    telemetry.replies(reply.reason).inc();
+    if reply.reason == Reason::ClientClosed {
+        session.set_keepalive(None);
+        return Ok(());
+    }
+    let (mut head, body) = shape(session.req_header(), exchange, reply);
+    run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
+    let ends_here = body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session
+        .write_response_header(Box::new(head), ends_here)
+        .await?;
+    if !ends_here {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// A reply as bytes for a connection without a request, which it closes.
+pub(super) fn raw(exchange: &mut Exchange, reply: Reply, telemetry: &Telemetry) -> Vec<u8> {
+    exchange.outcome.reason = Some(reply.reason);
+    exchange.outcome.status = reply.status;
+    telemetry.replies(reply.reason).inc();
+    let request = RequestHeader::build_no_case("GET", b"/", Some(0))
+        .expect("a constant request head is valid");
+    let (mut head, body) = shape(&request, exchange, reply);
+    run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(format!("HTTP/1.1 {}\r\n", head.status).as_bytes());
+    bytes.extend_from_slice(
+        format!("Date: {}\r\n", httpdate::fmt_http_date(std::time::SystemTime::now())).as_bytes(),
+    );
+    head.header_to_h1_wire(&mut bytes);
+    bytes.extend_from_slice(b"Connection: close\r\n\r\n");
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// Runs the response phase of the request's chain, those links included that `access` did not
+/// reach. A panic costs the plugins' changes, not the response.
+pub(super) fn run_response_phase(
+    exchange: &mut Exchange,
+    head: &mut ResponseHeader,
+    source: Source,
+    telemetry: &Telemetry,
+) {
+    let chain = exchange.chain();
+    let Exchange {
+        snapshot,
+        run,
+        identity,
+        ..
+    } = exchange;
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        snapshot
+            .chain(chain)
+            .complete(&snapshot.instances, run, identity.consumer);
+        run.response(&snapshot.instances, &mut Response::new(head, source));
+    }));
+    if ran.is_err() {
+        telemetry.panicked();
+    }
+}
+
+/// The head and body of a reply, before the plugins had their say.
+pub(super) fn shape(request: &RequestHeader, exchange: &Exchange, reply: Reply) -> (ResponseHeader, Bytes) {
+    let settings = &exchange.snapshot.settings;
+    let grpc = crate::plugin::is_grpc(request);
+    let status = if grpc { 200 } else { reply.status };
+    let mut head = ResponseHeader::build(status, Some(8 + reply.headers.len()))
+        .unwrap_or_else(|_| ResponseHeader::build_no_case(500, None).expect("500 is a status"));
+    let mut set = |name: HeaderName, value: HeaderValue| {
+        head.append_header(name, value)
+            .expect("a HeaderName and a HeaderValue are always valid");
+    };
+    let body = match reply.body {
+        body if grpc => {
+            let (code, message) = error_body::grpc_status(reply.status, &body);
+            set(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/grpc"),
+            );
+            set(HeaderName::from_static("grpc-status"), code.into());
+            set(HeaderName::from_static("grpc-message"), message);
+            Bytes::new()
+        }
+        Body::Message(message) => {
+            let form = error_body::form(
+                request.headers.get(header::ACCEPT),
+                error_body::default_form(reply.reason, settings.error_type),
+            );
+            set(header::CONTENT_TYPE, error_body::content_type(form));
+            error_body::format(form, &message, exchange.id.as_str())
+        }
+        Body::Raw {
+            content_type,
+            bytes,
+        } => {
+            set(header::CONTENT_TYPE, content_type);
+            bytes
+        }
+        Body::Empty => Bytes::new(),
+    };
+    if !matches!(reply.status, 204 | 304) {
+        set(header::CONTENT_LENGTH, body.len().into());
+    }
+    if settings.tokens.server {
+        set(header::SERVER, SERVER);
+    }
+    if settings.tokens.response_latency {
+        let elapsed = exchange.began.elapsed().as_millis();
+        set(
+            RESPONSE_LATENCY,
+            u64::try_from(elapsed).unwrap_or(u64::MAX).into(),
+        );
+    }
+    if settings.tokens.request_id {
+        set(REQUEST_ID, request_id(exchange));
+    }
+    for (name, value) in reply.headers {
+        set(name, value);
+    }
+    (head, body)
+}
+
+/// The request's id as a header value.
+pub(super) fn request_id(exchange: &Exchange) -> HeaderValue {
+    HeaderValue::from_bytes(exchange.id.as_bytes()).expect("hex digits are visible ASCII")
+}

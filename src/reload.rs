@@ -1,0 +1,354 @@
+//! Watches the configuration files and takes a change over in place.
+//!
+//! File events only wake the loop; what is loaded and when is decided by comparing the files'
+//! metadata, so a lost event costs a second and a superfluous one costs nothing. A file that
+//! arrives by rename or symlink is complete and is taken at once. One that is written in place is
+//! taken when it has rested, because a prefix of a YAML file is often valid YAML.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{ModifyKind, RenameMode},
+};
+use tracing::warn;
+
+use crate::state::clock::Clock;
+
+/// How long a file written in place must rest.
+const REST: Duration = Duration::from_millis(100);
+/// How long a file that never rests is waited for.
+const REST_MAX: Duration = Duration::from_secs(2);
+/// How often the files are looked at where no event tells of a change.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What wakes the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// A file was replaced as a whole.
+    Replaced,
+    /// A file is being written, or is gone.
+    Touched,
+    /// Load now, changed or not.
+    Asked,
+}
+
+/// Asks the loop to load the files again.
+#[derive(Debug, Clone)]
+pub struct Ask(Sender<Wake>);
+
+impl Ask {
+    /// Loads the files again, changed or not.
+    pub fn reload(&self) {
+        // The loop ends with the process only.
+        let _ = self.0.send(Wake::Asked);
+    }
+}
+
+/// The files of a configuration under watch.
+#[derive(Debug)]
+pub struct Watch {
+    paths: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    watcher: Option<RecommendedWatcher>,
+    wakes: Receiver<Wake>,
+    clock: Clock,
+    seen: Fingerprint,
+}
+
+impl Watch {
+    /// Watches `paths`: the configuration file, and the folder of fragments if there is one.
+    /// Without file events (a file system that has none, no descriptors) the files are looked at
+    /// every second.
+    pub fn new(paths: Vec<PathBuf>, clock: Clock) -> (Self, Ask) {
+        let (sender, wakes) = channel();
+        let events = sender.clone();
+        let watcher = notify::recommended_watcher(move |event| {
+            if let Some(wake) = wake_of(event) {
+                let _ = events.send(wake);
+            }
+        })
+        .inspect_err(|error| warn!(%error, "no file events: files are looked at every second"))
+        .ok();
+        let mut watch = Self {
+            seen: fingerprint(&paths),
+            paths: Vec::new(),
+            folders: Vec::new(),
+            watcher,
+            wakes,
+            clock,
+        };
+        watch.follow(paths);
+        (watch, Ask(sender))
+    }
+
+    /// Calls `load` after each change, for ever. `load` gives the paths to watch from then on.
+    pub fn run(mut self, mut load: impl FnMut() -> Vec<PathBuf>) {
+        while let Some(()) = self.changed() {
+            // What changes while it is being read will differ from this and be read again.
+            self.seen = fingerprint(&self.paths);
+            let paths = load();
+            self.follow(paths);
+        }
+    }
+
+    /// Waits for a change that is complete. `None` when nobody can ask any more.
+    fn changed(&mut self) -> Option<()> {
+        let mut pending: Option<Pending> = None;
+        loop {
+            let now = self.clock.instant();
+            let wait = pending
+                .as_ref()
+                .map_or(LOOK, |pending| pending.due.saturating_duration_since(now));
+            match self.wakes.recv_timeout(wait) {
+                Ok(Wake::Asked) => return Some(()),
+                Ok(Wake::Replaced) => {
+                    if fingerprint(&self.paths) != self.seen && pending.is_none() {
+                        return Some(());
+                    }
+                }
+                Ok(Wake::Touched) => self.touch(&mut pending),
+                Err(RecvTimeoutError::Timeout) => {
+                    let current = fingerprint(&self.paths);
+                    match &mut pending {
+                        None if current != self.seen => self.touch(&mut pending),
+                        None => {}
+                        Some(_) if current == self.seen => pending = None,
+                        Some(waiting) => {
+                            let now = self.clock.instant();
+                            if current == waiting.last || now >= waiting.latest {
+                                return Some(());
+                            }
+                            waiting.extend(now, current);
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn touch(&self, pending: &mut Option<Pending>) {
+        let now = self.clock.instant();
+        let current = fingerprint(&self.paths);
+        match pending {
+            Some(pending) => pending.extend(now, current),
+            None => {
+                *pending = Some(Pending {
+                    due: now + REST,
+                    latest: now + REST_MAX,
+                    last: current,
+                });
+            }
+        }
+    }
+
+    /// Watches the folders that `paths` are in; events of a file itself end with its inode.
+    fn follow(&mut self, paths: Vec<PathBuf>) {
+        let mut folders: Vec<PathBuf> = paths
+            .iter()
+            .flat_map(|path| [parent(path), path.clone()])
+            .filter(|path| path.is_dir())
+            .collect();
+        folders.sort();
+        folders.dedup();
+        if let Some(watcher) = &mut self.watcher {
+            for gone in self.folders.iter().filter(|path| !folders.contains(path)) {
+                // A folder that is gone took its watch along.
+                let _ = watcher.unwatch(gone);
+            }
+            for new in folders.iter().filter(|path| !self.folders.contains(path)) {
+                if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                    warn!(folder = %new.display(), %error, "no file events for this folder");
+                }
+            }
+        }
+        self.folders = folders;
+        self.paths = paths;
+    }
+}
+
+/// A change that is waited out.
+#[derive(Debug)]
+struct Pending {
+    due: Instant,
+    latest: Instant,
+    last: Fingerprint,
+}
+
+impl Pending {
+    fn extend(&mut self, now: Instant, current: Fingerprint) {
+        self.due = (now + REST).min(self.latest);
+        self.last = current;
+    }
+}
+
+/// Which file is which, and whether it changed: device, inode, size, time of change.
+type Fingerprint = BTreeMap<PathBuf, (u64, u64, u64, i64, i64)>;
+
+fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
+    let mut found = Fingerprint::new();
+    for path in paths {
+        note(path, &mut found);
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            if is_yaml(&entry.path()) {
+                note(&entry.path(), &mut found);
+            }
+        }
+    }
+    found
+}
+
+fn note(path: &Path, found: &mut Fingerprint) {
+    if let Ok(metadata) = fs::metadata(path)
+        && metadata.is_file()
+    {
+        found.insert(
+            path.to_owned(),
+            (
+                metadata.dev(),
+                metadata.ino(),
+                metadata.size(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            ),
+        );
+    }
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending == "yaml" || ending == "yml")
+}
+
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn wake_of(event: notify::Result<notify::Event>) -> Option<Wake> {
+    let event = event.ok()?;
+    match event.kind {
+        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
+            Some(Wake::Replaced)
+        }
+        // A symlink is whole the moment it exists.
+        EventKind::Create(_)
+            if event
+                .paths
+                .iter()
+                .all(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())) =>
+        {
+            Some(Wake::Replaced)
+        }
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Any => {
+            Some(Wake::Touched)
+        }
+        EventKind::Access(_) | EventKind::Other => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, sync::mpsc, thread};
+
+    use super::*;
+
+    /// Watches a folder with `gateway.yaml` and gives a channel of what was read at each load.
+    fn watching(folder: &Path) -> mpsc::Receiver<String> {
+        let file = folder.join("gateway.yaml");
+        let (loaded, loads) = mpsc::channel();
+        let paths = vec![file.clone(), folder.join("conf.d")];
+        let (watch, ask) = Watch::new(paths.clone(), Clock::system());
+        thread::spawn(move || {
+            let _ask = ask;
+            watch.run(|| {
+                let text = fs::read_to_string(&file).unwrap_or_else(|_| "unreadable".into());
+                let _ = loaded.send(text);
+                paths.clone()
+            });
+        });
+        loads
+    }
+
+    fn next(loads: &mpsc::Receiver<String>) -> String {
+        loads
+            .recv_timeout(Duration::from_secs(10))
+            .expect("a change is noticed")
+    }
+
+    #[test]
+    fn a_renamed_file_is_taken_at_once_and_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("gateway.yaml");
+        fs::write(&file, "one").expect("written");
+        let loads = watching(folder.path());
+        let fresh = folder.path().join("fresh");
+        fs::write(&fresh, "two").expect("written");
+        fs::rename(&fresh, &file).expect("renamed");
+        assert_eq!(next(&loads), "two");
+    }
+
+    #[test]
+    fn a_file_written_in_pieces_is_taken_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("gateway.yaml");
+        fs::write(&file, "old").expect("written");
+        let loads = watching(folder.path());
+        let mut writer = fs::File::create(&file).expect("truncated");
+        for piece in ["a", "b", "c"] {
+            writer.write_all(piece.as_bytes()).expect("written");
+            writer.flush().expect("flushed");
+            thread::sleep(Duration::from_millis(30));
+        }
+        drop(writer);
+        assert_eq!(next(&loads), "abc");
+    }
+
+    #[test]
+    fn a_swapped_symlink_is_a_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for version in ["1", "2"] {
+            fs::create_dir(folder.path().join(version)).expect("a folder");
+            fs::write(folder.path().join(version).join("gateway.yaml"), version).expect("written");
+        }
+        std::os::unix::fs::symlink("1", folder.path().join("..data")).expect("a link");
+        std::os::unix::fs::symlink("..data/gateway.yaml", folder.path().join("gateway.yaml"))
+            .expect("a link");
+        let loads = watching(folder.path());
+        std::os::unix::fs::symlink("2", folder.path().join("..new")).expect("a link");
+        fs::rename(folder.path().join("..new"), folder.path().join("..data")).expect("swapped");
+        assert_eq!(next(&loads), "2");
+    }
+
+    #[test]
+    fn fragments_come_and_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("gateway.yaml"), "main").expect("written");
+        fs::create_dir(folder.path().join("conf.d")).expect("a folder");
+        let loads = watching(folder.path());
+        let fragment = folder.path().join("conf.d/10-a.yaml");
+        fs::write(&fragment, "x").expect("written");
+        assert_eq!(next(&loads), "main");
+        fs::remove_file(&fragment).expect("removed");
+        assert_eq!(next(&loads), "main");
+    }
+
+    #[test]
+    fn other_files_in_the_folder_are_no_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("gateway.yaml"), "main").expect("written");
+        let loads = watching(folder.path());
+        fs::write(folder.path().join("gateway.yaml.swp"), "x").expect("written");
+        assert!(loads.recv_timeout(Duration::from_millis(500)).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The routes that share a host and a path prefix, in the order in which they are tried.
+//!
+//! Where there are many, they are looked up by method or by a header's value, so that a path that
+//! hundreds of routes share costs no more than one of its own.
+
+use std::collections::BTreeMap;
+
+use ahash::AHashMap;
+use http::{HeaderMap, HeaderName};
+
+use super::conditions::Conditions;
+use super::patterns::PatternId;
+use super::precedence::{Precedence, Seniority};
+use crate::entity::host::LowerCase;
+
+/// Up to this many candidates are tried one by one, which is faster than any look-up.
+const FEW: usize = 8;
+
+/// One way to match one route, its host and prefix found already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) precedence: Precedence,
+    pub(super) seniority: Seniority,
+    /// The regex that must match still.
+    pub(super) regex: Option<PatternId>,
+}
+
+impl Candidate {
+    /// The index of the route.
+    pub(super) fn route(&self) -> usize {
+        self.seniority.position.0
+    }
+}
+
+/// Candidates, in lists that are each sorted from high precedence to low.
+#[derive(Debug)]
+pub(super) enum Candidates {
+    Few(Box<[Candidate]>),
+    Many(Box<Crowd>),
+}
+
+/// Each candidate is in `by_header` if one of its headers has plain values, else in `by_method` if
+/// it has methods, else in `others`.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    others: Vec<Candidate>,
+    by_method: AHashMap<String, Vec<Candidate>>,
+    by_header: Vec<(HeaderName, ByValue)>,
+}
+
+/// Candidates by a header's value in lower case.
+type ByValue = AHashMap<Box<[u8]>, Vec<Candidate>>;
+
+impl Candidates {
+    /// `conditions` are those of all routes, by index.
+    pub(super) fn new(mut candidates: Vec<Candidate>, conditions: &[Conditions]) -> Self {
+        candidates.sort_by(|left, right| {
+            right
+                .precedence
+                .cmp(&left.precedence)
+                .then(left.seniority.position.cmp(&right.seniority.position))
+        });
+        if candidates.len() <= FEW {
+            Self::Few(candidates.into())
+        } else {
+            Self::Many(Box::new(Crowd::new(&candidates, conditions)))
+        }
+    }
+
+    /// Shows the lists in which every candidate is that `method` and `headers` allow. `None` stands
+    /// for any method.
+    pub(super) fn visit<'c>(
+        &'c self,
+        method: Option<&str>,
+        headers: &HeaderMap,
+        visit: &mut impl FnMut(&'c [Candidate]),
+    ) {
+        match self {
+            Self::Few(candidates) => visit(candidates),
+            Self::Many(crowd) => crowd.visit(method, headers, visit),
+        }
+    }
+}
+
+impl Crowd {
+    fn new(candidates: &[Candidate], conditions: &[Conditions]) -> Self {
+        let mut others = Vec::new();
+        let mut by_method: AHashMap<String, Vec<Candidate>> = AHashMap::new();
+        let mut by_header: BTreeMap<&str, (HeaderName, ByValue)> = BTreeMap::new();
+        for &candidate in candidates {
+            let route = &conditions[candidate.route()];
+            let plain_header = route
+                .headers
+                .iter()
+                .find_map(|header| Some((&header.name, header.whole_values()?)));
+            if let Some((name, values)) = plain_header {
+                let (_, by_value) = by_header
+                    .entry(name.as_str())
+                    .or_insert_with(|| (name.clone(), ByValue::new()));
+                for value in values {
+                    by_value
+                        .entry(value.as_bytes().into())
+                        .or_default()
+                        .push(candidate);
+                }
+            } else if route.methods.is_empty() {
+                others.push(candidate);
+            } else {
+                for method in &route.methods {
+                    by_method.entry(method.clone()).or_default().push(candidate);
+                }
+            }
+        }
+        Self {
+            others,
+            by_method,
+            by_header: by_header.into_values().collect(),
+        }
+    }
+
+    fn visit<'c>(
+        &'c self,
+        method: Option<&str>,
+        headers: &HeaderMap,
+        visit: &mut impl FnMut(&'c [Candidate]),
+    ) {
+        for (name, by_value) in &self.by_header {
+            for sent in headers.get_all(name) {
+                if let Some(candidates) = by_value.get(&*LowerCase::new(sent.as_bytes())) {
+                    visit(candidates);
+                }
+            }
+        }
+        match method {
+            Some(method) => self
+                .by_method
+                .get(method)
+                .into_iter()
+                .for_each(|candidates| visit(candidates)),
+            None => self
+                .by_method
+                .values()
+                .for_each(|candidates| visit(candidates)),
+        }
+        visit(&self.others);
+    }
+}

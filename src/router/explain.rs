@@ -1,0 +1,258 @@
+//! Why a request went to one route and not to the others, for people.
+
+use std::fmt;
+
+use super::conditions::{Conditions, HeaderCondition, PathCondition, ValueCondition};
+use super::precedence::{Criterion, Precedence};
+use super::{Key, Router};
+use crate::entity::host::RequestHost;
+
+/// The answer of [`Router::explain`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The index of the route that [`Router::find`] returns.
+    pub winner: Option<usize>,
+    /// Every other route, in file order.
+    pub losers: Vec<Loser>,
+}
+
+/// A route that a request does not go to, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loser {
+    /// The route's index.
+    pub route: usize,
+    /// Why it is not the winner.
+    pub reason: LossReason,
+}
+
+/// Why a route is not the winner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// It does not match the request: all of its conditions that fail.
+    Mismatched(Vec<Mismatch>),
+    /// It matches, but ranks below the winner.
+    Outranked(Criterion),
+}
+
+/// A condition of a route that a request does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// None of the hosts is the request's.
+    Host {
+        /// The route's hosts.
+        wanted: Vec<String>,
+        /// The request's host as it is compared, and its port.
+        got: (String, u16),
+    },
+    /// None of the paths matches.
+    Path {
+        /// The route's paths.
+        wanted: Vec<String>,
+        /// The request's normalised path; bytes that are not UTF-8 are shown as `U+FFFD`.
+        got: String,
+    },
+    /// None of the methods is the request's.
+    Method {
+        /// The route's methods.
+        wanted: Vec<String>,
+        /// The request's method.
+        got: String,
+    },
+    /// A header is absent or has none of the values.
+    Header {
+        /// The header's name in lower case.
+        name: String,
+        /// The route's values; plain ones in lower case.
+        wanted: Vec<String>,
+        /// What the request has: one value for each occurrence.
+        got: Vec<String>,
+    },
+}
+
+impl Router {
+    /// The route that [`Self::find`] returns for this request, and for every other one why it lost.
+    ///
+    /// It looks at every route; it is for people, not for the path of a request.
+    pub fn explain(&self, key: &Key<'_>) -> Explanation {
+        let winner = self.best(key).map(|hit| *hit.candidate);
+        let verdicts: Vec<_> = self
+            .conditions
+            .iter()
+            .map(|conditions| self.examine(conditions, key))
+            .collect();
+        let first_among_equals = verdicts
+            .iter()
+            .position(|verdict| {
+                verdict.as_ref().ok() == winner.as_ref().map(|winner| &winner.precedence)
+            })
+            .unwrap_or_default();
+        let reason = |route: usize, verdict: Result<Precedence, Vec<Mismatch>>| {
+            let Some(winner) = &winner else {
+                return verdict.err().map(LossReason::Mismatched);
+            };
+            Some(match verdict {
+                _ if route == winner.route() => return None,
+                Err(mismatches) => LossReason::Mismatched(mismatches),
+                Ok(precedence) => {
+                    LossReason::Outranked(winner.precedence.decided_by(&precedence).unwrap_or_else(
+                        || self.tie_broken_by(winner.route(), route, first_among_equals),
+                    ))
+                }
+            })
+        };
+        let losers = verdicts.into_iter().enumerate();
+        Explanation {
+            winner: winner.map(|winner| winner.route()),
+            losers: losers
+                .filter_map(|(route, verdict)| {
+                    Some(Loser {
+                        route,
+                        reason: reason(route, verdict)?,
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// The precedence with which a route matches, or all its conditions that fail.
+    fn examine(&self, conditions: &Conditions, key: &Key<'_>) -> Result<Precedence, Vec<Mismatch>> {
+        let host = RequestHost::new(key.host);
+        let host_with_port = conditions.matching_host(&host, key.port);
+        let path = conditions.matching_path(key.path, &self.patterns);
+        let method_matches = conditions.method_matches(key.method);
+        if let (Some(path), Some(host_with_port), true) = (path, host_with_port, method_matches)
+            && conditions.headers_match(key.headers, &self.patterns)
+        {
+            return Ok(conditions.precedence(path, host_with_port));
+        }
+        let mut mismatches = Vec::new();
+        if host_with_port.is_none() {
+            mismatches.push(Mismatch::Host {
+                wanted: conditions.hosts.iter().map(ToString::to_string).collect(),
+                got: (String::from_utf8_lossy(&host).into_owned(), key.port),
+            });
+        }
+        if path.is_none() {
+            mismatches.push(Mismatch::Path {
+                wanted: conditions
+                    .paths
+                    .iter()
+                    .map(|path| self.written_path(path))
+                    .collect(),
+                got: String::from_utf8_lossy(key.path).into_owned(),
+            });
+        }
+        if !method_matches {
+            mismatches.push(Mismatch::Method {
+                wanted: conditions.methods.clone(),
+                got: key.method.to_owned(),
+            });
+        }
+        let failing = conditions
+            .headers
+            .iter()
+            .filter(|header| !header.matches(key.headers, &self.patterns));
+        mismatches.extend(failing.map(|header| self.header_mismatch(header, key)));
+        Err(mismatches)
+    }
+
+    fn tie_broken_by(&self, winner: usize, loser: usize, first: usize) -> Criterion {
+        match (
+            self.conditions[winner].created_at,
+            self.conditions[loser].created_at,
+        ) {
+            (Some(winner), Some(loser)) if winner < loser => Criterion::CreatedAt { winner, loser },
+            (Some(_), Some(_)) => Criterion::FileOrder { first: winner },
+            _ => Criterion::FileOrder { first },
+        }
+    }
+
+    fn written_path(&self, path: &PathCondition) -> String {
+        match path {
+            PathCondition::Prefix(prefix) => prefix.clone(),
+            PathCondition::Regex(id) => self.patterns.written(*id).to_owned(),
+        }
+    }
+
+    fn header_mismatch(&self, header: &HeaderCondition, key: &Key<'_>) -> Mismatch {
+        let wanted = header.values.iter().map(|value| match value {
+            ValueCondition::Whole(text) => text.clone(),
+            ValueCondition::Regex(id) => self.patterns.written(*id).to_owned(),
+        });
+        let got = key.headers.get_all(&header.name).iter();
+        Mismatch::Header {
+            name: header.name.to_string(),
+            wanted: wanted.collect(),
+            got: got
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mismatched(mismatches) => write_list(f, mismatches, "; "),
+            Self::Outranked(criterion) => write!(f, "it matches, but {criterion}"),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host {
+                wanted,
+                got: (host, port),
+            } if host.is_empty() => {
+                write!(f, "a request without a host on port {port} is not for ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Host {
+                wanted,
+                got: (host, port),
+            } => {
+                write!(f, "host `{host}` on port {port} is not ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Path { wanted, got } => {
+                write!(f, "path `{got}` does not begin with a match of ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Method { wanted, got } => {
+                write!(f, "method `{got}` is not ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Header { name, wanted, got } if got.is_empty() => {
+                write!(f, "header `{name}` is absent and should be ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Header { name, wanted, got } => {
+                write!(f, "header `{name}` is ")?;
+                write_quoted(f, got)?;
+                f.write_str(" and should be ")?;
+                write_quoted(f, wanted)
+            }
+        }
+    }
+}
+
+fn write_quoted(f: &mut fmt::Formatter<'_>, texts: &[String]) -> fmt::Result {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("`{text}`")).collect();
+    write_list(f, &quoted, " or ")
+}
+
+fn write_list(
+    f: &mut fmt::Formatter<'_>,
+    items: &[impl fmt::Display],
+    separator: &str,
+) -> fmt::Result {
+    for (place, item) in items.iter().enumerate() {
+        if place > 0 {
+            f.write_str(separator)?;
+        }
+        item.fmt(f)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The regexes of all routes: each distinct one is kept once, however many routes use it.
+
+use std::collections::HashMap;
+
+use regex::bytes::Regex;
+
+use crate::entity::pattern::Pattern;
+
+/// This many regexes are compiled when the router is built, so that in an ordinary table no request
+/// waits for one. The others are compiled when first needed: ten thousand at once would take half a
+/// second and much memory.
+const COMPILED_AT_BUILD: usize = 100;
+
+/// Names a regex in [`Patterns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatternId(usize);
+
+/// The regexes of a router, with the text that the operator wrote for each.
+#[derive(Debug)]
+pub(super) struct Patterns(Vec<(Box<str>, Pattern)>);
+
+impl Patterns {
+    pub(super) fn regex(&self, id: PatternId) -> &Regex {
+        self.0[id.0].1.regex()
+    }
+
+    pub(super) fn literal_prefix(&self, id: PatternId) -> &[u8] {
+        self.0[id.0].1.literal_prefix()
+    }
+
+    pub(super) fn written(&self, id: PatternId) -> &str {
+        &self.0[id.0].0
+    }
+}
+
+/// [`Patterns`] while routes are still being read.
+#[derive(Debug, Default)]
+pub(super) struct PatternPool<'r> {
+    patterns: Vec<(Box<str>, Pattern)>,
+    ids: HashMap<&'r str, PatternId>,
+}
+
+impl<'r> PatternPool<'r> {
+    /// The pattern that was added for the same text. Texts of paths and of header values differ in
+    /// their mark.
+    pub(super) fn known(&self, written: &str) -> Option<PatternId> {
+        self.ids.get(written).copied()
+    }
+
+    pub(super) fn add(&mut self, written: &'r str, pattern: Pattern) -> PatternId {
+        let id = PatternId(self.patterns.len());
+        self.patterns.push((written.into(), pattern));
+        self.ids.insert(written, id);
+        id
+    }
+
+    /// All that were added, the first of them compiled.
+    pub(super) fn into_patterns(self) -> Patterns {
+        for (_, pattern) in self.patterns.iter().take(COMPILED_AT_BUILD) {
+            pattern.regex();
+        }
+        Patterns(self.patterns)
+    }
+}

@@ -1,0 +1,569 @@
+//! The composition root: state, first snapshot, listeners, background tasks, and their end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::http_proxy;
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Handle, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{self, Admin, Configuration, Facts, Reload},
+    compile::compile,
+    config::{
+        self, Config, Diagnostics, Gateway as Settings,
+        model::{
+            gateway::LogLevel,
+            settings::{Listen, Threads},
+        },
+    },
+    plugins::Families,
+    proxy::{
+        Gateway,
+        connection::Edge,
+        listener::{self, Address, BindError},
+    },
+    reload::{Ask, Watch},
+    snapshot::{Snapshot, live::Live},
+    state::{State, rates::Timestamp},
+    telemetry::{
+        health::{TargetHealth, TargetState},
+        logging::{self, Level, Logging},
+    },
+    upstream::TargetHost,
+};
+
+/// How long requests in flight may take once the process is told to stop.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long the log may take to be written at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// How often the state gives back what nobody uses.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
+const TRIES_MAX: usize = 1 << 16;
+
+/// What to start.
+#[derive(Debug)]
+pub struct Start {
+    pub config: PathBuf,
+    pub environment: fn(&str) -> Option<String>,
+    /// What else runs in this process.
+    pub beside: Option<Beside>,
+}
+
+/// Something that is started before the gateway and stopped behind it.
+#[derive(Debug)]
+pub struct Beside {
+    pub start: fn(&Handle, &watch::Receiver<bool>) -> io::Result<()>,
+    /// Called when everything is up.
+    pub welcome: fn(),
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("the configuration is not usable\n{0}")]
+    Configuration(String),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("the log cannot be set up")]
+    Logging(#[from] logging::InitError),
+    #[error("a metric is registered twice")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] io::Error),
+    #[error("what runs beside the gateway cannot be started")]
+    Beside(#[source] io::Error),
+}
+
+/// Starts the gateway and serves until a signal ends it.
+///
+/// # Errors
+/// When it cannot start. Nothing listens then.
+pub fn run(start: Start) -> Result<(), StartError> {
+    let loaded = config::load(&start.config, &start.environment);
+    let settings = loaded.config.gateway.clone();
+    let logging = logging::init(level(settings.log_level))?;
+    let state = Arc::new(State::new());
+    state.telemetry.watch_log(logging.lines_dropped());
+    let families = Families::register(state.telemetry.registry())?;
+    let mut diagnostics = loaded.diagnostics;
+    let snapshot = compile(&loaded.config, &mut diagnostics, &state, &families)
+        .ok_or_else(|| StartError::Configuration(diagnostics.to_text()))?;
+    for line in diagnostics.to_text().lines() {
+        warn!("{line}");
+    }
+    raise_descriptor_limit();
+
+    let sockets = Sockets::bind(&settings)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads(settings.threads))
+        .thread_name("tollgate")
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let (stop_beside, beside_stopped) = watch::channel(false);
+    if let Some(beside) = &start.beside {
+        (beside.start)(runtime.handle(), &beside_stopped).map_err(StartError::Beside)?;
+    }
+    let running = Arc::new(Running::new(
+        snapshot,
+        state,
+        families,
+        settings,
+        logging,
+        start.config,
+        start.environment,
+    ));
+    let served = runtime.block_on(serve(&running, sockets, loaded.watch, start.beside));
+    // Whatever runs beside the gateway ends by itself or with the process.
+    let _ = stop_beside.send(true);
+    end(runtime, &running);
+    served
+}
+
+fn end(runtime: Runtime, running: &Running) {
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    running.logging.flush(LOG_FLUSH);
+}
+
+/// The gateway while it runs.
+#[derive(Debug)]
+struct Running {
+    gateway: Gateway,
+    families: Families,
+    /// The settings that the process started with: what cannot change in place is compared to it.
+    started_with: Settings,
+    logging: Logging,
+    config: PathBuf,
+    environment: fn(&str) -> Option<String>,
+    accepting: AtomicBool,
+    history: Mutex<History>,
+}
+
+#[derive(Debug)]
+struct History {
+    live_since: i64,
+    last_reload: Option<Reload>,
+}
+
+impl Running {
+    fn new(
+        snapshot: Snapshot,
+        state: Arc<State>,
+        families: Families,
+        settings: Settings,
+        logging: Logging,
+        config: PathBuf,
+        environment: fn(&str) -> Option<String>,
+    ) -> Self {
+        let now = state.clock.unix_seconds();
+        state.telemetry.exports().adopt();
+        state.telemetry.configuration_loaded(now);
+        Self {
+            gateway: Gateway {
+                live: Arc::new(Live::new(snapshot)),
+                state,
+                drain: Arc::default(),
+            },
+            families,
+            started_with: settings,
+            logging,
+            config,
+            environment,
+            accepting: AtomicBool::new(false),
+            history: Mutex::new(History {
+                live_since: now,
+                last_reload: None,
+            }),
+        }
+    }
+
+    /// Loads the files again and takes them over if they are right. Gives the paths to watch.
+    fn reload(&self) -> Vec<PathBuf> {
+        let state = &self.gateway.state;
+        let began = state.clock.instant();
+        let loaded = config::load(&self.config, &self.environment);
+        let mut diagnostics = loaded.diagnostics;
+        let snapshot = compile(&loaded.config, &mut diagnostics, state, &self.families);
+        let now = state.clock.unix_seconds();
+        let Some(snapshot) = snapshot else {
+            self.refuse(&diagnostics, now);
+            return loaded.watch;
+        };
+        for line in diagnostics.to_text().lines() {
+            warn!("{line}");
+        }
+        let changed = snapshot.hash != self.gateway.live.look().hash;
+        let routes = snapshot.routes.len();
+        let before = self.gateway.live.publish(snapshot);
+        state.telemetry.exports().adopt();
+        state.telemetry.reload_succeeded(now);
+        info!(
+            changed,
+            routes,
+            took_ms = began.elapsed().as_secs_f64() * 1e3,
+            "configuration reloaded"
+        );
+        self.adopt_settings(&loaded.config);
+        {
+            let mut history = self.history();
+            if changed {
+                history.live_since = now;
+            }
+            history.last_reload = Some(Reload {
+                at: now,
+                refused: None,
+            });
+        }
+        // Freeing a large table takes its time, which is nobody's but this thread's.
+        drop(before);
+        state.positions.sweep();
+        loaded.watch
+    }
+
+    fn refuse(&self, diagnostics: &Diagnostics, now: i64) {
+        self.gateway.state.telemetry.reload_failed();
+        let lines: Vec<String> = diagnostics.to_text().lines().map(str::to_owned).collect();
+        error!(
+            errors = diagnostics.error_count(),
+            "configuration refused, the last good one keeps serving"
+        );
+        for line in &lines {
+            error!("{line}");
+        }
+        self.history().last_reload = Some(Reload {
+            at: now,
+            refused: Some(lines),
+        });
+    }
+
+    /// Takes over what can change in place and says what cannot.
+    fn adopt_settings(&self, config: &Config) {
+        let (old, new) = (&self.started_with, &config.gateway);
+        self.logging.set_level(level(new.log_level));
+        for (name, differs) in [
+            ("listen", old.listen != new.listen),
+            ("admin", old.admin != new.admin),
+            ("threads", old.threads != new.threads),
+            (
+                "upstream_keepalive_pool_size",
+                old.upstream_keepalive_pool_size != new.upstream_keepalive_pool_size,
+            ),
+        ] {
+            if differs {
+                warn!("gateway.{name} needs a restart to change; everything else is live");
+            }
+        }
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Facts for Running {
+    fn readiness(&self) -> Result<(), &'static str> {
+        if self.gateway.drain.is_draining() {
+            Err("draining")
+        } else if self.accepting.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err("starting")
+        }
+    }
+
+    fn configuration(&self) -> Configuration {
+        let history = self.history();
+        Configuration {
+            hash: self.gateway.live.look().hash.clone(),
+            live_since: history.live_since,
+            last_reload: history.last_reload.clone(),
+        }
+    }
+
+    fn targets(&self) -> Vec<TargetHealth> {
+        let snapshot = self.gateway.live.take();
+        let mut targets = Vec::new();
+        for upstream in &snapshot.upstreams {
+            for target in upstream.targets() {
+                let health = |address: String, state| TargetHealth {
+                    upstream: upstream.name.clone(),
+                    target: target.label.clone(),
+                    address,
+                    state,
+                };
+                match &target.host {
+                    TargetHost::Address(address) => targets.push(health(
+                        SocketAddr::new(*address, target.port).to_string(),
+                        TargetState::HealthchecksOff,
+                    )),
+                    TargetHost::Name(name) => {
+                        let addresses = name.addresses();
+                        if addresses.is_empty() {
+                            targets.push(health(String::new(), TargetState::DnsError));
+                        }
+                        targets.extend(addresses.iter().map(|address| {
+                            health(
+                                SocketAddr::new(*address, target.port).to_string(),
+                                TargetState::HealthchecksOff,
+                            )
+                        }));
+                    }
+                }
+            }
+        }
+        targets
+    }
+}
+
+/// The sockets of the process, bound before anything runs.
+#[derive(Debug)]
+struct Sockets {
+    proxy: Vec<std::net::TcpListener>,
+    admin: Vec<std::net::TcpListener>,
+}
+
+impl Sockets {
+    fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let bind = |listen: &Listen| {
+            listener::bind(Address {
+                socket: listen.address,
+                reuse_port: listen.reuseport,
+                ipv6_only: listen.ipv6only.unwrap_or(true),
+                backlog: listen.backlog.and_then(|backlog| i32::try_from(backlog).ok()),
+                keepalive: listen.so_keepalive,
+            })
+        };
+        for listen in settings.admin.addresses() {
+            if !listen.address.ip().is_loopback() {
+                warn!(
+                    address = %listen.address,
+                    "the admin listener is not on loopback: whoever reaches it sees metrics and status"
+                );
+            }
+        }
+        Ok(Self {
+            proxy: settings
+                .listen
+                .addresses()
+                .map(bind)
+                .collect::<Result<_, _>>()?,
+            admin: settings
+                .admin
+                .addresses()
+                .map(bind)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+async fn serve(
+    running: &Arc<Running>,
+    sockets: Sockets,
+    watched: Vec<PathBuf>,
+    beside: Option<Beside>,
+) -> Result<(), StartError> {
+    let gateway = &running.gateway;
+    let signals = Signals::catch().map_err(StartError::Runtime)?;
+    let (stop_accepting, accepting_stopped) = watch::channel(false);
+    let (stop_admin, admin_stopped) = watch::channel(false);
+
+    let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
+    let reloader = Arc::clone(running);
+    thread::Builder::new()
+        .name("reload".into())
+        .spawn(move || watch.run(|| reloader.reload()))
+        .map_err(StartError::Runtime)?;
+
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { state.names.run().await });
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { sweep(&state).await });
+
+    let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
+    let pages = admin::router(Admin::new(Arc::clone(&gateway.state.telemetry), facts));
+    let mut admins = Vec::new();
+    for socket in sockets.admin {
+        let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
+        admins.push(tokio::spawn(admin::serve::run(
+            listener,
+            pages.clone(),
+            admin::serve::Limits::default(),
+            admin_stopped.clone(),
+        )));
+    }
+
+    let edge = edge(running, accepting_stopped.clone());
+    for socket in sockets.proxy {
+        let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "listening");
+        }
+        tokio::spawn(listener::accept(
+            listener,
+            Arc::clone(&edge),
+            Arc::clone(&gateway.live),
+            Arc::clone(&gateway.drain),
+            accepting_stopped.clone(),
+        ));
+    }
+    running.accepting.store(true, Ordering::Release);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %running.config.display(),
+        routes = gateway.live.look().routes.len(),
+        "tollgate is ready"
+    );
+    if let Some(beside) = beside {
+        (beside.welcome)();
+    }
+
+    until_stopped(signals, &ask, gateway, &stop_accepting).await;
+    // The admin listener goes last, so that readiness says "draining" while there is something to
+    // drain.
+    let _ = stop_admin.send(true);
+    for admin in admins {
+        let _ = admin.await;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn edge(running: &Running, shutdown: watch::Receiver<bool>) -> Arc<Edge> {
+    let settings = &running.started_with;
+    let conf = ServerConf {
+        threads: 1,
+        max_retries: TRIES_MAX,
+        upstream_keepalive_pool_size: usize::try_from(settings.upstream_keepalive_pool_size)
+            .unwrap_or(usize::MAX)
+            .max(1),
+        ..ServerConf::default()
+    };
+    let proxy = http_proxy(&Arc::new(conf), running.gateway.clone());
+    Arc::new(Edge::new(
+        Arc::new(proxy),
+        running.gateway.clone(),
+        shutdown,
+    ))
+}
+
+/// The signals that mean something. Those that mean nothing here are caught, so that their default
+/// does not end the process.
+struct Signals {
+    terminate: Signal,
+    quit: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    ignored: Vec<Signal>,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            ignored: [
+                SignalKind::user_defined1(),
+                SignalKind::user_defined2(),
+                SignalKind::alarm(),
+                SignalKind::pipe(),
+            ]
+            .into_iter()
+            .map(signal)
+            .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Waits for the next word to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.quit.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Reloads on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a second one stops at once.
+async fn until_stopped(
+    mut signals: Signals,
+    ask: &Ask,
+    gateway: &Gateway,
+    stop_accepting: &watch::Sender<bool>,
+) {
+    loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => ask.reload(),
+            _ = signals.terminate.recv() => break,
+            _ = signals.quit.recv() => break,
+            _ = signals.interrupt.recv() => break,
+        }
+    }
+    info!(open_connections = gateway.drain.open(), "stopping");
+    gateway.drain.begin();
+    let _ = stop_accepting.send(true);
+    tokio::select! {
+        () = gateway.drain.below(1) => {}
+        () = tokio::time::sleep(DRAIN) => {
+            warn!(open_connections = gateway.drain.open(), "not everything ended in time");
+        }
+        () = signals.stop() => warn!("told to stop twice: stopping at once"),
+    }
+    drop(signals.ignored);
+}
+
+async fn sweep(state: &State) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        state
+            .rates
+            .reclaim(Timestamp::from_unix_milliseconds(state.clock.unix_milliseconds()));
+    }
+}
+
+const fn level(written: LogLevel) -> Level {
+    match written {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Notice => Level::Notice,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Error => Level::Error,
+        LogLevel::Crit => Level::Crit,
+    }
+}
+
+fn threads(written: Threads) -> usize {
+    match written {
+        Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
+        Threads::Count(count) => count.get(),
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one: each proxied connection needs two.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open descriptors stays as it is");
+    }
+}

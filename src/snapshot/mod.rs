@@ -1,0 +1,102 @@
+//! One compiled, immutable configuration: everything that a request may read.
+
+pub mod live;
+mod settings;
+
+use std::sync::Arc;
+
+use crate::{
+    chain::Chain,
+    entity::{
+        Protocol, Timeouts,
+        consumer::Consumers,
+        facts::{RouteFacts, ServiceFacts},
+        path::PathHandling,
+    },
+    plugins::Instance,
+    router::Router,
+    telemetry::{Count, requests::RouteSeries},
+    upstream::Balancer,
+};
+
+pub use settings::{ErrorType, RealIp, ResponseTokens, Settings, Trusted};
+
+/// The place of a route in [`Snapshot::routes`].
+pub type RouteIndex = usize;
+
+/// The place of a chain in the snapshot. Routes with the same plugins share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainIndex(pub u32);
+
+/// A compiled configuration. A request takes one and keeps it to its end.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 32 hex digits that change when, and only when, the configuration does.
+    pub hash: String,
+    pub settings: Settings,
+    pub router: Router,
+    pub routes: Box<[Route]>,
+    pub services: Box<[Service]>,
+    pub consumers: Arc<Consumers>,
+    pub instances: Box<[Instance]>,
+    pub chains: Box<[Chain]>,
+    /// The global plugins, whose response and log phases see requests without a route.
+    pub unrouted: ChainIndex,
+    /// The series of requests without a route.
+    pub unrouted_series: Arc<RouteSeries>,
+    /// The upstreams with a name, for the health metrics.
+    pub upstreams: Vec<Arc<Balancer>>,
+}
+
+impl Snapshot {
+    /// The chain at `index`.
+    pub fn chain(&self, index: ChainIndex) -> &Chain {
+        self.chains
+            .get(index.0 as usize)
+            .expect("a chain index comes from the snapshot that it is used with")
+    }
+
+    /// The service of a route.
+    pub fn service(&self, route: &Route) -> Option<&Service> {
+        self.services.get(route.service?)
+    }
+}
+
+/// A route as requests see it.
+#[derive(Debug)]
+pub struct Route {
+    pub facts: RouteFacts,
+    /// The place of its service.
+    pub service: Option<usize>,
+    /// Whether plain HTTP is served, or answered with `https_redirect_status`.
+    pub https_only: bool,
+    pub https_redirect_status: u16,
+    pub strip_path: bool,
+    pub preserve_host: bool,
+    pub path_handling: PathHandling,
+    /// The plugins for requests over `http` and over `https`, the same unless some plugin names
+    /// its protocols.
+    pub chains: [ChainIndex; 2],
+    pub series: Arc<RouteSeries>,
+}
+
+/// A service as requests see it.
+#[derive(Debug)]
+pub struct Service {
+    pub facts: ServiceFacts,
+    pub protocol: Protocol,
+    /// What comes before the request's path; absent if it is `/`.
+    pub path: Option<String>,
+    pub retries: u16,
+    pub timeouts: Timeouts,
+    pub tls: UpstreamTls,
+    pub balancer: Arc<Balancer>,
+    /// How often requests were sent again.
+    pub repeats: Arc<Count>,
+}
+
+/// How an https upstream is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct UpstreamTls {
+    pub verify: bool,
+}

@@ -1,0 +1,109 @@
+//! The `gateway:` settings that a request reads. All of them change with a reload.
+
+use std::{net::IpAddr, time::Duration};
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+/// Settings in the form requests need them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub trusted: Trusted,
+    pub real_ip: RealIp,
+    pub real_ip_recursive: bool,
+    /// The most bytes of a request body; absent = no limit.
+    pub body_bytes_max: Option<u64>,
+    /// The most bytes of one request body that plugins may hold.
+    pub body_buffer_bytes_max: usize,
+    /// Client connections at once; absent = no limit.
+    pub connections_max: Option<usize>,
+    pub strip_identity_headers: bool,
+    /// Whether a request that only its method keeps from a route gets 405 rather than 404.
+    pub method_not_allowed: bool,
+    /// The longest header line, request line included, in bytes.
+    pub head_line_bytes_max: usize,
+    /// The largest request head in bytes.
+    pub head_bytes_max: usize,
+    pub tokens: ResponseTokens,
+    /// Whether upstreams get `X-Kong-Request-Id`.
+    pub upstream_request_id: bool,
+    pub error_type: ErrorType,
+    pub keepalive_timeout: Duration,
+    /// Requests per client connection.
+    pub keepalive_requests: u32,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    /// How long an idle upstream connection is kept; absent = none is kept.
+    pub upstream_idle_timeout: Option<Duration>,
+    /// Inner port → the outer port reported in `X-Forwarded-Port`.
+    pub port_maps: Vec<(u16, u16)>,
+    /// Whether `Kong-Debug: 1` is answered with the names of route and service.
+    pub debug_header: bool,
+}
+
+/// The peers whose forwarding headers are believed.
+#[derive(Debug, Clone, Default)]
+pub struct Trusted(Vec<IpNet>);
+
+impl Trusted {
+    /// Trusts the addresses of `networks`.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `address` is trusted. An IPv4-mapped IPv6 address counts as its IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        !self.0.is_empty() && {
+            let address = address.to_canonical();
+            self.0.iter().any(|network| network.contains(&address))
+        }
+    }
+}
+
+/// Where a trusted peer says who the client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RealIp {
+    /// `X-Forwarded-For`: a list of addresses, the nearest last.
+    ForwardedFor,
+    /// A header with one address.
+    Header(HeaderName),
+}
+
+/// Which headers the gateway adds to responses (`headers`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the operator's"
+)]
+pub struct ResponseTokens {
+    pub server: bool,
+    pub via: bool,
+    pub proxy_latency: bool,
+    pub response_latency: bool,
+    pub upstream_latency: bool,
+    pub upstream_status: bool,
+    pub request_id: bool,
+}
+
+/// The form of error bodies for clients that do not say what they accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorType {
+    Plain,
+    Html,
+    Json,
+    Xml,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_trusted_as_its_ipv4() {
+        let trusted = Trusted::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+        assert!(trusted.contains("10.1.2.3".parse().expect("an address")));
+        assert!(trusted.contains("::ffff:10.1.2.3".parse().expect("an address")));
+        assert!(!trusted.contains("192.0.2.1".parse().expect("an address")));
+        assert!(!Trusted::default().contains("10.1.2.3".parse().expect("an address")));
+    }
+}

@@ -1,0 +1,65 @@
+//! The one place that reads the time, so that tests can hold it still.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Wall clock and monotonic clock of the process.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    System,
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The clock of the machine.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `unix_milliseconds` until [`Self::advance`] moves it.
+    pub fn manual(unix_milliseconds: i64) -> Self {
+        Self(Source::Manual(Arc::new(AtomicI64::new(unix_milliseconds))))
+    }
+
+    /// Moves a manual clock; the system clock does not move.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(now) = &self.0 {
+            now.fetch_add(
+                i64::try_from(by.as_millis()).unwrap_or(i64::MAX),
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// Milliseconds since 1970-01-01 UTC. Follows steps of the machine's clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the injected clock")]
+    pub fn unix_milliseconds(&self) -> i64 {
+        match &self.0 {
+            Source::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| {
+                    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+                }),
+            Source::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Seconds since 1970-01-01 UTC.
+    pub fn unix_seconds(&self) -> i64 {
+        self.unix_milliseconds().div_euclid(1000)
+    }
+
+    /// A point of the monotonic clock, for durations and deadlines.
+    #[expect(clippy::disallowed_methods, reason = "this is the injected clock")]
+    pub fn instant(&self) -> Instant {
+        Instant::now()
+    }
+}

@@ -1,0 +1,53 @@
+//! What outlives a snapshot: clock, identifiers, rate counters, balancer positions, resolved names
+//! and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
+
+pub mod clock;
+pub mod identifiers;
+pub mod names;
+pub mod rates;
+pub mod registry;
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use uuid::Uuid;
+
+use crate::telemetry::Telemetry;
+use clock::Clock;
+use identifiers::Identifiers;
+use names::Names;
+use rates::Rates;
+use registry::Registry;
+
+/// Everything that a reload keeps.
+#[derive(Debug)]
+pub struct State {
+    pub clock: Clock,
+    pub identifiers: Arc<Identifiers>,
+    pub rates: Rates,
+    /// The round-robin position of each upstream or service host, by the entity's id.
+    pub positions: Registry<Uuid, AtomicU64>,
+    pub names: Names,
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl State {
+    /// The state of a process that just started.
+    pub fn new() -> Self {
+        let identifiers = Arc::new(Identifiers::new());
+        let telemetry = Arc::new(Telemetry::of_node(identifiers.process()));
+        Self {
+            clock: Clock::system(),
+            identifiers,
+            rates: Rates::default(),
+            positions: Registry::default(),
+            names: Names::default(),
+            telemetry,
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}

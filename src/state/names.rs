@@ -1,0 +1,203 @@
+//! Host names and their addresses, resolved in the background; a request never waits for more than
+//! the first answer, and the last known addresses are kept whatever the resolver says later.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{sync::Notify, task::JoinSet};
+use tracing::{info, warn};
+
+use super::registry::Registry;
+
+/// How often a name is resolved again. The system resolver tells no lifetime.
+const REFRESH: Duration = Duration::from_secs(10);
+/// How often a name without addresses is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long one look-up may take.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups at once.
+const LOOKUPS_MAX: usize = 64;
+
+/// One host name.
+#[derive(Debug)]
+pub struct Name {
+    host: String,
+    addresses: ArcSwapOption<Vec<IpAddr>>,
+    /// Whether a look-up has ended, with or without addresses.
+    answered: std::sync::atomic::AtomicBool,
+    answer: Notify,
+    position: AtomicUsize,
+}
+
+impl Name {
+    fn new(host: String) -> Self {
+        Self {
+            host,
+            addresses: ArcSwapOption::empty(),
+            answered: std::sync::atomic::AtomicBool::new(false),
+            answer: Notify::new(),
+            position: AtomicUsize::new(0),
+        }
+    }
+
+    /// The name itself.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether an address is known.
+    pub fn is_resolved(&self) -> bool {
+        self.addresses.load().is_some()
+    }
+
+    /// The addresses that are known.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses
+            .load()
+            .as_ref()
+            .map_or_else(Vec::new, |addresses| addresses.to_vec())
+    }
+
+    /// The next address in turn. Waits up to `patience` for the very first answer of the resolver;
+    /// `None` if no address is known then.
+    pub async fn address(&self, patience: Duration) -> Option<IpAddr> {
+        let known = self.next();
+        if known.is_some() || self.answered.load(Ordering::Acquire) {
+            return known;
+        }
+        let answer = self.answer.notified();
+        tokio::pin!(answer);
+        answer.as_mut().enable();
+        if !self.answered.load(Ordering::Acquire) {
+            // A timeout is an answer too: there is no address.
+            let _ = tokio::time::timeout(patience, answer).await;
+        }
+        self.next()
+    }
+
+    fn next(&self) -> Option<IpAddr> {
+        let addresses = self.addresses.load();
+        let addresses = addresses.as_ref()?;
+        let turn = self.position.fetch_add(1, Ordering::Relaxed);
+        addresses.get(turn % addresses.len().max(1)).copied()
+    }
+
+    async fn resolve(&self) {
+        let lookup = tokio::net::lookup_host((self.host.as_str(), 0));
+        let found = match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
+            Ok(Ok(addresses)) => Ok(sorted(addresses.map(|address| address.ip()))),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the resolver did not answer".to_owned()),
+        };
+        let first = !self.answered.load(Ordering::Acquire);
+        match found {
+            Ok(addresses) if !addresses.is_empty() => {
+                let known = self.addresses.load();
+                if known.as_ref().is_none_or(|known| **known != addresses) {
+                    info!(name = self.host, ?addresses, "name has new addresses");
+                    self.addresses.store(Some(Arc::new(addresses)));
+                }
+            }
+            Ok(_) if first => warn!(name = self.host, "name has no address"),
+            Err(cause) if first => warn!(name = self.host, cause, "name does not resolve"),
+            Ok(_) | Err(_) => {}
+        }
+        self.answered.store(true, Ordering::Release);
+        self.answer.notify_waiters();
+    }
+}
+
+/// IPv4 first, as most origins listen there, each kind in a stable order.
+fn sorted(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = addresses.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        addresses.retain(IpAddr::is_ipv4);
+    }
+    addresses
+}
+
+/// All names that some snapshot refers to.
+#[derive(Debug, Default)]
+pub struct Names {
+    names: Registry<String, Name>,
+    news: Notify,
+}
+
+impl Names {
+    /// The name `host`, which is resolved from now on.
+    pub fn get(&self, host: &str) -> Arc<Name> {
+        let name = self
+            .names
+            .get_or_create(host.to_ascii_lowercase(), || Name::new(host.to_ascii_lowercase()));
+        if !name.answered.load(Ordering::Acquire) {
+            self.news.notify_one();
+        }
+        name
+    }
+
+    /// Resolves names until it is dropped: new ones at once, known ones from time to time.
+    pub async fn run(&self) {
+        let mut since_refresh = Duration::ZERO;
+        loop {
+            let refresh = since_refresh >= REFRESH;
+            if refresh {
+                since_refresh = Duration::ZERO;
+                self.names.sweep();
+            }
+            let mut lookups = JoinSet::new();
+            for name in self.names.values() {
+                if refresh || !name.is_resolved() {
+                    if lookups.len() >= LOOKUPS_MAX {
+                        lookups.join_next().await;
+                    }
+                    lookups.spawn(async move { name.resolve().await });
+                }
+            }
+            while lookups.join_next().await.is_some() {}
+            tokio::select! {
+                () = self.news.notified() => {}
+                () = tokio::time::sleep(RETRY) => since_refresh += RETRY,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_request_waits_for_the_first_answer() {
+        let names = Arc::new(Names::default());
+        let name = names.get("LocalHost");
+        let resolver = Arc::clone(&names);
+        let task = tokio::spawn(async move { resolver.run().await });
+        let address = name.address(Duration::from_secs(5)).await;
+        assert_eq!(address, Some(IpAddr::from([127, 0, 0, 1])));
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_has_no_address() {
+        let names = Names::default();
+        let name = names.get("no-such-host.invalid");
+        name.resolve().await;
+        assert_eq!(name.address(Duration::from_secs(5)).await, None);
+    }
+
+    #[test]
+    fn a_name_is_shared_and_lives_with_its_holders() {
+        let names = Names::default();
+        let one = names.get("a.test");
+        assert!(Arc::ptr_eq(&one, &names.get("A.test")));
+    }
+}

@@ -1,0 +1,237 @@
+//! A part of a table under one lock: finds the counters of an identity, keeps them in the order of
+//! eviction, and frees those whose windows ended.
+
+use hashbrown::HashTable;
+
+use super::{
+    calendar::Second,
+    evicted::{Notes, Sketches},
+    limits::Usage,
+    moment::Moment,
+    slab::{Entry, Identity, Place, Slab, Tier},
+};
+
+/// With several periods a counter may be at a limit while younger ones of its tier are no longer:
+/// the most that an eviction looks past.
+const LOOK_PAST_MAX: usize = 16;
+
+/// Entries of one tier, from the oldest to the newest.
+#[derive(Debug, Default, Clone, Copy)]
+struct List {
+    oldest: Option<Place>,
+    newest: Option<Place>,
+}
+
+/// See the module. All methods expect the caller to hold the shard's lock.
+#[derive(Debug)]
+pub(super) struct Shard {
+    index: HashTable<Place>,
+    slab: Slab,
+    /// By [`Tier`]. The first two are in the order of admission, the last in that of refusal.
+    tiers: [List; Tier::COUNT],
+    notes: Notes,
+    /// No entry's last window ends before.
+    next_expiry: Second,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            index: HashTable::new(),
+            slab: Slab::default(),
+            tiers: [List::default(); Tier::COUNT],
+            notes: Notes::default(),
+            next_expiry: Second::MAX,
+        }
+    }
+}
+
+impl Shard {
+    /// Where the counters of `identity` are.
+    pub(super) fn find(&self, identity: Identity) -> Option<Place> {
+        self.index
+            .find(identity.hash, |&place| {
+                self.slab[place].identity == identity
+            })
+            .copied()
+    }
+
+    /// Adds the counters of an identity that is not here: from its note if it was evicted in a
+    /// current window, else from zero.
+    pub(super) fn insert(
+        &mut self,
+        identity: Identity,
+        moment: &Moment,
+        sketches: &Sketches,
+    ) -> Place {
+        let entry = self
+            .notes
+            .take(identity, moment, sketches)
+            .unwrap_or_else(|| Entry::new(identity, moment.second));
+        self.store(entry)
+    }
+
+    /// Admits and counts one hit, or refuses it.
+    pub(super) fn hit(&mut self, place: Place, moment: &Moment) -> Usage {
+        let entry = &mut self.slab[place];
+        let (usage, is_spent) = moment.hit(entry);
+        let tier = match (usage.is_admitted(), is_spent) {
+            (true, false) => Tier::Open,
+            (true, true) => Tier::Spent,
+            (false, _) => Tier::Refused,
+        };
+        self.next_expiry = self.next_expiry.min(entry.expires);
+        self.move_to_newest(place, tier);
+        usage
+    }
+
+    /// Removes one entry to make room and notes it down; false if there is none.
+    pub(super) fn evict(&mut self, moment: &Moment, sketches: &Sketches, notes_max: usize) -> bool {
+        let Some(place) = self.pick_victim(moment) else {
+            return false;
+        };
+        self.notes
+            .write(&self.slab[place], moment, sketches, notes_max);
+        self.remove(place);
+        true
+    }
+
+    /// Frees the entries of one chunk whose windows ended. Gives how many they were, and the next
+    /// chunk to look at; `None` when this round is over. A round begins with chunk 0.
+    pub(super) fn reclaim(&mut self, chunk: usize, now: Second) -> (usize, Option<usize>) {
+        if chunk == 0 {
+            self.notes.reclaim(now);
+            if now < self.next_expiry {
+                return (0, None);
+            }
+            self.next_expiry = Second::MAX;
+        }
+        let before = self.slab.len();
+        for place in self.slab.places(chunk) {
+            let Entry { expires, tier, .. } = self.slab[place];
+            if tier.is_none() {
+                continue;
+            }
+            if expires <= now {
+                self.remove(place);
+            } else {
+                self.next_expiry = self.next_expiry.min(expires);
+            }
+        }
+        let freed = before - self.slab.len();
+        if chunk + 1 < self.slab.chunks() {
+            return (freed, Some(chunk + 1));
+        }
+        if self.slab.len() * 4 < self.slab.capacity() {
+            self.shrink();
+        }
+        (freed, None)
+    }
+
+    /// The least recently admitted entry that is at no limit now; failing that, one that is at a
+    /// limit; failing that, one that was turned away.
+    fn pick_victim(&mut self, moment: &Moment) -> Option<Place> {
+        let candidates = [
+            self.tiers[Tier::Open as usize].oldest,
+            self.oldest_lapsed(Tier::Spent, moment),
+            self.oldest_lapsed(Tier::Refused, moment),
+        ];
+        candidates
+            .into_iter()
+            .flatten()
+            .min_by_key(|&place| self.slab[place].at)
+            .or(self.tiers[Tier::Spent as usize].oldest)
+            .or(self.tiers[Tier::Refused as usize].oldest)
+    }
+
+    /// The oldest entry of `tier` whose limits are not reached any more because windows ended.
+    fn oldest_lapsed(&mut self, tier: Tier, moment: &Moment) -> Option<Place> {
+        for _ in 0..LOOK_PAST_MAX {
+            let place = self.tiers[tier as usize].oldest?;
+            let entry = &self.slab[place];
+            if !moment.is_exhausted(&entry.counts, entry.at) {
+                return Some(place);
+            }
+            // With one period all windows of a tier end at once: nothing younger has lapsed.
+            if moment.spans.len() == 1 {
+                return None;
+            }
+            self.move_to_newest(place, tier);
+        }
+        None
+    }
+
+    fn store(&mut self, entry: Entry) -> Place {
+        self.next_expiry = self.next_expiry.min(entry.expires);
+        let place = self.slab.insert(entry);
+        self.link_newest(place, entry.tier.unwrap_or(Tier::Open));
+        let slab = &self.slab;
+        self.index
+            .insert_unique(entry.identity.hash, place, |&place| {
+                slab[place].identity.hash
+            });
+        place
+    }
+
+    fn remove(&mut self, place: Place) {
+        self.unlink(place);
+        let hash = self.slab[place].identity.hash;
+        if let Ok(indexed) = self.index.find_entry(hash, |&candidate| candidate == place) {
+            indexed.remove();
+        }
+        self.slab.remove(place);
+    }
+
+    /// Moves the entries into chunks that fit them.
+    fn shrink(&mut self) {
+        let mut smaller = Self {
+            index: HashTable::with_capacity(self.slab.len()),
+            notes: std::mem::take(&mut self.notes),
+            ..Self::default()
+        };
+        for list in self.tiers {
+            let mut next = list.oldest;
+            while let Some(place) = next {
+                let entry = self.slab[place];
+                next = entry.newer;
+                smaller.store(entry);
+            }
+        }
+        *self = smaller;
+    }
+
+    fn move_to_newest(&mut self, place: Place, tier: Tier) {
+        let entry = &self.slab[place];
+        if entry.newer.is_some() || entry.tier != Some(tier) {
+            self.unlink(place);
+            self.link_newest(place, tier);
+        }
+    }
+
+    fn link_newest(&mut self, place: Place, tier: Tier) {
+        let older = self.tiers[tier as usize].newest.replace(place);
+        match older {
+            Some(older) => self.slab[older].newer = Some(place),
+            None => self.tiers[tier as usize].oldest = Some(place),
+        }
+        let entry = &mut self.slab[place];
+        entry.tier = Some(tier);
+        entry.older = older;
+        entry.newer = None;
+    }
+
+    fn unlink(&mut self, place: Place) {
+        let Entry {
+            newer, older, tier, ..
+        } = self.slab[place];
+        let Some(tier) = tier else { return };
+        match older {
+            Some(older) => self.slab[older].newer = newer,
+            None => self.tiers[tier as usize].oldest = newer,
+        }
+        match newer {
+            Some(newer) => self.slab[newer].older = older,
+            None => self.tiers[tier as usize].newest = older,
+        }
+    }
+}

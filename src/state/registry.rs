@@ -1,0 +1,74 @@
+//! Values that live exactly as long as some snapshot refers to them, found again by a stable key.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// Finds or creates shared values by key. The registry itself holds them weakly: a value goes when
+/// the last snapshot that uses it goes.
+///
+/// Only `compile` asks it, never a request, so a plain lock is enough.
+#[derive(Debug)]
+pub struct Registry<K, V>(Mutex<HashMap<K, Weak<V>>>);
+
+impl<K, V> Default for Registry<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Eq + Hash + Debug, V> Registry<K, V> {
+    /// The value of `key`, made by `create` if nobody holds one.
+    pub fn get_or_create(&self, key: K, create: impl FnOnce() -> V) -> Arc<V> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = entries.get(&key).and_then(Weak::upgrade) {
+            return value;
+        }
+        let value = Arc::new(create());
+        entries.insert(key, Arc::downgrade(&value));
+        value
+    }
+
+    /// Forgets the keys whose values are gone. Called after each reload.
+    pub fn sweep(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, value| value.strong_count() > 0);
+    }
+
+    /// The values that are in use.
+    pub fn values(&self) -> Vec<Arc<V>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_kept_while_somebody_holds_it() {
+        let registry: Registry<u8, u32> = Registry::default();
+        let first = registry.get_or_create(1, || 10);
+        let again = registry.get_or_create(1, || 20);
+        assert!(Arc::ptr_eq(&first, &again));
+    }
+
+    #[test]
+    fn a_value_goes_with_its_last_holder() {
+        let registry: Registry<u8, u32> = Registry::default();
+        drop(registry.get_or_create(1, || 10));
+        assert_eq!(*registry.get_or_create(1, || 20), 20);
+        registry.sweep();
+        assert!(registry.values().is_empty());
+    }
+}

@@ -1,0 +1,140 @@
+//! The table of our own metric families: names, kinds, labels and what they mean. It is also the
+//! source of the reference page. Plugins register families of their own elsewhere.
+
+/// What a family counts or measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric family.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    pub name: &'static str,
+    /// Its name under `namespace: kong`, if Kong has such a family.
+    pub kong: Option<&'static str>,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// Defines the families and lists them all.
+macro_rules! families {
+    ($($constant:ident: $kind:ident $name:literal $(= $kong:literal)? [$($label:literal),*] $help:literal;)+) => {
+        $(pub(super) const $constant: Family = Family {
+            name: $name,
+            kong: families!(@kong $($kong)?),
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)+
+
+        /// Every family of our own.
+        pub const CATALOG: &[Family] = &[$($constant),+];
+    };
+    (@kong) => { None };
+    (@kong $kong:literal) => { Some($kong) };
+}
+
+families! {
+    HTTP_REQUESTS: Counter "tollgate_http_requests_total" = "kong_http_requests_total"
+        ["service", "route", "code", "source", "workspace", "consumer"]
+        "Requests by the status that was sent and by who decided it: the service or the gateway.";
+    GATEWAY_LATENCY: Histogram "tollgate_gateway_latency_ms" = "kong_kong_latency_ms"
+        ["service", "route", "workspace"]
+        "The gateway's own share of the time of a request, in milliseconds.";
+    UPSTREAM_LATENCY: Histogram "tollgate_upstream_latency_ms" = "kong_upstream_latency_ms"
+        ["service", "route", "workspace"]
+        "The time from sending a request upstream to the response head, in milliseconds.";
+    REQUEST_LATENCY: Histogram "tollgate_request_latency_ms" = "kong_request_latency_ms"
+        ["service", "route", "workspace"]
+        "The time from the first byte of a request to the last byte of its response, in milliseconds.";
+    BANDWIDTH: Counter "tollgate_bandwidth_bytes" = "kong_bandwidth_bytes"
+        ["service", "route", "direction", "workspace", "consumer"]
+        "Bytes that crossed client connections, heads and bodies.";
+    TARGET_HEALTH: Gauge "tollgate_upstream_target_health" = "kong_upstream_target_health"
+        ["upstream", "target", "address", "state", "subsystem"]
+        "The state of each target address: one of the four states is 1.";
+    CONNECTIONS: Gauge "tollgate_connections" = "kong_nginx_connections_total"
+        ["node_id", "subsystem", "state"]
+        "Client connections by state; accepted, handled and total (requests) count up.";
+    REQUESTS: Counter "tollgate_requests_total" = "kong_nginx_requests_total"
+        ["node_id", "subsystem"]
+        "Requests whose head arrived.";
+    NODE_INFO: Gauge "tollgate_node_info" = "kong_node_info"
+        ["node_id", "version"]
+        "Always 1; the labels tell the node and its version.";
+    DATASTORE_REACHABLE: Gauge "tollgate_datastore_reachable" = "kong_datastore_reachable"
+        []
+        "Always 1: the configuration comes from files.";
+    RELOADS: Counter "tollgate_config_reloads_total"
+        ["result"]
+        "Changes of the configuration files that were applied or refused.";
+    LAST_RELOAD_SUCCESSFUL: Gauge "tollgate_config_last_reload_successful"
+        []
+        "1 if the newest configuration is live, 0 if it was refused and an older one serves on.";
+    LAST_RELOAD_TIMESTAMP: Gauge "tollgate_config_last_reload_timestamp_seconds"
+        []
+        "When the live configuration went live, in Unix seconds.";
+    RETRIES: Counter "tollgate_upstream_retries_total"
+        ["service"]
+        "Attempts to reach an upstream after the first.";
+    REPLIES: Counter "tollgate_replies_total"
+        ["reason"]
+        "Responses that the gateway made itself.";
+    PANICS: Counter "tollgate_panics_total"
+        []
+        "Panics that were caught. Each is a bug.";
+    OVER_LIMIT: Counter "tollgate_metrics_over_limit_total"
+        ["outcome"]
+        "Observations without a series of their own because there are too many: folded into consumer=\"__other__\", or dropped.";
+    LOG_LINES_DROPPED: Counter "tollgate_log_lines_dropped_total"
+        []
+        "Lines of the gateway's log that were lost because nobody read stderr fast enough.";
+    OPEN_FDS: Gauge "process_open_fds"
+        []
+        "Open file descriptors.";
+    RESIDENT_MEMORY: Gauge "process_resident_memory_bytes"
+        []
+        "Resident memory, in bytes.";
+    CPU_SECONDS: Counter "process_cpu_seconds_total"
+        []
+        "User and system CPU time, in seconds.";
+    START_TIME: Gauge "process_start_time_seconds"
+        []
+        "When the process started, in Unix seconds.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_but_for_those_taken_over_from_kong() {
+        for family in CATALOG {
+            assert!(!family.help.is_empty());
+            assert!(family.name.starts_with("tollgate_") || family.name.starts_with("process_"));
+            if family.kind == Kind::Counter && family.name != "tollgate_bandwidth_bytes" {
+                assert!(family.name.ends_with("_total"), "{}", family.name);
+            }
+            if family.kind != Kind::Counter {
+                assert!(!family.name.ends_with("_total"), "{}", family.name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_families_share_a_name() {
+        let mut names: Vec<_> = CATALOG
+            .iter()
+            .flat_map(|family| [Some(family.name), family.kong])
+            .flatten()
+            .collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

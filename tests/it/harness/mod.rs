@@ -1,0 +1,69 @@
+//! Everything a test needs to put the gateway between a scripted client and scripted origins.
+//! Blocking sockets and threads throughout; waiting always means a condition with a deadline.
+
+mod cli;
+mod client;
+mod gateway;
+mod http1;
+mod metrics;
+mod origin;
+mod ports;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod wait;
+mod websocket;
+
+pub(crate) use cli::{check, tollgate};
+pub(crate) use client::{Client, Request, Response};
+pub(crate) use gateway::{Blueprint, Gateway, dedent};
+pub(crate) use origin::{Origin, Received};
+pub(crate) use ports::free_port;
+pub(crate) use reply::{Gate, Reply};
+pub(crate) use wait::{Stopwatch, wait_for, wait_until};
+pub(crate) use websocket::text;
+
+/// A catch-all route to one origin: the smallest gateway that proxies.
+pub(crate) fn one_service(origin: &Origin) -> String {
+    dedent(&format!(
+        "
+        services:
+        - name: orders
+          url: {origin}
+          routes:
+          - name: orders
+            paths: [/]
+        "
+    ))
+}
+
+/// `one_service` with more of the document after it, such as a `plugins:` list.
+pub(crate) fn one_service_and(origin: &Origin, rest: &str) -> String {
+    format!("{}\n{}", one_service(origin), dedent(rest))
+}
+
+/// An upstream `pool` over these origins, in this order, behind a catch-all route without retries.
+pub(crate) fn pool(origins: &[(&Origin, u32)]) -> String {
+    let mut text = dedent(
+        "
+        services:
+        - name: orders
+          host: pool
+          retries: 0
+          routes:
+          - name: orders
+            paths: [/]
+        upstreams:
+        - name: pool
+          targets:
+        ",
+    );
+    for (origin, weight) in origins {
+        text.push_str(&format!(
+            "\n  - target: {}\n    weight: {weight}",
+            origin.authority()
+        ));
+    }
+    text.push('\n');
+    text
+}

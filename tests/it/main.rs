@@ -1,0 +1,26 @@
+//! Black-box tests: the real binary, real origins that we script, and what is seen on the wire.
+//! They know the product by its files, sockets, signals and exit codes only.
+
+#![expect(
+    clippy::format_push_string,
+    reason = "documents are built line by line; tests do not count allocations"
+)]
+
+mod harness;
+
+mod admin;
+mod balancing;
+mod diagnostics;
+mod errors;
+mod forwarding;
+mod hot_reload;
+mod plugins;
+mod pools;
+mod retries;
+mod routing;
+mod shutdown;
+mod slow_clients;
+mod startup;
+mod strict_parsing;
+mod tidy;
+mod websocket;

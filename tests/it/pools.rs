@@ -1,0 +1,170 @@
+//! Connections to origins and from clients: when they are kept, reused and closed.
+
+use std::time::Duration;
+
+use crate::harness::{Gate, Gateway, Origin, Reply, Request, one_service, wait_until};
+
+/// S43
+#[test]
+fn a_thousand_sequential_requests_open_one_upstream_connection() {
+    let origin = Origin::replying("hello");
+    let gateway = Gateway::start_with("threads: 1", &one_service(&origin));
+    let mut client = gateway.connect();
+
+    for _ in 0..1000 {
+        assert_eq!(client.send(&Request::get("/")).status, 200);
+    }
+
+    assert_eq!((origin.count(), origin.connections()), (1000, 1));
+}
+
+/// S43
+#[test]
+fn connections_are_shared_between_clients_methods_and_routes() {
+    let origin = Origin::echoing();
+    let gateway = Gateway::start(&format!(
+        "{}\n  - name: second\n    paths: [/second]",
+        one_service(&origin)
+    ));
+
+    for number in 0..50 {
+        let path = ["/", "/second"][number % 2];
+        assert_eq!(gateway.send(&Request::post(path, "body")).text(), "body");
+        assert_eq!(gateway.send(&Request::new("HEAD", path)).status, 200);
+    }
+
+    // A new client may come in the moment before the connection of the last one is back in the pool.
+    assert_eq!(origin.count(), 100);
+    assert!(
+        origin.connections() <= 3,
+        "{} connections",
+        origin.connections()
+    );
+}
+
+/// S43
+#[test]
+fn no_more_idle_connections_are_kept_than_the_pool_holds() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |_| Reply::ok("hello").after(&held));
+    let gateway = Gateway::start_with(
+        "threads: 1\nupstream_keepalive_pool_size: 2",
+        &one_service(&origin),
+    );
+
+    let statuses = std::thread::scope(|scope| {
+        let visitors = scope
+            .spawn(|| gateway.concurrently(6, |client| client.send(&Request::get("/")).status));
+        origin.wait_until("six requests at once", |requests| requests.len() == 6);
+        gate.open();
+        visitors.join().expect("six visitors")
+    });
+
+    assert_eq!((statuses, origin.connections()), (vec![200; 6], 6));
+    origin.wait_for_open_connections(2);
+}
+
+#[test]
+fn a_pool_of_size_zero_keeps_nothing() {
+    let origin = Origin::replying("hello");
+    let gateway = Gateway::start_with("upstream_keepalive_pool_size: 0", &one_service(&origin));
+
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+
+    assert_eq!(origin.connections(), 5);
+    origin.wait_for_open_connections(0);
+}
+
+#[test]
+fn an_upstream_connection_is_retired_after_its_number_of_requests() {
+    let origin = Origin::replying("hello");
+    let settings = "threads: 1\nupstream_keepalive_max_requests: 10";
+    let gateway = Gateway::start_with(settings, &one_service(&origin));
+    let mut client = gateway.connect();
+
+    for _ in 0..100 {
+        assert_eq!(client.send(&Request::get("/")).status, 200);
+    }
+
+    assert_eq!(origin.connections(), 10);
+}
+
+#[test]
+fn an_idle_upstream_connection_is_closed_after_its_timeout() {
+    let origin = Origin::replying("hello");
+    let gateway = Gateway::start_with("upstream_keepalive_idle_timeout: 1", &one_service(&origin));
+
+    assert_eq!(gateway.get("/").status, 200);
+    assert_eq!(origin.open_connections(), 1);
+
+    origin.wait_for_open_connections(0);
+}
+
+#[test]
+fn an_origin_that_announces_close_is_not_asked_again_on_that_connection() {
+    let origin = Origin::start(|_| {
+        Reply::ok("hello")
+            .header("Connection", "close")
+            .then_close()
+    });
+    let gateway = Gateway::start(&one_service(&origin));
+    let mut client = gateway.connect();
+
+    for _ in 0..5 {
+        let response = client.send(&Request::post("/", "x"));
+        assert_eq!(
+            (response.status, response.announces_close()),
+            (200, false),
+            "the client's connection lives on"
+        );
+    }
+
+    assert_eq!((origin.count(), origin.connections()), (5, 5));
+}
+
+#[test]
+fn a_client_connection_is_retired_after_keepalive_requests() {
+    let origin = Origin::replying("hello");
+    let gateway = Gateway::start_with("keepalive_requests: 3", &one_service(&origin));
+    let mut client = gateway.connect();
+
+    let announcements: Vec<bool> = (0..3)
+        .map(|_| client.send(&Request::get("/")).announces_close())
+        .collect();
+
+    assert_eq!(announcements, [false, false, true]);
+    assert!(
+        client
+            .closed_within(Duration::from_secs(5))
+            .is_some_and(|rest| rest.is_empty())
+    );
+}
+
+#[test]
+fn an_aborted_download_does_not_return_its_connection_to_the_pool() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |request| match request.target.as_str() {
+        "/held" => Reply::ok("late").after(&held),
+        _ => Reply::ok("clean"),
+    });
+    let gateway = Gateway::start(&one_service(&origin));
+
+    let mut client = gateway.connect();
+    client
+        .write(Request::get("/held").bytes())
+        .expect("a written request");
+    origin.wait_until("the request", |requests| requests.len() == 1);
+    drop(client);
+    let texts: Vec<String> = (0..5).map(|_| gateway.get("/").text()).collect();
+    gate.open();
+
+    assert_eq!(texts, ["clean"; 5]);
+    wait_until("the held connection to end", || {
+        origin.open_connections() <= 1
+    });
+    assert_eq!(gateway.get("/").text(), "clean");
+}
