@@ -90,25 +90,17 @@ impl Chain {
             else {
                 continue;
             };
-            instance
-                .access(memo, request)
-                .await
-                .map_err(|halt| Ended {
-                    plugin: instance.name(),
-                    halt,
-                })?;
+            instance.access(memo, request).await.map_err(|halt| Ended {
+                plugin: instance.name(),
+                halt,
+            })?;
         }
         Ok(())
     }
 
     /// Lets the links that `access` did not reach take part in the later phases, as Kong does: a
     /// 401 carries its CORS headers and is counted like any other response.
-    pub fn complete(
-        &self,
-        instances: &[Instance],
-        run: &mut Run,
-        consumer: Option<ConsumerIndex>,
-    ) {
+    pub fn complete(&self, instances: &[Instance], run: &mut Run, consumer: Option<ConsumerIndex>) {
         for link in self.links.iter().skip(run.links_seen) {
             run.begin(link, instances, consumer);
         }

@@ -5,23 +5,23 @@
 
 pub mod entity;
 
-pub mod telemetry;
 pub mod state;
+pub mod telemetry;
 
+pub mod chain;
 pub mod plugin;
 pub mod plugins;
-pub mod chain;
 
 pub mod config;
 pub mod router;
 pub mod upstream;
 
-pub mod snapshot;
 pub mod compile;
+pub mod snapshot;
 
-pub mod proxy;
 pub mod admin;
+pub mod proxy;
 pub mod reload;
 
-pub mod server;
 pub mod cli;
+pub mod server;

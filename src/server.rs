@@ -347,7 +347,9 @@ impl Sockets {
                 socket: listen.address,
                 reuse_port: listen.reuseport,
                 ipv6_only: listen.ipv6only.unwrap_or(true),
-                backlog: listen.backlog.and_then(|backlog| i32::try_from(backlog).ok()),
+                backlog: listen
+                    .backlog
+                    .and_then(|backlog| i32::try_from(backlog).ok()),
                 keepalive: listen.so_keepalive,
             })
         };
@@ -534,9 +536,9 @@ async fn until_stopped(
 async fn sweep(state: &State) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        state
-            .rates
-            .reclaim(Timestamp::from_unix_milliseconds(state.clock.unix_milliseconds()));
+        state.rates.reclaim(Timestamp::from_unix_milliseconds(
+            state.clock.unix_milliseconds(),
+        ));
     }
 }
 

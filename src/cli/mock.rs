@@ -107,6 +107,15 @@ pub async fn serve(
     name: String,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), MockError> {
+    serve_and_drain(listener, name, stop, DRAIN).await
+}
+
+async fn serve_and_drain(
+    listener: TcpListener,
+    name: String,
+    stop: impl Future<Output = ()> + Send + 'static,
+    drain: Duration,
+) -> Result<(), MockError> {
     let router = router(&name)?;
     if let Ok(address) = listener.local_addr() {
         info!(%address, name, "mock origin is listening");
@@ -119,7 +128,7 @@ pub async fn serve(
     });
     let overdue = async {
         match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN).await,
+            Ok(()) => tokio::time::sleep(drain).await,
             Err(_) => std::future::pending().await,
         }
     };
@@ -369,6 +378,10 @@ mod tests {
 
     impl Mock {
         async fn start(name: &str) -> Self {
+            Self::start_with(name, PATIENCE).await
+        }
+
+        async fn start_with(name: &str, drain: Duration) -> Self {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
                 .await
                 .expect("a free port");
@@ -376,9 +389,14 @@ mod tests {
                 .local_addr()
                 .expect("a bound listener has an address");
             let (stop, stopped) = oneshot::channel();
-            let served = tokio::spawn(serve(listener, name.to_owned(), async {
-                drop(stopped.await);
-            }));
+            let served = tokio::spawn(serve_and_drain(
+                listener,
+                name.to_owned(),
+                async {
+                    drop(stopped.await);
+                },
+                drain,
+            ));
             Self {
                 address,
                 stop: Some(stop),
@@ -564,9 +582,9 @@ mod tests {
         assert_eq!(Answer::read(&mut stream).await.status(), 200);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn stopping_does_not_wait_for_a_client_that_never_finishes_its_request() {
-        let mock = Mock::start("Backend-1").await;
+        let mock = Mock::start_with("Backend-1", Duration::from_millis(50)).await;
         let mut stream = TcpStream::connect(mock.address)
             .await
             .expect("the mock listens");

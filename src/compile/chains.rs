@@ -219,7 +219,9 @@ fn check_plugin(
                 Code::PluginScope,
                 plugin.place.at("consumer"),
                 plugin.place.path_of("consumer"),
-                format!("plugin '{name}' cannot be put on a consumer: it is what finds the consumer"),
+                format!(
+                    "plugin '{name}' cannot be put on a consumer: it is what finds the consumer"
+                ),
             )
             .hint("put it on a route or service, or make it global");
     }
@@ -343,9 +345,12 @@ impl<'i> Chains<'i> {
 
     /// The chains of a route for http and https.
     pub(super) fn of_route(&mut self, route: usize, service: Option<usize>) -> [ChainIndex; 2] {
-        let route = self.scoped_routes.binary_search(&route).is_ok().then_some(route);
-        let service =
-            service.filter(|service| self.scoped_services.binary_search(service).is_ok());
+        let route = self
+            .scoped_routes
+            .binary_search(&route)
+            .is_ok()
+            .then_some(route);
+        let service = service.filter(|service| self.scoped_services.binary_search(service).is_ok());
         let http = self.chain(route, service, 0);
         let https = if self.protocols_differ {
             self.chain(route, service, 1)
@@ -412,7 +417,12 @@ impl<'i> Chains<'i> {
             everyone,
             ..Link::default()
         };
-        for placed in self.instances.placed.iter().filter(|placed| placed.entry == entry) {
+        for placed in self
+            .instances
+            .placed
+            .iter()
+            .filter(|placed| placed.entry == entry)
+        {
             let Some(consumer) = placed.scopes.consumer else {
                 continue;
             };

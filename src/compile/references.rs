@@ -33,33 +33,77 @@ pub struct Scopes {
 
 /// Resolves every reference. What is dangling, contradictory or twice is a diagnostic.
 pub fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> References {
-    let services = Index::new(config, EntityKind::Service, &config.services, |service| service.name.as_deref());
-    let routes = Index::new(config, EntityKind::Route, &config.routes, |route| route.name.as_deref());
-    let upstreams = Index::new(config, EntityKind::Upstream, &config.upstreams, |upstream| Some(upstream.name.as_str()));
-    let mut consumers = Index::new(config, EntityKind::Consumer, &config.consumers, |consumer| consumer.username.as_deref());
+    let services = Index::new(config, EntityKind::Service, &config.services, |service| {
+        service.name.as_deref()
+    });
+    let routes = Index::new(config, EntityKind::Route, &config.routes, |route| {
+        route.name.as_deref()
+    });
+    let upstreams = Index::new(
+        config,
+        EntityKind::Upstream,
+        &config.upstreams,
+        |upstream| Some(upstream.name.as_str()),
+    );
+    let mut consumers = Index::new(
+        config,
+        EntityKind::Consumer,
+        &config.consumers,
+        |consumer| consumer.username.as_deref(),
+    );
     consumers.by_custom_id = by_text(&config.consumers, |consumer| consumer.custom_id.as_deref());
 
-    let route_service = resolved(&config.routes, &services, diagnostics, |route| route.service.as_ref());
-    let target_upstream = resolved(&config.targets, &upstreams, diagnostics, |target| target.upstream.as_ref());
-    let credential_consumer =
-        resolved(&config.keyauth_credentials, &consumers, diagnostics, |credential| credential.consumer.as_ref());
+    let route_service = resolved(&config.routes, &services, diagnostics, |route| {
+        route.service.as_ref()
+    });
+    let target_upstream = resolved(&config.targets, &upstreams, diagnostics, |target| {
+        target.upstream.as_ref()
+    });
+    let credential_consumer = resolved(
+        &config.keyauth_credentials,
+        &consumers,
+        diagnostics,
+        |credential| credential.consumer.as_ref(),
+    );
     require(&config.targets, EntityKind::Upstream, diagnostics);
-    require(&config.keyauth_credentials, EntityKind::Consumer, diagnostics);
+    require(
+        &config.keyauth_credentials,
+        EntityKind::Consumer,
+        diagnostics,
+    );
 
-    let plugin_services = resolved(&config.plugins, &services, diagnostics, |plugin| plugin.service.as_ref());
-    let plugin_routes = resolved(&config.plugins, &routes, diagnostics, |plugin| plugin.route.as_ref());
-    let plugin_consumers = resolved(&config.plugins, &consumers, diagnostics, |plugin| plugin.consumer.as_ref());
+    let plugin_services = resolved(&config.plugins, &services, diagnostics, |plugin| {
+        plugin.service.as_ref()
+    });
+    let plugin_routes = resolved(&config.plugins, &routes, diagnostics, |plugin| {
+        plugin.route.as_ref()
+    });
+    let plugin_consumers = resolved(&config.plugins, &consumers, diagnostics, |plugin| {
+        plugin.consumer.as_ref()
+    });
     let plugin_scopes = plugin_services
         .into_iter()
         .zip(plugin_routes)
         .zip(plugin_consumers)
-        .map(|((service, route), consumer)| Scopes { service, route, consumer })
+        .map(|((service, route), consumer)| Scopes {
+            service,
+            route,
+            consumer,
+        })
         .collect();
 
-    let service_upstream =
-        config.services.iter().map(|service| upstreams.by_name.get(service.fields.host.as_str()).copied()).collect();
-    let references =
-        References { route_service, target_upstream, credential_consumer, plugin_scopes, service_upstream };
+    let service_upstream = config
+        .services
+        .iter()
+        .map(|service| upstreams.by_name.get(service.fields.host.as_str()).copied())
+        .collect();
+    let references = References {
+        route_service,
+        target_upstream,
+        credential_consumer,
+        plugin_scopes,
+        service_upstream,
+    };
     references.check_unique(config, diagnostics);
     references
 }
@@ -75,20 +119,47 @@ struct Index<'a> {
     by_custom_id: HashMap<&'a str, usize>,
 }
 
-fn by_text<'a, T>(entities: &'a [Entity<T>], text: impl Fn(&'a T) -> Option<&'a str>) -> HashMap<&'a str, usize> {
+fn by_text<'a, T>(
+    entities: &'a [Entity<T>],
+    text: impl Fn(&'a T) -> Option<&'a str>,
+) -> HashMap<&'a str, usize> {
     // From the back, so that of two equal names (which is an error anyway) the first one is meant.
-    let texts = entities.iter().enumerate().rev().filter_map(|(index, entity)| Some((text(&entity.fields)?, index)));
+    let texts = entities
+        .iter()
+        .enumerate()
+        .rev()
+        .filter_map(|(index, entity)| Some((text(&entity.fields)?, index)));
     texts.filter(|(text, _)| !text.is_empty()).collect()
 }
 
 impl<'a> Index<'a> {
-    fn new<T>(config: &Config, kind: EntityKind, entities: &'a [Entity<T>], name: impl Fn(&'a T) -> Option<&'a str>) -> Self {
-        let by_id = entities.iter().enumerate().rev().map(|(index, entity)| (entity.id, index)).collect();
-        Self { kind, complete: !config.incomplete, by_id, by_name: by_text(entities, name), by_custom_id: HashMap::new() }
+    fn new<T>(
+        config: &Config,
+        kind: EntityKind,
+        entities: &'a [Entity<T>],
+        name: impl Fn(&'a T) -> Option<&'a str>,
+    ) -> Self {
+        let by_id = entities
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(index, entity)| (entity.id, index))
+            .collect();
+        Self {
+            kind,
+            complete: !config.incomplete,
+            by_id,
+            by_name: by_text(entities, name),
+            by_custom_id: HashMap::new(),
+        }
     }
 
     fn find(&self, reference: &Reference) -> Option<usize> {
-        let id = |text: &str| Uuid::try_parse(text).ok().and_then(|id| self.by_id.get(&id).copied());
+        let id = |text: &str| {
+            Uuid::try_parse(text)
+                .ok()
+                .and_then(|id| self.by_id.get(&id).copied())
+        };
         let name = |text: &str| self.by_name.get(text).copied();
         match reference {
             Reference::Any(text) => id(text).or_else(|| name(text)),
@@ -114,7 +185,9 @@ impl<'a> Index<'a> {
         };
         // Comparing with every name is too slow if there are many mistakes among many names.
         let affordable = known.len() <= 2000;
-        affordable.then(|| nearest(reference.text(), known.keys().copied())).flatten()
+        affordable
+            .then(|| nearest(reference.text(), known.keys().copied()))
+            .flatten()
     }
 
     fn resolve(
@@ -124,11 +197,17 @@ impl<'a> Index<'a> {
         reference: Option<&Reference>,
         diagnostics: &mut Diagnostics,
     ) -> Option<usize> {
-        let Some(reference) = reference else { return nested };
+        let Some(reference) = reference else {
+            return nested;
+        };
         let field = self.kind.singular();
         let (span, path) = (place.at(field), place.path_of(field));
         if !self.understands(reference) {
-            let keys = if self.kind == EntityKind::Consumer { "`username`, `custom_id`" } else { "`name`" };
+            let keys = if self.kind == EntityKind::Consumer {
+                "`username`, `custom_id`"
+            } else {
+                "`name`"
+            };
             let message = format!("a {field} is named by {keys} or `id`");
             diagnostics.error(Code::UnknownReference, span, path, message);
             return nested;
@@ -136,13 +215,15 @@ impl<'a> Index<'a> {
         let found = self.find(reference);
         if found.is_none() && self.complete {
             let (text, list) = (reference.text(), self.kind.list());
-            let message = format!("invalid reference '{field}: {text}' (no such entry in '{list}')");
+            let message =
+                format!("invalid reference '{field}: {text}' (no such entry in '{list}')");
             diagnostics
                 .error(Code::UnknownReference, span, path, message)
                 .value(text)
                 .did_you_mean(self.nearest(reference));
         } else if nested.is_some() && found.is_some() && found != nested {
-            let message = format!("`{field}` names another {field} than the one that this is nested in");
+            let message =
+                format!("`{field}` names another {field} than the one that this is nested in");
             diagnostics
                 .error(Code::InvalidCombination, span, path, message)
                 .value(reference.text())
@@ -162,7 +243,12 @@ fn resolved<'a, T>(
         .iter()
         .map(|entity| {
             let nested = entity.nested_in(index.kind);
-            index.resolve(&entity.place, nested, reference(&entity.fields), diagnostics)
+            index.resolve(
+                &entity.place,
+                nested,
+                reference(&entity.fields),
+                diagnostics,
+            )
         })
         .collect()
 }
@@ -174,7 +260,12 @@ fn require<T>(entities: &[Entity<T>], parent: EntityKind, diagnostics: &mut Diag
         if entity.nested_in(parent).is_none() && entity.place.node().get(field).is_none() {
             let (span, path) = (entity.place.span(), entity.place.path_of(field));
             diagnostics
-                .error(Code::MissingField, span, path, format!("required field `{field}` is missing"))
+                .error(
+                    Code::MissingField,
+                    span,
+                    path,
+                    format!("required field `{field}` is missing"),
+                )
                 .hint(format!("name the {field}, or put this inside it"));
         }
     }
@@ -196,7 +287,10 @@ impl References {
             }
             if let Some(first) = seen.insert((*upstream, target.fields.address()), &target.place) {
                 seen.insert((*upstream, target.fields.address()), first);
-                let name = config.upstreams.get(*upstream).map_or("", |upstream| upstream.fields.name.as_str());
+                let name = config
+                    .upstreams
+                    .get(*upstream)
+                    .map_or("", |upstream| upstream.fields.name.as_str());
                 let message = format!(
                     "uniqueness violation: 'targets' entity with target set to '{}' already declared for upstream '{name}'",
                     target.fields.target
@@ -221,7 +315,8 @@ impl References {
             if let Some(first) = seen.insert((name, *scopes), &plugin.place) {
                 seen.insert((name, *scopes), first);
                 let scope = scopes.described(config);
-                let message = format!("uniqueness violation: plugin '{name}' is already configured {scope}");
+                let message =
+                    format!("uniqueness violation: plugin '{name}' is already configured {scope}");
                 duplicate(&plugin.place, first, "name", message, diagnostics);
             }
         }
@@ -231,7 +326,9 @@ impl References {
 fn check_keys(config: &Config, diagnostics: &mut Diagnostics) {
     let mut seen = HashMap::new();
     for credential in &config.keyauth_credentials {
-        let Some(key) = &credential.fields.key else { continue };
+        let Some(key) = &credential.fields.key else {
+            continue;
+        };
         if let Some(first) = seen.insert(key.expose().as_str(), &credential.place) {
             seen.insert(key.expose().as_str(), first);
             let message =
@@ -241,27 +338,50 @@ fn check_keys(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
-fn duplicate(second: &Place, first: &Place, field: &str, message: String, diagnostics: &mut Diagnostics) {
+fn duplicate(
+    second: &Place,
+    first: &Place,
+    field: &str,
+    message: String,
+    diagnostics: &mut Diagnostics,
+) {
     let hint = format!("the first one is at {}", diagnostics.place(first.at(field)));
-    diagnostics.error(Code::Duplicate, second.at(field), second.path_of(field), message).hint(hint);
+    diagnostics
+        .error(
+            Code::Duplicate,
+            second.at(field),
+            second.path_of(field),
+            message,
+        )
+        .hint(hint);
 }
 
 impl Scopes {
     /// The scopes as a message names them.
     fn described(self, config: &Config) -> String {
-        let name = |list: &str, name: Option<&str>, id: Uuid| format!("{list} '{}'", name.map_or(id.to_string(), str::to_owned));
+        let name = |list: &str, name: Option<&str>, id: Uuid| {
+            format!(
+                "{list} '{}'",
+                name.map_or_else(|| id.to_string(), str::to_owned)
+            )
+        };
         let service = self.service.and_then(|index| config.services.get(index));
         let route = self.route.and_then(|index| config.routes.get(index));
         let consumer = self.consumer.and_then(|index| config.consumers.get(index));
         let scopes: Vec<String> = [
             service.map(|service| name("service", service.fields.name.as_deref(), service.id)),
             route.map(|route| name("route", route.fields.name.as_deref(), route.id)),
-            consumer.map(|consumer| name("consumer", consumer.fields.username.as_deref(), consumer.id)),
+            consumer
+                .map(|consumer| name("consumer", consumer.fields.username.as_deref(), consumer.id)),
         ]
         .into_iter()
         .flatten()
         .collect();
-        if scopes.is_empty() { "globally".to_owned() } else { format!("on {}", scopes.join(" and ")) }
+        if scopes.is_empty() {
+            "globally".to_owned()
+        } else {
+            format!("on {}", scopes.join(" and "))
+        }
     }
 }
 
@@ -283,7 +403,10 @@ mod tests {
         let (loaded, _) = resolve_text(text);
         let shown = |diagnostic: &&crate::config::Diagnostic| {
             let hint = diagnostic.hint.clone().unwrap_or_default();
-            format!("{}:{} {}: {} | {hint}", diagnostic.span.line, diagnostic.span.column, diagnostic.path, diagnostic.message)
+            format!(
+                "{}:{} {}: {} | {hint}",
+                diagnostic.span.line, diagnostic.span.column, diagnostic.path, diagnostic.message
+            )
         };
         loaded.diagnostics.sorted().iter().map(shown).collect()
     }
@@ -301,12 +424,26 @@ mod tests {
              plugins:\n- {name: cors, service: b}\n- {name: cors, consumer: {username: u}, service: {name: a}}\n- {name: cors}\n",
         );
         assert_eq!(loaded.diagnostics.to_text(), "");
-        assert_eq!(references.route_service, [Some(0), Some(0), Some(1), Some(0), None]);
+        assert_eq!(
+            references.route_service,
+            [Some(0), Some(0), Some(1), Some(0), None]
+        );
         assert_eq!(references.target_upstream, [Some(0), Some(0)]);
         assert_eq!(references.credential_consumer, [Some(0), Some(0), Some(0)]);
         assert_eq!(references.service_upstream, [None, Some(0)]);
-        let scope = |service, consumer| Scopes { service, route: None, consumer };
-        assert_eq!(references.plugin_scopes, [scope(Some(1), None), scope(Some(0), Some(0)), scope(None, None)]);
+        let scope = |service, consumer| Scopes {
+            service,
+            route: None,
+            consumer,
+        };
+        assert_eq!(
+            references.plugin_scopes,
+            [
+                scope(Some(1), None),
+                scope(Some(0), Some(0)),
+                scope(None, None)
+            ]
+        );
     }
 
     #[test]
@@ -327,7 +464,9 @@ mod tests {
         );
         assert_eq!(
             found,
-            ["5:80 services[0].routes[1].service: `service` names another service than the one that this is nested in | leave the field out"]
+            [
+                "5:80 services[0].routes[1].service: `service` names another service than the one that this is nested in | leave the field out"
+            ]
         );
     }
 
@@ -359,8 +498,16 @@ mod tests {
         assert_eq!(found.len(), 4, "{found:#?}");
         assert!(found.iter().all(|message| !message.contains("hunter2")));
         assert!(found[0].contains("targets[1].target: uniqueness violation: 'targets' entity with target set to 'x' already declared for upstream 'u'"), "{}", found[0]);
-        assert!(found[1].contains("keyauth_credentials[1].key"), "{}", found[1]);
+        assert!(
+            found[1].contains("keyauth_credentials[1].key"),
+            "{}",
+            found[1]
+        );
         assert!(found[2].contains("plugins[0].name: uniqueness violation: plugin 'cors' is already configured on service 'a'"), "{}", found[2]);
-        assert!(found[3].contains("plugin 'jwt' is already configured globally"), "{}", found[3]);
+        assert!(
+            found[3].contains("plugin 'jwt' is already configured globally"),
+            "{}",
+            found[3]
+        );
     }
 }

@@ -30,7 +30,10 @@ pub(super) fn compile(
         })
         .map(|(index, (route, service))| (index, route, *service))
         .collect();
-    let rules: Vec<Rule> = loaded.iter().map(|(_, route, _)| rule(&route.fields)).collect();
+    let rules: Vec<Rule> = loaded
+        .iter()
+        .map(|(_, route, _)| rule(&route.fields))
+        .collect();
     let router = match Router::build(&rules) {
         Ok(router) => router,
         Err(mistakes) => {

@@ -20,7 +20,13 @@ pub(super) fn compile(gateway: &Gateway) -> Settings {
         .max(LINE_BYTES_MIN);
     let lines = usize::try_from(gateway.large_client_header_buffers.count).unwrap_or(usize::MAX);
     Settings {
-        trusted: Trusted::new(gateway.trusted_ips.iter().map(|network| network.0).collect()),
+        trusted: Trusted::new(
+            gateway
+                .trusted_ips
+                .iter()
+                .map(|network| network.0)
+                .collect(),
+        ),
         real_ip: if gateway.real_ip_header.0 == HeaderName::from_static("x-forwarded-for") {
             RealIp::ForwardedFor
         } else {

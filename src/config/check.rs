@@ -10,7 +10,11 @@ pub const IGNORED_KEYS: &[&str] = &["_comment", "_ignore"];
 
 /// Reports every way in which `node` differs from `shape`. `true` if there is none.
 pub fn check(node: &Node, shape: &Shape, path: Path<'_>, diagnostics: &mut Diagnostics) -> bool {
-    let mut checker = Checker { diagnostics, errors: 0, hide: false };
+    let mut checker = Checker {
+        diagnostics,
+        errors: 0,
+        hide: false,
+    };
     checker.value(node, shape, path);
     checker.errors == 0
 }
@@ -24,18 +28,18 @@ pub fn check_entity(
     path: Path<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<String>> {
-    let mut checker = Checker { diagnostics, errors: 0, hide: false };
-    match (&shape.kind, &node.kind) {
-        (ShapeKind::Record(record), Kind::Mapping(entries)) => {
-            Some(checker.record(node.span, entries, record, path, IGNORED_KEYS))
-        }
-        _ => {
-            // What stands in the place of a credential may well be its key.
-            checker.hide = shape.has_secret_field();
-            checker.wrong_type(node, shape, path);
-            None
-        }
+    let mut checker = Checker {
+        diagnostics,
+        errors: 0,
+        hide: false,
+    };
+    if let (ShapeKind::Record(record), Kind::Mapping(entries)) = (&shape.kind, &node.kind) {
+        return Some(checker.record(node.span, entries, record, path, IGNORED_KEYS));
     }
+    // What stands in the place of a credential may well be its key.
+    checker.hide = shape.has_secret_field();
+    checker.wrong_type(node, shape, path);
+    None
 }
 
 struct Checker<'a> {
@@ -46,14 +50,29 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn error(&mut self, code: Code, span: Span, path: Path<'_>, message: String) -> &mut Diagnostic {
+    fn error(
+        &mut self,
+        code: Code,
+        span: Span,
+        path: Path<'_>,
+        message: String,
+    ) -> &mut Diagnostic {
         self.errors += 1;
-        self.diagnostics.error(code, span, path.to_string(), message)
+        self.diagnostics
+            .error(code, span, path.to_string(), message)
     }
 
     /// An error about a value, which is added unless it is secret.
-    fn value_error(&mut self, code: Code, node: &Node, path: Path<'_>, message: String) -> &mut Diagnostic {
-        let shown = (!self.hides(node)).then(|| node.text()).filter(|text| !text.is_empty());
+    fn value_error(
+        &mut self,
+        code: Code,
+        node: &Node,
+        path: Path<'_>,
+        message: String,
+    ) -> &mut Diagnostic {
+        let shown = (!self.hides(node))
+            .then(|| node.text())
+            .filter(|text| !text.is_empty());
         let diagnostic = self.error(code, node.span, path, message);
         diagnostic.value = shown;
         diagnostic
@@ -64,7 +83,11 @@ impl Checker<'_> {
     }
 
     fn described(&self, node: &Node) -> String {
-        if self.hides(node) { node.described_hidden() } else { node.described() }
+        if self.hides(node) {
+            node.described_hidden()
+        } else {
+            node.described()
+        }
     }
 
     fn value(&mut self, node: &Node, shape: &Shape, path: Path<'_>) {
@@ -80,12 +103,20 @@ impl Checker<'_> {
         match (&shape.kind, &node.kind) {
             (ShapeKind::Any, _) | (ShapeKind::Boolean, Kind::Bool(_)) => {}
             (ShapeKind::Text(text), Kind::String(value)) => self.text(node, value, text, path),
-            (ShapeKind::Integer(range), Kind::Integer(value)) => self.integer(node, *value, range, path),
+            (ShapeKind::Integer(range), Kind::Integer(value)) => {
+                self.integer(node, *value, range, path);
+            }
             #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^52")]
-            (ShapeKind::Number(range), Kind::Integer(value)) => self.number(node, *value as f64, range, path),
-            (ShapeKind::Number(range), Kind::Float(value)) => self.number(node, *value, range, path),
+            (ShapeKind::Number(range), Kind::Integer(value)) => {
+                self.number(node, *value as f64, range, path);
+            }
+            (ShapeKind::Number(range), Kind::Float(value)) => {
+                self.number(node, *value, range, path);
+            }
             (ShapeKind::List(list), Kind::Sequence(items)) => self.list(node, items, list, path),
-            (ShapeKind::List(list), Kind::String(value)) if list.comma => self.comma_list(node, value, list, path),
+            (ShapeKind::List(list), Kind::String(value)) if list.comma => {
+                self.comma_list(node, value, list, path);
+            }
             (ShapeKind::Map(map), Kind::Mapping(entries)) => {
                 for entry in entries {
                     self.key(entry, &map.keys, path.key(&entry.key));
@@ -153,7 +184,8 @@ impl Checker<'_> {
         if let Some((name, reason)) = record.refused.iter().find(|(name, _)| *name == entry.key) {
             if !is_inert(&entry.value) {
                 let message = format!("`{name}` is not supported in this version");
-                self.error(Code::UnsupportedField, entry.key_span, path, message).hint(reason.as_str());
+                self.error(Code::UnsupportedField, entry.key_span, path, message)
+                    .hint(reason.as_str());
             }
             return;
         }
@@ -172,7 +204,11 @@ impl Checker<'_> {
     }
 
     fn wrong_type(&mut self, node: &Node, shape: &Shape, path: Path<'_>) {
-        let message = format!("expected {}, found {}", shape.expected(), self.described(node));
+        let message = format!(
+            "expected {}, found {}",
+            shape.expected(),
+            self.described(node)
+        );
         let hint = conversion_hint(node, shape, self.hides(node));
         let diagnostic = self.value_error(Code::WrongType, node, path, message);
         if let Some(hint) = hint {
@@ -189,20 +225,30 @@ impl Checker<'_> {
             let message = if value.is_empty() {
                 "must not be empty".to_owned()
             } else {
-                format!("must have at least {} characters, found {length}", text.length_min)
+                format!(
+                    "must have at least {} characters, found {length}",
+                    text.length_min
+                )
             };
             self.value_error(Code::OutOfRange, node, path, message);
         } else if let Some(max) = text.length_max.filter(|&max| length > max) {
             let message = format!("must have at most {max} characters, found {length}");
             self.value_error(Code::OutOfRange, node, path, message);
-        } else if let Some(pattern) = text.pattern.as_ref().filter(|pattern| !pattern.is_match(value)) {
+        } else if let Some(pattern) = text
+            .pattern
+            .as_ref()
+            .filter(|pattern| !pattern.is_match(value))
+        {
             let message = format!("{} does not match `{pattern}`", self.shown(node));
             self.value_error(Code::InvalidValue, node, path, message);
         } else if let Some(format) = text.format
             && let Err(complaint) = (format.validate)(value)
         {
-            let message =
-                if self.hides(node) { format!("the secret value is not a {}", format.name) } else { complaint };
+            let message = if self.hides(node) {
+                format!("the secret value is not a {}", format.name)
+            } else {
+                complaint
+            };
             self.value_error(Code::InvalidValue, node, path, message);
         }
     }
@@ -213,12 +259,23 @@ impl Checker<'_> {
         }
         if let Some((name, reason)) = text.refused.iter().find(|(name, _)| name == value) {
             let message = format!("`{name}` is not supported in this version");
-            self.value_error(Code::UnsupportedValue, node, path, message).hint(reason.as_str());
+            self.value_error(Code::UnsupportedValue, node, path, message)
+                .hint(reason.as_str());
             return;
         }
-        let near = if self.hides(node) { None } else { nearest(value, text.allowed.iter().map(String::as_str)) };
-        let message = format!("expected one of: {}; found {}", text.allowed.join(", "), self.shown(node));
-        let diagnostic = self.value_error(Code::NotAllowed, node, path, message).did_you_mean(near);
+        let near = if self.hides(node) {
+            None
+        } else {
+            nearest(value, text.allowed.iter().map(String::as_str))
+        };
+        let message = format!(
+            "expected one of: {}; found {}",
+            text.allowed.join(", "),
+            self.shown(node)
+        );
+        let diagnostic = self
+            .value_error(Code::NotAllowed, node, path, message)
+            .did_you_mean(near);
         if let (None, Some(hint)) = (near, &text.hint) {
             diagnostic.hint(hint.as_str());
         }
@@ -228,21 +285,32 @@ impl Checker<'_> {
         if !range.allowed.is_empty() {
             if !range.allowed.contains(&value) {
                 let allowed: Vec<String> = range.allowed.iter().map(i64::to_string).collect();
-                let message = format!("expected one of: {}; found {}", allowed.join(", "), self.shown(node));
+                let message = format!(
+                    "expected one of: {}; found {}",
+                    allowed.join(", "),
+                    self.shown(node)
+                );
                 self.value_error(Code::NotAllowed, node, path, message);
             }
         } else if value < range.min || value > range.max {
             let message = if range.max == i64::MAX {
                 format!("must be at least {}, found {}", range.min, self.shown(node))
             } else {
-                format!("must be between {} and {}, found {}", range.min, range.max, self.shown(node))
+                format!(
+                    "must be between {} and {}, found {}",
+                    range.min,
+                    range.max,
+                    self.shown(node)
+                )
             };
             self.value_error(Code::OutOfRange, node, path, message);
         }
     }
 
     fn number(&mut self, node: &Node, value: f64, range: &NumberRange, path: Path<'_>) {
-        let below = range.min.is_some_and(|min| value < min || (range.above_min && value <= min));
+        let below = range
+            .min
+            .is_some_and(|min| value < min || (range.above_min && value <= min));
         let above = range.max.is_some_and(|max| value > max);
         if !below && !above && value.is_finite() {
             return;
@@ -269,7 +337,10 @@ impl Checker<'_> {
         let items = comma_items(value);
         self.item_count(node, items.clone().count(), list, path);
         for item in items {
-            let part = Node { secret: node.secret, ..Node::new(node.span, Kind::String(item.to_owned())) };
+            let part = Node {
+                secret: node.secret,
+                ..Node::new(node.span, Kind::String(item.to_owned()))
+            };
             self.value(&part, &list.items, path);
         }
     }
@@ -284,7 +355,12 @@ impl Checker<'_> {
             };
             self.error(Code::OutOfRange, node.span, path, message);
         } else if let Some(max) = list.max.filter(|&max| count > max) {
-            self.error(Code::OutOfRange, node.span, path, format!("must have at most {max} items, found {count}"));
+            self.error(
+                Code::OutOfRange,
+                node.span,
+                path,
+                format!("must have at most {max} items, found {count}"),
+            );
         }
     }
 
@@ -294,7 +370,11 @@ impl Checker<'_> {
         let best = fitting
             .map(|shape| {
                 let mut diagnostics = Diagnostics::default();
-                let mut checker = Checker { diagnostics: &mut diagnostics, errors: 0, hide: self.hide };
+                let mut checker = Checker {
+                    diagnostics: &mut diagnostics,
+                    errors: 0,
+                    hide: self.hide,
+                };
                 checker.value(node, shape, path);
                 (checker.errors, diagnostics)
             })
@@ -309,13 +389,20 @@ impl Checker<'_> {
     }
 
     fn shown(&self, node: &Node) -> String {
-        if self.hides(node) { "a secret value".to_owned() } else { node.shown() }
+        if self.hides(node) {
+            "a secret value".to_owned()
+        } else {
+            node.shown()
+        }
     }
 }
 
 /// The items of a list that is written as one string with commas.
 pub fn comma_items(value: &str) -> impl Iterator<Item = &str> + Clone {
-    value.split(',').map(str::trim).filter(|item| !item.is_empty())
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 /// Whether a value says «not used», so that a field which is not supported does no harm.
@@ -353,13 +440,17 @@ fn conversion_hint(node: &Node, shape: &Shape, hidden: bool) -> Option<String> {
             "true" | "false" => Some("write it without quotes".to_owned()),
             _ => None,
         },
-        (ShapeKind::Integer(_) | ShapeKind::Number(_), Kind::String(text)) if text.parse::<f64>().is_ok() => {
+        (ShapeKind::Integer(_) | ShapeKind::Number(_), Kind::String(text))
+            if text.parse::<f64>().is_ok() =>
+        {
             Some("write it without quotes".to_owned())
         }
         (ShapeKind::Text(_), Kind::Integer(_) | Kind::Float(_) | Kind::Bool(_)) => {
             Some("put it in quotes".to_owned())
         }
-        (ShapeKind::List(list), Kind::String(text)) if !hidden && matches!(list.items.kind, ShapeKind::Text(_)) => {
+        (ShapeKind::List(list), Kind::String(text))
+            if !hidden && matches!(list.items.kind, ShapeKind::Text(_)) =>
+        {
             Some(format!("write it as a list: [{}]", shorten(text)))
         }
         (ShapeKind::List(_), Kind::Mapping(_)) => Some("begin it with `- `".to_owned()),
@@ -419,7 +510,12 @@ mod tests {
         let mut diagnostics = Diagnostics::default();
         let file = diagnostics.add_file("f");
         let node = yaml::parse(text, file, &Unchanged, &mut diagnostics).unwrap();
-        check(&node, &shape_of::<Config>(), Path::Root("config"), &mut diagnostics);
+        check(
+            &node,
+            &shape_of::<Config>(),
+            Path::Root("config"),
+            &mut diagnostics,
+        );
         diagnostics.to_text()
     }
 
@@ -439,7 +535,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_in_one_run() {
-        let found = report("limit: 10\nratio: 0\npolicy: reddis\nnames: x\nflag: yes\nnesed: {}\nnested: {prot: 1, id: x}\n");
+        let found = report(
+            "limit: 10\nratio: 0\npolicy: reddis\nnames: x\nflag: yes\nnesed: {}\nnested: {prot: 1, id: x}\n",
+        );
         assert_eq!(found.lines().count(), 9, "{found}");
     }
 
@@ -457,7 +555,10 @@ mod tests {
 
     #[test]
     fn missing_and_null_fields_are_told_apart() {
-        expect("limit: 1\n", "f:1:1: error[config::missing_field]: config.name: required field `name` is missing");
+        expect(
+            "limit: 1\n",
+            "f:1:1: error[config::missing_field]: config.name: required field `name` is missing",
+        );
         expect(
             "name: ~\nfixed: null\n",
             "f:1:1: error[config::missing_field]: config.name: required field `name` must not be null\n\
@@ -504,7 +605,10 @@ mod tests {
             "name: a\npolicy: reds\n",
             "f:2:9: error[config::not_allowed]: config.policy: expected one of: local, redis; found `reds` (did you mean `redis`?)",
         );
-        expect("name: ''\n", "f:1:7: error[config::out_of_range]: config.name: must not be empty");
+        expect(
+            "name: ''\n",
+            "f:1:7: error[config::out_of_range]: config.name: must not be empty",
+        );
     }
 
     #[test]
@@ -535,6 +639,11 @@ mod tests {
     #[test]
     fn formats_are_checked() {
         let found = report("name: a\nnested: {id: xyz}\n");
-        assert!(found.starts_with("f:2:14: error[config::invalid_value]: config.nested.id: `xyz` is not a UUID"), "{found}");
+        assert!(
+            found.starts_with(
+                "f:2:14: error[config::invalid_value]: config.nested.id: `xyz` is not a UUID"
+            ),
+            "{found}"
+        );
     }
 }

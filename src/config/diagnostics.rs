@@ -19,7 +19,11 @@ pub struct Span {
 impl Span {
     /// The very beginning of a file.
     pub const fn start_of(file: u16) -> Self {
-        Self { file, line: 1, column: 1 }
+        Self {
+            file,
+            line: 1,
+            column: 1,
+        }
     }
 }
 
@@ -162,7 +166,9 @@ impl Diagnostics {
 
     /// The name of a file by its index.
     pub fn file(&self, index: u16) -> &str {
-        self.files.get(usize::from(index)).map_or("?", String::as_str)
+        self.files
+            .get(usize::from(index))
+            .map_or("?", String::as_str)
     }
 
     /// Records a mistake that makes the configuration unusable.
@@ -195,7 +201,15 @@ impl Diagnostics {
         path: String,
         message: String,
     ) -> &mut Diagnostic {
-        self.list.push(Diagnostic { severity, code, span, path, message, value: None, hint: None });
+        self.list.push(Diagnostic {
+            severity,
+            code,
+            span,
+            path,
+            message,
+            value: None,
+            hint: None,
+        });
         self.list.last_mut().expect("one was just pushed")
     }
 
@@ -223,7 +237,9 @@ impl Diagnostics {
 
     /// Whether the configuration cannot be used.
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.list
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// Whether a mistake of this kind was found.
@@ -233,7 +249,10 @@ impl Diagnostics {
 
     /// How many mistakes make the configuration unusable.
     pub fn error_count(&self) -> usize {
-        self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+        self.list
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .count()
     }
 
     /// How many remarks there are beside the errors.
@@ -264,7 +283,11 @@ impl Diagnostics {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let mut line = format!("{}: {severity}[{}]: ", self.place(diagnostic.span), diagnostic.code);
+        let mut line = format!(
+            "{}: {severity}[{}]: ",
+            self.place(diagnostic.span),
+            diagnostic.code
+        );
         if !diagnostic.path.is_empty() {
             let _ = write!(line, "{}: ", one_line(&diagnostic.path));
         }
@@ -277,17 +300,23 @@ impl Diagnostics {
 
     /// Everything for people: one line each, with a line end.
     pub fn to_text(&self) -> String {
-        self.sorted().into_iter().fold(String::new(), |mut text, diagnostic| {
-            text.push_str(&self.line(diagnostic));
-            text.push('\n');
-            text
-        })
+        self.sorted()
+            .into_iter()
+            .fold(String::new(), |mut text, diagnostic| {
+                text.push_str(&self.line(diagnostic));
+                text.push('\n');
+                text
+            })
     }
 
     /// Everything for programs: a JSON array of objects with the members
     /// `file line column severity code path message` and, where known, `value hint`.
     pub fn to_json(&self) -> String {
-        let reports: Vec<Report<'_>> = self.sorted().into_iter().map(|diagnostic| self.report(diagnostic)).collect();
+        let reports: Vec<Report<'_>> = self
+            .sorted()
+            .into_iter()
+            .map(|diagnostic| self.report(diagnostic))
+            .collect();
         serde_json::to_string_pretty(&reports).unwrap_or_else(|_| "[]".to_owned())
     }
 
@@ -329,9 +358,27 @@ mod tests {
     fn sample() -> Diagnostics {
         let mut diagnostics = Diagnostics::default();
         let file = diagnostics.add_file("gateway.yaml");
-        diagnostics.warning(Code::Ignored, Span { file, line: 9, column: 1 }, "_konnect", "has no effect here");
+        diagnostics.warning(
+            Code::Ignored,
+            Span {
+                file,
+                line: 9,
+                column: 1,
+            },
+            "_konnect",
+            "has no effect here",
+        );
         diagnostics
-            .error(Code::UnknownField, Span { file, line: 3, column: 5 }, "services[0].retires", "unknown field `retires`")
+            .error(
+                Code::UnknownField,
+                Span {
+                    file,
+                    line: 3,
+                    column: 5,
+                },
+                "services[0].retires",
+                "unknown field `retires`",
+            )
             .value("5")
             .did_you_mean(Some("retries"));
         diagnostics
@@ -365,7 +412,10 @@ mod tests {
         let mut diagnostics = Diagnostics::default();
         diagnostics.warning(Code::Ignored, Span::default(), "", "x");
         assert!(!diagnostics.has_errors());
-        assert_eq!((diagnostics.error_count(), diagnostics.warning_count()), (0, 1));
+        assert_eq!(
+            (diagnostics.error_count(), diagnostics.warning_count()),
+            (0, 1)
+        );
     }
 
     #[test]

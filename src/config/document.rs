@@ -24,7 +24,10 @@ const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
     ("certificates", CERTIFICATES),
     ("snis", CERTIFICATES),
     ("ca_certificates", CERTIFICATES),
-    ("vaults", "write `{vault://env/NAME}` to read an environment variable; there are no other vaults"),
+    (
+        "vaults",
+        "write `{vault://env/NAME}` to read an environment variable; there are no other vaults",
+    ),
     ("keys", UNSUPPORTED),
     ("key_sets", UNSUPPORTED),
     ("consumer_groups", UNSUPPORTED),
@@ -38,7 +41,10 @@ const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
     ("oauth2_tokens", AUTHENTICATION),
     ("mtls_auth_credentials", ENTERPRISE),
     ("acls", UNSUPPORTED),
-    ("filter_chains", "there are no WebAssembly filters; leave the list out"),
+    (
+        "filter_chains",
+        "there are no WebAssembly filters; leave the list out",
+    ),
     ("rbac_roles", ENTERPRISE),
     ("rbac_users", ENTERPRISE),
     ("rbac_role_endpoints", ENTERPRISE),
@@ -60,12 +66,20 @@ const BOOKKEEPING: &[&str] = &["parameters", "workspaces", "clustering_data_plan
 
 /// What to say about a list of entities that this version does not have.
 pub(super) fn unsupported_entity(name: &str) -> Option<&'static str> {
-    let listed = UNSUPPORTED_ENTITIES.iter().find(|(listed, _)| *listed == name).map(|(_, hint)| *hint);
+    let listed = UNSUPPORTED_ENTITIES
+        .iter()
+        .find(|(listed, _)| *listed == name)
+        .map(|(_, hint)| *hint);
     listed.or_else(|| name.starts_with("graphql_").then_some(ENTERPRISE))
 }
 
 /// Reports a list of entities that this version does not have, unless it is empty.
-pub(super) fn refuse_entity(entry: &Entry, hint: &str, path: String, diagnostics: &mut Diagnostics) {
+pub(super) fn refuse_entity(
+    entry: &Entry,
+    hint: &str,
+    path: String,
+    diagnostics: &mut Diagnostics,
+) {
     let empty = match &entry.value.kind {
         Kind::Null => true,
         Kind::Sequence(items) => items.is_empty(),
@@ -73,15 +87,23 @@ pub(super) fn refuse_entity(entry: &Entry, hint: &str, path: String, diagnostics
         _ => false,
     };
     if !empty {
-        let message = format!("the entity `{}` is not supported in this version", entry.key);
-        diagnostics.error(Code::UnsupportedEntity, entry.key_span, path, message).hint(hint);
+        let message = format!(
+            "the entity `{}` is not supported in this version",
+            entry.key
+        );
+        diagnostics
+            .error(Code::UnsupportedEntity, entry.key_span, path, message)
+            .hint(hint);
     }
 }
 
 /// Checks the top level of a document. `fragment`: it comes from the conf.d folder.
 pub(super) fn check(root: &Node, fragment: bool, diagnostics: &mut Diagnostics) {
     if !matches!(root.kind, Kind::Mapping(_)) {
-        let message = format!("expected a record at the top level, found {}", root.described());
+        let message = format!(
+            "expected a record at the top level, found {}",
+            root.described()
+        );
         diagnostics
             .error(Code::WrongType, root.span, "", message)
             .hint("a declarative document begins with `_format_version: \"3.0\"`");
@@ -97,22 +119,57 @@ fn check_entry(entry: &Entry, fragment: bool, diagnostics: &mut Diagnostics) {
     let is_list = |kind: &EntityKind| kind.list() == key;
     match key {
         "_format_version" | "_comment" | "_ignore" => {}
-        "_transform" => expect(entry, "a boolean", |kind| matches!(kind, Kind::Bool(_)), diagnostics),
-        "_workspace" => expect(entry, "a string", |kind| matches!(kind, Kind::String(_)), diagnostics),
+        "_transform" => expect(
+            entry,
+            "a boolean",
+            |kind| matches!(kind, Kind::Bool(_)),
+            diagnostics,
+        ),
+        "_workspace" => expect(
+            entry,
+            "a string",
+            |kind| matches!(kind, Kind::String(_)),
+            diagnostics,
+        ),
         "_info" | "_plugin_configs" => {
-            expect(entry, "a record", |kind| matches!(kind, Kind::Mapping(_)), diagnostics);
+            expect(
+                entry,
+                "a record",
+                |kind| matches!(kind, Kind::Mapping(_)),
+                diagnostics,
+            );
         }
         "_konnect" => {
-            diagnostics.warning(Code::Ignored, entry.key_span, key, "`_konnect` has no effect here");
+            diagnostics.warning(
+                Code::Ignored,
+                entry.key_span,
+                key,
+                "`_konnect` has no effect here",
+            );
         }
         "gateway" if fragment => {
             diagnostics
-                .error(Code::MisplacedField, entry.key_span, key, "`gateway` settings do not belong into a fragment")
+                .error(
+                    Code::MisplacedField,
+                    entry.key_span,
+                    key,
+                    "`gateway` settings do not belong into a fragment",
+                )
                 .hint("move them into the main file");
         }
-        "gateway" => expect(entry, "a record", |kind| matches!(kind, Kind::Mapping(_)), diagnostics),
+        "gateway" => expect(
+            entry,
+            "a record",
+            |kind| matches!(kind, Kind::Mapping(_)),
+            diagnostics,
+        ),
         _ if EntityKind::ALL.iter().any(is_list) => {
-            expect(entry, "an array", |kind| matches!(kind, Kind::Sequence(_)), diagnostics);
+            expect(
+                entry,
+                "an array",
+                |kind| matches!(kind, Kind::Sequence(_)),
+                diagnostics,
+            );
         }
         _ if BOOKKEEPING.contains(&key) => {
             let message = format!("`{key}` has no effect here");
@@ -128,16 +185,34 @@ fn check_entry(entry: &Entry, fragment: bool, diagnostics: &mut Diagnostics) {
 fn expect(entry: &Entry, what: &str, right: impl Fn(&Kind) -> bool, diagnostics: &mut Diagnostics) {
     if !entry.value.is_null() && !right(&entry.value.kind) {
         let message = format!("expected {what}, found {}", entry.value.type_described());
-        diagnostics.error(Code::WrongType, entry.value.span, entry.key.as_str(), message);
+        diagnostics.error(
+            Code::WrongType,
+            entry.value.span,
+            entry.key.as_str(),
+            message,
+        );
     }
 }
 
 fn unknown(entry: &Entry, diagnostics: &mut Diagnostics) {
-    let others = ["_format_version", "_transform", "_comment", "_ignore", "_info", "_plugin_configs", "gateway"];
+    let others = [
+        "_format_version",
+        "_transform",
+        "_comment",
+        "_ignore",
+        "_info",
+        "_plugin_configs",
+        "gateway",
+    ];
     let known = EntityKind::ALL.iter().map(|kind| kind.list()).chain(others);
     let message = format!("unknown field `{}`", super::node::shorten(&entry.key));
     diagnostics
-        .error(Code::UnknownField, entry.key_span, entry.key.as_str(), message)
+        .error(
+            Code::UnknownField,
+            entry.key_span,
+            entry.key.as_str(),
+            message,
+        )
         .did_you_mean(nearest(&entry.key, known));
 }
 
@@ -151,7 +226,12 @@ pub(super) fn version(
     let Some(node) = root.get(PATH) else {
         if inherited.is_none() && matches!(root.kind, Kind::Mapping(_)) {
             diagnostics
-                .error(Code::FormatVersion, root.span, PATH, "required field `_format_version` is missing")
+                .error(
+                    Code::FormatVersion,
+                    root.span,
+                    PATH,
+                    "required field `_format_version` is missing",
+                )
                 .hint("write `_format_version: \"3.0\"`");
         }
         return inherited;
@@ -165,14 +245,24 @@ pub(super) fn version(
         "1.1" | "2.1" => FormatVersion::BeforeTilde,
         "3.0" => FormatVersion::Three,
         _ => {
-            let message = format!("expected \"3.0\", \"2.1\" or \"1.1\", found {}", node.described());
-            diagnostics.error(Code::FormatVersion, node.span, PATH, message).value(node.text());
+            let message = format!(
+                "expected \"3.0\", \"2.1\" or \"1.1\", found {}",
+                node.described()
+            );
+            diagnostics
+                .error(Code::FormatVersion, node.span, PATH, message)
+                .value(node.text());
             return inherited;
         }
     };
     if node.as_str().is_none() {
         diagnostics
-            .warning(Code::Deprecated, node.span, PATH, "`_format_version` should be a string")
+            .warning(
+                Code::Deprecated,
+                node.span,
+                PATH,
+                "`_format_version` should be a string",
+            )
             .hint(format!("write \"{text}\""));
     }
     Some(version)

@@ -34,7 +34,11 @@ impl Origin for Substituted {
         if self.edits.is_empty() {
             return (line, column);
         }
-        let line_start = self.new_lines.get(line.saturating_sub(1) as usize).copied().unwrap_or(0);
+        let line_start = self
+            .new_lines
+            .get(line.saturating_sub(1) as usize)
+            .copied()
+            .unwrap_or(0);
         let new = line_start + column.saturating_sub(1) as usize;
         let before = self.edits.partition_point(|edit| edit.new_start <= new);
         let old = match before.checked_sub(1).and_then(|last| self.edits.get(last)) {
@@ -49,11 +53,18 @@ impl Origin for Substituted {
 fn place_in(lines: &[usize], index: usize) -> (u32, u32) {
     let line = lines.partition_point(|&start| start <= index).max(1);
     let column = index - lines.get(line - 1).copied().unwrap_or(0) + 1;
-    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    (
+        u32::try_from(line).unwrap_or(u32::MAX),
+        u32::try_from(column).unwrap_or(u32::MAX),
+    )
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
-    let breaks = text.chars().enumerate().filter(|&(_, character)| character == '\n').map(|(index, _)| index + 1);
+    let breaks = text
+        .chars()
+        .enumerate()
+        .filter(|&(_, character)| character == '\n')
+        .map(|(index, _)| index + 1);
     std::iter::once(0).chain(breaks).collect()
 }
 
@@ -63,10 +74,21 @@ const CLOSE: &str = "}}";
 const PLACEHOLDER: &str = "0";
 
 /// Replaces every `${{ env "DECK_X" }}` of a file. What cannot be replaced is a diagnostic at its place.
-pub fn substitute(text: String, file: u16, environment: Environment<'_>, diagnostics: &mut Diagnostics) -> Substituted {
+pub fn substitute(
+    text: String,
+    file: u16,
+    environment: Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Substituted {
     if !text.contains(OPEN) {
         let (edits, new_lines, old_lines) = (Vec::new(), Vec::new(), Vec::new());
-        return Substituted { text, edits, new_lines, old_lines, failed_lines: BTreeSet::new() };
+        return Substituted {
+            text,
+            edits,
+            new_lines,
+            old_lines,
+            failed_lines: BTreeSet::new(),
+        };
     }
     let old_lines = line_starts(&text);
     let mut result = String::with_capacity(text.len());
@@ -81,24 +103,42 @@ pub fn substitute(text: String, file: u16, environment: Environment<'_>, diagnos
         let (line, column) = place_in(&old_lines, old);
         let span = Span { file, line, column };
         let (expression, remaining) = match after.split_once(CLOSE) {
-            Some((expression, remaining)) if !expression.contains('\n') => (Ok(expression), remaining),
-            _ => (Err("`${{` is not closed by `}}` in its line".to_owned()), after),
+            Some((expression, remaining)) if !expression.contains('\n') => {
+                (Ok(expression), remaining)
+            }
+            _ => (
+                Err("`${{` is not closed by `}}` in its line".to_owned()),
+                after,
+            ),
         };
         let consumed = rest.len() - remaining.len();
         let consumed = rest.get(..consumed).map_or(0, |part| part.chars().count()) - skipped;
-        let value = expression.and_then(|expression| evaluate(expression, environment)).unwrap_or_else(|message| {
-            failed_lines.insert(line);
-            diagnostics.error(Code::Environment, span, "", message);
-            PLACEHOLDER.to_owned()
-        });
+        let value = expression
+            .and_then(|expression| evaluate(expression, environment))
+            .unwrap_or_else(|message| {
+                failed_lines.insert(line);
+                diagnostics.error(Code::Environment, span, "", message);
+                PLACEHOLDER.to_owned()
+            });
         let length = value.chars().count();
-        edits.push(Edit { new_start: new, new_end: new + length, old_start: old, old_end: old + consumed });
+        edits.push(Edit {
+            new_start: new,
+            new_end: new + length,
+            old_start: old,
+            old_end: old + consumed,
+        });
         (old, new) = (old + consumed, new + length);
         result.push_str(&value);
         rest = remaining;
     }
     result.push_str(rest);
-    Substituted { new_lines: line_starts(&result), text: result, edits, old_lines, failed_lines }
+    Substituted {
+        new_lines: line_starts(&result),
+        text: result,
+        edits,
+        old_lines,
+        failed_lines,
+    }
 }
 
 /// The value of `env "DECK_X" | function …`.
@@ -109,20 +149,34 @@ fn evaluate(expression: &str, environment: Environment<'_>) -> Result<String, St
         .strip_prefix("env")
         .map(str::trim)
         .and_then(|argument| {
-            ['"', '\'', '`'].into_iter().find_map(|quote| argument.strip_prefix(quote)?.strip_suffix(quote))
+            ['"', '\'', '`']
+                .into_iter()
+                .find_map(|quote| argument.strip_prefix(quote)?.strip_suffix(quote))
         })
-        .ok_or_else(|| format!("`${{{{ {} }}}}` is not understood; write `${{{{ env \"DECK_NAME\" }}}}`", expression.trim()))?;
+        .ok_or_else(|| {
+            format!(
+                "`${{{{ {} }}}}` is not understood; write `${{{{ env \"DECK_NAME\" }}}}`",
+                expression.trim()
+            )
+        })?;
     if !name.starts_with("DECK_") {
-        return Err(format!("environment variable `{name}` cannot be used: its name must begin with DECK_"));
+        return Err(format!(
+            "environment variable `{name}` cannot be used: its name must begin with DECK_"
+        ));
     }
-    let value = environment(name).ok_or_else(|| format!("environment variable `{name}` is not set"))?;
-    parts.try_fold(value, |value, function| apply(function, value, name))
+    let value =
+        environment(name).ok_or_else(|| format!("environment variable `{name}` is not set"))?;
+    parts.try_fold(value, |value, function| apply(function, &value, name))
 }
 
-fn apply(function: &str, value: String, name: &str) -> Result<String, String> {
+fn apply(function: &str, value: &str, name: &str) -> Result<String, String> {
     let misfit = |kind: &str| format!("environment variable `{name}` does not hold {kind}");
     match function {
-        "toInt" => value.trim().parse::<i64>().map(|number| number.to_string()).map_err(|_| misfit("an integer")),
+        "toInt" => value
+            .trim()
+            .parse::<i64>()
+            .map(|number| number.to_string())
+            .map_err(|_| misfit("an integer")),
         "toFloat" => match value.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number.to_string()),
             _ => Err(misfit("a number")),
@@ -132,12 +186,20 @@ fn apply(function: &str, value: String, name: &str) -> Result<String, String> {
             "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok("false".to_owned()),
             _ => Err(misfit("a boolean")),
         },
-        _ => match function.strip_prefix("indent ").and_then(|count| count.trim().parse::<usize>().ok()) {
+        _ => match function
+            .strip_prefix("indent ")
+            .and_then(|count| count.trim().parse::<usize>().ok())
+        {
             Some(count) if count <= 1000 => {
                 let blanks = " ".repeat(count);
-                Ok(format!("{blanks}{}", value.replace('\n', &format!("\n{blanks}"))))
+                Ok(format!(
+                    "{blanks}{}",
+                    value.replace('\n', &format!("\n{blanks}"))
+                ))
             }
-            _ => Err(format!("`{function}` is not known; there are toInt, toBool, toFloat and `indent N`")),
+            _ => Err(format!(
+                "`{function}` is not known; there are toInt, toBool, toFloat and `indent N`"
+            )),
         },
     }
 }
@@ -152,12 +214,20 @@ pub fn vault(text: &str, environment: Environment<'_>) -> Option<Result<String, 
 
 fn resolve(reference: &str, environment: Environment<'_>) -> Result<String, String> {
     let mut parts = reference.splitn(3, '/');
-    let (store, name, field) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next());
+    let (store, name, field) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+        parts.next(),
+    );
     if store != "env" {
-        return Err(format!("vault `{store}` is not known; only `{{vault://env/NAME}}` is supported in this version"));
+        return Err(format!(
+            "vault `{store}` is not known; only `{{vault://env/NAME}}` is supported in this version"
+        ));
     }
     if name.is_empty() {
-        return Err("the name of an environment variable is missing in `{vault://env/NAME}`".to_owned());
+        return Err(
+            "the name of an environment variable is missing in `{vault://env/NAME}`".to_owned(),
+        );
     }
     let variable = name.to_uppercase().replace('-', "_");
     let value = environment(&variable)
@@ -168,8 +238,12 @@ fn resolve(reference: &str, environment: Environment<'_>) -> Result<String, Stri
         .map_err(|_| format!("environment variable `{variable}` does not hold a JSON object"))?;
     match object.get(field) {
         Some(serde_json::Value::String(text)) => Ok(text.clone()),
-        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => Ok(value.to_string()),
-        _ => Err(format!("the JSON object in environment variable `{variable}` has no string `{field}`")),
+        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
+            Ok(value.to_string())
+        }
+        _ => Err(format!(
+            "the JSON object in environment variable `{variable}` has no string `{field}`"
+        )),
     }
 }
 
@@ -200,15 +274,20 @@ mod tests {
 
     #[test]
     fn variables_are_replaced_in_the_text() {
-        let (result, diagnostics) =
-            run("url: http://${{ env \"DECK_HOST\" }}:${{env 'DECK_PORT'}}/\nport: ${{ env \"DECK_PORT\" | toInt }}\n");
-        assert_eq!(result.text, "url: http://orders.internal:8080/\nport: 8080\n");
+        let (result, diagnostics) = run(
+            "url: http://${{ env \"DECK_HOST\" }}:${{env 'DECK_PORT'}}/\nport: ${{ env \"DECK_PORT\" | toInt }}\n",
+        );
+        assert_eq!(
+            result.text,
+            "url: http://orders.internal:8080/\nport: 8080\n"
+        );
         assert_eq!(diagnostics, "");
     }
 
     #[test]
     fn places_still_refer_to_the_file_as_written() {
-        let (result, _) = run("a: ${{ env \"DECK_HOST\" }} # x\nb: ${{ env \"DECK_LINES\" | indent 2 }}\nc: 1\n");
+        let (result, _) =
+            run("a: ${{ env \"DECK_HOST\" }} # x\nb: ${{ env \"DECK_LINES\" | indent 2 }}\nc: 1\n");
         assert_eq!(result.text, "a: orders.internal # x\nb:   a\n  b\nc: 1\n");
         assert_eq!(result.place(1, 1), (1, 1));
         assert_eq!(result.place(1, 6), (1, 4), "inside a value");
@@ -218,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_variable_that_is_not_set_is_named_at_its_place() {
-        let (result, diagnostics) = run("a: 1\nb: ${{ env \"DECK_NOPE\" }}\nc: ${{ env \"HOME\" }}\n");
+        let (result, diagnostics) =
+            run("a: 1\nb: ${{ env \"DECK_NOPE\" }}\nc: ${{ env \"HOME\" }}\n");
         assert_eq!(
             diagnostics,
             "f:2:4: error[config::environment]: environment variable `DECK_NOPE` is not set\n\
@@ -232,17 +312,33 @@ mod tests {
         let (_, diagnostics) = run("a: ${{ env \"DECK_HOST\" | toInt }}\n");
         assert!(diagnostics.contains("`DECK_HOST` does not hold an integer"));
         assert!(!diagnostics.contains("orders"));
-        for text in ["${{ DECK_HOST }}", "${{ env \"DECK_HOST\"", "${{ env \"DECK_HOST\" | upper }}"] {
+        for text in [
+            "${{ DECK_HOST }}",
+            "${{ env \"DECK_HOST\"",
+            "${{ env \"DECK_HOST\" | upper }}",
+        ] {
             assert!(run(text).1.contains("config::environment"), "{text}");
         }
     }
 
     #[test]
     fn vault_references_are_resolved() {
-        assert_eq!(vault("{vault://env/my-secret}", &environment), Some(Ok("s3cret".into())));
-        assert_eq!(vault("{vault://env/my-json/user}", &environment), Some(Ok("u".into())));
+        assert_eq!(
+            vault("{vault://env/my-secret}", &environment),
+            Some(Ok("s3cret".into()))
+        );
+        assert_eq!(
+            vault("{vault://env/my-json/user}", &environment),
+            Some(Ok("u".into()))
+        );
         assert_eq!(vault("plain", &environment), None);
-        for text in ["{vault://env/nope}", "{vault://env/empty}", "{vault://hcv/x}", "{vault://env/my-json/x}", "{vault://env/my-secret/x}"] {
+        for text in [
+            "{vault://env/nope}",
+            "{vault://env/empty}",
+            "{vault://hcv/x}",
+            "{vault://env/my-json/x}",
+            "{vault://env/my-secret/x}",
+        ] {
             assert!(vault(text, &environment).unwrap().is_err(), "{text}");
         }
     }

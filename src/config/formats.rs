@@ -18,44 +18,113 @@ pub struct Format {
 
 /// Every format that is checked; others are left to JSON Schema tools.
 pub const FORMATS: &[Format] = &[
-    Format { name: "uuid", validate: uuid },
-    Format { name: "entity-name", validate: entity_name },
-    Format { name: "consumer-name", validate: consumer_name },
-    Format { name: "tag", validate: tag },
-    Format { name: "route-path", validate: entity::path::validate },
-    Format { name: "route-host", validate: route_host },
-    Format { name: "route-header", validate: route_header },
-    Format { name: "route-header-value", validate: route_header_value },
-    Format { name: "method", validate: method },
-    Format { name: "header-name", validate: header_name },
-    Format { name: "header-value", validate: header_value },
-    Format { name: "service-host", validate: service_host },
-    Format { name: "service-path", validate: service_path },
-    Format { name: "upstream-name", validate: upstream_name },
-    Format { name: "host-header", validate: host_header },
-    Format { name: "target", validate: target },
-    Format { name: "url", validate: url },
-    Format { name: "cidr", validate: cidr },
-    Format { name: "ip", validate: ip },
-    Format { name: "regex", validate: regex },
+    Format {
+        name: "uuid",
+        validate: uuid,
+    },
+    Format {
+        name: "entity-name",
+        validate: entity_name,
+    },
+    Format {
+        name: "consumer-name",
+        validate: consumer_name,
+    },
+    Format {
+        name: "tag",
+        validate: tag,
+    },
+    Format {
+        name: "route-path",
+        validate: entity::path::validate,
+    },
+    Format {
+        name: "route-host",
+        validate: route_host,
+    },
+    Format {
+        name: "route-header",
+        validate: route_header,
+    },
+    Format {
+        name: "route-header-value",
+        validate: route_header_value,
+    },
+    Format {
+        name: "method",
+        validate: method,
+    },
+    Format {
+        name: "header-name",
+        validate: header_name,
+    },
+    Format {
+        name: "header-value",
+        validate: header_value,
+    },
+    Format {
+        name: "service-host",
+        validate: service_host,
+    },
+    Format {
+        name: "service-path",
+        validate: service_path,
+    },
+    Format {
+        name: "upstream-name",
+        validate: upstream_name,
+    },
+    Format {
+        name: "host-header",
+        validate: host_header,
+    },
+    Format {
+        name: "target",
+        validate: target,
+    },
+    Format {
+        name: "url",
+        validate: url,
+    },
+    Format {
+        name: "cidr",
+        validate: cidr,
+    },
+    Format {
+        name: "ip",
+        validate: ip,
+    },
+    Format {
+        name: "regex",
+        validate: regex,
+    },
 ];
 
 /// The rule of a format by its name.
 pub fn find(name: &str) -> Option<&'static Format> {
-    FORMATS.iter().find(|format| format.name == name).or_else(|| super::model::settings::find_format(name))
+    FORMATS
+        .iter()
+        .find(|format| format.name == name)
+        .or_else(|| super::model::settings::find_format(name))
 }
 
 /// A UUID with its hyphens.
 pub fn uuid(value: &str) -> Result<(), String> {
     match Uuid::try_parse(value) {
         Ok(_) if value.len() == 36 => Ok(()),
-        _ => Err(format!("`{value}` is not a UUID (such as `4e13f54a-bbf1-47a8-8777-255fed7116f2`)")),
+        _ => Err(format!(
+            "`{value}` is not a UUID (such as `4e13f54a-bbf1-47a8-8777-255fed7116f2`)"
+        )),
     }
 }
 
 /// Kong's rule for names: letters, digits, `. - _ ~` and whatever is not ASCII.
 pub fn entity_name(value: &str) -> Result<(), String> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | '~') || is_text(character);
+    let allowed = |character: char| {
+        character.is_ascii_alphanumeric()
+            || matches!(character, '.' | '-' | '_' | '~')
+            || is_text(character)
+    };
     match value.chars().find(|&character| !allowed(character)) {
         None => Ok(()),
         Some(character) => Err(format!(
@@ -69,7 +138,10 @@ pub fn entity_name(value: &str) -> Result<(), String> {
 pub fn consumer_name(value: &str) -> Result<(), String> {
     match value.chars().find(|character| character.is_control()) {
         None => Ok(()),
-        Some(_) => Err(format!("`{}` contains a control character", value.escape_default())),
+        Some(_) => Err(format!(
+            "`{}` contains a control character",
+            value.escape_default()
+        )),
     }
 }
 
@@ -78,7 +150,10 @@ pub fn tag(value: &str) -> Result<(), String> {
     let forbidden = |character: char| matches!(character, ',' | '/') || character.is_control();
     match value.chars().find(|&character| forbidden(character)) {
         None => Ok(()),
-        Some(character) => Err(format!("invalid tag `{value}`: {} is not allowed", called(character))),
+        Some(character) => Err(format!(
+            "invalid tag `{value}`: {} is not allowed",
+            called(character)
+        )),
     }
 }
 
@@ -89,9 +164,13 @@ pub fn method(value: &str) -> Result<(), String> {
     }
     let capital = value.to_ascii_uppercase();
     if !value.is_empty() && capital.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Err(format!("a method is written in capital letters: `{capital}`, found `{value}`"));
+        return Err(format!(
+            "a method is written in capital letters: `{capital}`, found `{value}`"
+        ));
     }
-    Err(format!("`{value}` is not a method: it takes capital letters only"))
+    Err(format!(
+        "`{value}` is not a method: it takes capital letters only"
+    ))
 }
 
 /// A host of a route, maybe with a wildcard or a port.
@@ -116,7 +195,9 @@ pub const HEADER_REGEX_MARK: &str = "~*";
 /// A value of a header that a route matches on: a text, or a regex behind `~*`.
 pub fn route_header_value(value: &str) -> Result<(), String> {
     match value.strip_prefix(HEADER_REGEX_MARK) {
-        Some(pattern) => regex(pattern).map_err(|complaint| format!("regex `{pattern}`: {complaint}")),
+        Some(pattern) => {
+            regex(pattern).map_err(|complaint| format!("regex `{pattern}`: {complaint}"))
+        }
         None => header_value(value),
     }
 }
@@ -124,7 +205,11 @@ pub fn route_header_value(value: &str) -> Result<(), String> {
 /// A token of RFC 9110.
 pub fn header_name(value: &str) -> Result<(), String> {
     let symbol = |byte: u8| b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || symbol(byte)) {
+    if !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || symbol(byte))
+    {
         Ok(())
     } else {
         Err(format!("`{value}` is not a header name"))
@@ -133,8 +218,14 @@ pub fn header_name(value: &str) -> Result<(), String> {
 
 /// Anything but control characters.
 pub fn header_value(value: &str) -> Result<(), String> {
-    if value.chars().any(|character| character.is_control() && character != '\t') {
-        Err(format!("`{}` cannot be a header's value: it contains a control character", value.escape_default()))
+    if value
+        .chars()
+        .any(|character| character.is_control() && character != '\t')
+    {
+        Err(format!(
+            "`{}` cannot be a header's value: it contains a control character",
+            value.escape_default()
+        ))
     } else {
         Ok(())
     }
@@ -146,10 +237,14 @@ pub fn service_host(value: &str) -> Result<(), String> {
         return Ok(());
     }
     if value.contains("://") {
-        return Err(format!("`{value}` is a URL; a host has no scheme, use `url` instead"));
+        return Err(format!(
+            "`{value}` is a URL; a host has no scheme, use `url` instead"
+        ));
     }
     if value.contains('/') {
-        return Err(format!("`{value}` is not a host name; a path belongs into `path`"));
+        return Err(format!(
+            "`{value}` is not a host name; a path belongs into `path`"
+        ));
     }
     if let Some((_, port)) = value.rsplit_once(':')
         && port.parse::<u16>().is_ok()
@@ -179,7 +274,9 @@ fn host_name(value: &str) -> Result<(), String> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     if name.len() <= 253 && name.split('.').all(label) {
         Ok(())
@@ -192,7 +289,9 @@ fn host_name(value: &str) -> Result<(), String> {
 pub fn host_header(value: &str) -> Result<(), String> {
     let (host, port) = split_port(value);
     match port {
-        Some(port) if port.parse::<u16>().is_err() => Err(format!("`{value}` has a bad port `{port}`")),
+        Some(port) if port.parse::<u16>().is_err() => {
+            Err(format!("`{value}` has a bad port `{port}`"))
+        }
         _ if ip_address(host).is_some() => Ok(()),
         _ => host_name(host).map_err(|_| format!("`{value}` is not a host with an optional port")),
     }
@@ -207,12 +306,16 @@ pub fn target(value: &str) -> Result<(), String> {
         return Err(format!("invalid target `{value}`: `{port}` is not a port"));
     }
     if value.contains("://") || value.contains('/') {
-        return Err(format!("invalid target `{value}`: a target is `host:port`, without scheme and path"));
+        return Err(format!(
+            "invalid target `{value}`: a target is `host:port`, without scheme and path"
+        ));
     }
     if ip_address(host).is_some() || host_name(host).is_ok() {
         return Ok(());
     }
-    Err(format!("invalid target `{value}`: `{host}` is neither a host name nor an IP address"))
+    Err(format!(
+        "invalid target `{value}`: `{host}` is neither a host name nor an IP address"
+    ))
 }
 
 /// The host and the text after its port's colon; an IPv6 address without brackets has no port.
@@ -228,7 +331,9 @@ pub fn split_port(value: &str) -> (&str, Option<&str>) {
 
 /// An IP address, an IPv6 one with or without brackets.
 pub fn ip_address(value: &str) -> Option<IpAddr> {
-    let bare = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = value
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     match bare {
         Some(bare) => bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => value.parse().ok(),
@@ -248,11 +353,19 @@ pub fn service_path(value: &str) -> Result<(), String> {
         if byte == b'%' {
             let valid = (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit()));
             if !valid {
-                return Err(format!("`{value}` has a `%` that two hex digits do not follow"));
+                return Err(format!(
+                    "`{value}` has a `%` that two hex digits do not follow"
+                ));
             }
         } else if !(byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte)) {
-            let character = value.chars().find(|c| !c.is_ascii() || *c == char::from(byte)).unwrap_or('?');
-            return Err(format!("`{value}` has {}, which must be written as %XX in a path", called(character)));
+            let character = value
+                .chars()
+                .find(|c| !c.is_ascii() || *c == char::from(byte))
+                .unwrap_or('?');
+            return Err(format!(
+                "`{value}` has {}, which must be written as %XX in a path",
+                called(character)
+            ));
         }
     }
     Ok(())
@@ -262,7 +375,9 @@ pub fn service_path(value: &str) -> Result<(), String> {
 pub fn url(value: &str) -> Result<(), String> {
     match url::Url::parse(value) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
-        _ => Err(format!("`{value}` is not a URL that begins with http:// or https://")),
+        _ => Err(format!(
+            "`{value}` is not a URL that begins with http:// or https://"
+        )),
     }
 }
 
@@ -271,13 +386,18 @@ pub fn cidr(value: &str) -> Result<(), String> {
     if value.parse::<IpAddr>().is_ok() || value.parse::<IpNet>().is_ok() {
         Ok(())
     } else {
-        Err(format!("`{value}` is neither an IP address nor a network such as 10.0.0.0/8"))
+        Err(format!(
+            "`{value}` is neither an IP address nor a network such as 10.0.0.0/8"
+        ))
     }
 }
 
 /// An IP address.
 pub fn ip(value: &str) -> Result<(), String> {
-    value.parse::<IpAddr>().map(drop).map_err(|_| format!("`{value}` is not an IP address"))
+    value
+        .parse::<IpAddr>()
+        .map(drop)
+        .map_err(|_| format!("`{value}` is not an IP address"))
 }
 
 /// A regex of the `regex` crate.
@@ -314,16 +434,32 @@ mod tests {
 
     #[test]
     fn names_follow_kongs_rule() {
-        check("entity-name", &["a", "a.b-c_d~1", "café", "日本"], &["a b", "a/b", "a:b", "a\u{a0}b"]);
+        check(
+            "entity-name",
+            &["a", "a.b-c_d~1", "café", "日本"],
+            &["a b", "a/b", "a:b", "a\u{a0}b"],
+        );
         check("tag", &["a b", "x:y", "é"], &["a,b", "a/b", "a\nb"]);
-        check("uuid", &["4e13f54a-bbf1-47a8-8777-255fed7116f2"], &["x", "4e13f54abbf147a88777255fed7116f2"]);
+        check(
+            "uuid",
+            &["4e13f54a-bbf1-47a8-8777-255fed7116f2"],
+            &["x", "4e13f54abbf147a88777255fed7116f2"],
+        );
         check("method", &["GET", "PURGE"], &["get", "", "G T"]);
     }
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        check("service-host", &["a", "a.b", "127.0.0.1", "::1", "[::1]", "a_b", "a."], &["a:80", "http://a", "a/b", "a b", "-a"]);
-        check("upstream-name", &["a.service"], &["1.2.3.4", "a:80", "[::1]", "a b"]);
+        check(
+            "service-host",
+            &["a", "a.b", "127.0.0.1", "::1", "[::1]", "a_b", "a."],
+            &["a:80", "http://a", "a/b", "a b", "-a"],
+        );
+        check(
+            "upstream-name",
+            &["a.service"],
+            &["1.2.3.4", "a:80", "[::1]", "a b"],
+        );
         check("host-header", &["a", "a:80", "[::1]:80"], &["a:b", "a b"]);
     }
 
@@ -331,18 +467,42 @@ mod tests {
     fn targets_have_a_host_and_maybe_a_port() {
         check(
             "target",
-            &["a", "a:80", "1.2.3.4", "1.2.3.4:80", "[::1]", "[::1]:80", "::1"],
-            &["a:0", "a:99999", "http://a:80", "a:b", "a b", ":80", "a:80/x"],
+            &[
+                "a",
+                "a:80",
+                "1.2.3.4",
+                "1.2.3.4:80",
+                "[::1]",
+                "[::1]:80",
+                "::1",
+            ],
+            &[
+                "a:0",
+                "a:99999",
+                "http://a:80",
+                "a:b",
+                "a b",
+                ":80",
+                "a:80/x",
+            ],
         );
     }
 
     #[test]
     fn paths_are_uri_paths() {
-        check("service-path", &["/", "/a/b", "/a%2Fb", "/a;b=c"], &["a", "/a//b", "/a b", "/a%2", "/é", "/a?b", "/a#b"]);
+        check(
+            "service-path",
+            &["/", "/a/b", "/a%2Fb", "/a;b=c"],
+            &["a", "/a//b", "/a b", "/a%2", "/é", "/a?b", "/a#b"],
+        );
     }
 
     #[test]
     fn networks_are_addresses_or_ranges() {
-        check("cidr", &["1.2.3.4", "10.0.0.0/8", "::1", "fd00::/8"], &["1.2.3", "10.0.0.0/33", "x"]);
+        check(
+            "cidr",
+            &["1.2.3.4", "10.0.0.0/8", "::1", "fd00::/8"],
+            &["1.2.3", "10.0.0.0/33", "x"],
+        );
     }
 }

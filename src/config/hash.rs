@@ -1,5 +1,7 @@
 //! A hash of what a configuration says, whatever it looks like: comments, whitespace and the order of keys do not count.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::check::IGNORED_KEYS;
@@ -7,26 +9,37 @@ use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
 
 /// 32 hex digits that change when, and only when, the configuration does.
-pub(super) fn of<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> String {
+pub(super) fn of(documents: &[Arc<Document>]) -> String {
     let mut hasher = Hasher(Sha256::new());
     for kind in EntityKind::ALL {
         hasher.tag(b'L', kind.list().as_bytes());
-        for document in documents.clone() {
-            for entity in document.root.get(kind.list()).map(Node::items).unwrap_or_default() {
+        for document in documents {
+            for entity in document
+                .root
+                .get(kind.list())
+                .map(Node::items)
+                .unwrap_or_default()
+            {
                 hasher.node(entity, true);
             }
         }
     }
-    if let Some(gateway) = documents.clone().find_map(|document| document.root.get("gateway")) {
+    if let Some(gateway) = documents
+        .iter()
+        .find_map(|document| document.root.get("gateway"))
+    {
         hasher.node(gateway, false);
     }
     let digest = hasher.0.finalize();
-    digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-        text
-    })
+    digest
+        .iter()
+        .take(16)
+        .fold(String::with_capacity(32), |mut text, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                text.extend(char::from_digit(u32::from(digit), 16));
+            }
+            text
+        })
 }
 
 struct Hasher(Sha256);
@@ -59,7 +72,8 @@ impl Hasher {
 
     fn mapping(&mut self, entries: &[Entry], entity: bool) {
         let counts = |entry: &&Entry| {
-            !entry.value.is_null() && !(entity && IGNORED_KEYS.contains(&entry.key.as_str()))
+            let ignored = entity && IGNORED_KEYS.contains(&entry.key.as_str());
+            !ignored && !entry.value.is_null()
         };
         let mut sorted: Vec<&Entry> = entries.iter().filter(counts).collect();
         sorted.sort_by(|left, right| left.key.cmp(&right.key));

@@ -11,16 +11,32 @@ use crate::entity::identifier::derive;
 
 /// Gives every entity without an id the one that Kong would derive.
 pub(super) fn assign(config: &mut Config) {
-    assign_by(&mut config.services, EntityKind::Service, |service| service.name.clone());
-    assign_by(&mut config.routes, EntityKind::Route, |route| route.name.clone());
-    assign_by(&mut config.upstreams, EntityKind::Upstream, |upstream| some_text(&upstream.name));
+    assign_by(&mut config.services, EntityKind::Service, |service| {
+        service.name.clone()
+    });
+    assign_by(&mut config.routes, EntityKind::Route, |route| {
+        route.name.clone()
+    });
+    assign_by(&mut config.upstreams, EntityKind::Upstream, |upstream| {
+        some_text(&upstream.name)
+    });
     assign_by(&mut config.consumers, EntityKind::Consumer, |consumer| {
-        let custom_id = consumer.custom_id.as_ref().map(|custom_id| format!("custom_id:{custom_id}"));
+        let custom_id = consumer
+            .custom_id
+            .as_ref()
+            .map(|custom_id| format!("custom_id:{custom_id}"));
         consumer.username.clone().or(custom_id)
     });
-    assign_by(&mut config.keyauth_credentials, EntityKind::KeyauthCredential, |credential| {
-        credential.key.as_ref().map(|key| format!("keyauth_credentials:*:{}", key.expose()))
-    });
+    assign_by(
+        &mut config.keyauth_credentials,
+        EntityKind::KeyauthCredential,
+        |credential| {
+            credential
+                .key
+                .as_ref()
+                .map(|key| format!("keyauth_credentials:*:{}", key.expose()))
+        },
+    );
     assign_targets(config);
     assign_plugins(config);
 }
@@ -38,8 +54,15 @@ fn assign_by<T>(entities: &mut [Entity<T>], kind: EntityKind, key: impl Fn(&T) -
 
 fn assign_targets(config: &mut Config) {
     let upstreams = Ids::of(&config.upstreams, |upstream| some_text(&upstream.name));
-    for target in config.targets.iter_mut().filter(|target| target.id.is_nil()) {
-        let upstream = upstreams.written(target.nested_in(EntityKind::Upstream), target.fields.upstream.as_ref());
+    for target in config
+        .targets
+        .iter_mut()
+        .filter(|target| target.id.is_nil())
+    {
+        let upstream = upstreams.written(
+            target.nested_in(EntityKind::Upstream),
+            target.fields.upstream.as_ref(),
+        );
         let key = format!("{}:{upstream}:*", target.fields.target);
         target.id = derive(EntityKind::Target.list(), &key);
     }
@@ -49,11 +72,21 @@ fn assign_plugins(config: &mut Config) {
     let services = Ids::of(&config.services, |service| service.name.clone());
     let routes = Ids::of(&config.routes, |route| route.name.clone());
     let consumers = Ids::of(&config.consumers, |consumer| consumer.username.clone());
-    for plugin in config.plugins.iter_mut().filter(|plugin| plugin.id.is_nil()) {
+    for plugin in config
+        .plugins
+        .iter_mut()
+        .filter(|plugin| plugin.id.is_nil())
+    {
         let fields = &plugin.fields;
-        let service = services.written(plugin.nested_in(EntityKind::Service), fields.service.as_ref());
+        let service = services.written(
+            plugin.nested_in(EntityKind::Service),
+            fields.service.as_ref(),
+        );
         let route = routes.written(plugin.nested_in(EntityKind::Route), fields.route.as_ref());
-        let consumer = consumers.written(plugin.nested_in(EntityKind::Consumer), fields.consumer.as_ref());
+        let consumer = consumers.written(
+            plugin.nested_in(EntityKind::Consumer),
+            fields.consumer.as_ref(),
+        );
         let key = format!("plugins:*:{}:{route}:{service}:{consumer}", fields.name);
         plugin.id = derive(EntityKind::Plugin.list(), &key);
     }
@@ -67,8 +100,13 @@ struct Ids {
 
 impl Ids {
     fn of<T>(entities: &[Entity<T>], name: impl Fn(&T) -> Option<String>) -> Self {
-        let named = entities.iter().filter_map(|entity| Some((name(&entity.fields)?, entity.id)));
-        Self { by_index: entities.iter().map(|entity| entity.id).collect(), by_name: named.collect() }
+        let named = entities
+            .iter()
+            .filter_map(|entity| Some((name(&entity.fields)?, entity.id)));
+        Self {
+            by_index: entities.iter().map(|entity| entity.id).collect(),
+            by_name: named.collect(),
+        }
     }
 
     /// The id that a foreign field stands for; an unknown one is used as it is written, an absent one is empty.
@@ -86,18 +124,50 @@ impl Ids {
 /// Reports what two entities have in common but must not.
 pub(super) fn check_unique(config: &Config, diagnostics: &mut Diagnostics) {
     let mut unique = Unique { diagnostics };
-    unique.field(&config.services, EntityKind::Service, "name", |service| service.name.as_deref());
-    unique.field(&config.routes, EntityKind::Route, "name", |route| route.name.as_deref());
-    unique.field(&config.upstreams, EntityKind::Upstream, "name", |upstream| Some(upstream.name.as_str()));
-    unique.field(&config.consumers, EntityKind::Consumer, "username", |consumer| consumer.username.as_deref());
-    unique.field(&config.consumers, EntityKind::Consumer, "custom_id", |consumer| consumer.custom_id.as_deref());
-    unique.field(&config.plugins, EntityKind::Plugin, "instance_name", |plugin| plugin.instance_name.as_deref());
+    unique.field(&config.services, EntityKind::Service, "name", |service| {
+        service.name.as_deref()
+    });
+    unique.field(&config.routes, EntityKind::Route, "name", |route| {
+        route.name.as_deref()
+    });
+    unique.field(
+        &config.upstreams,
+        EntityKind::Upstream,
+        "name",
+        |upstream| Some(upstream.name.as_str()),
+    );
+    unique.field(
+        &config.consumers,
+        EntityKind::Consumer,
+        "username",
+        |consumer| consumer.username.as_deref(),
+    );
+    unique.field(
+        &config.consumers,
+        EntityKind::Consumer,
+        "custom_id",
+        |consumer| consumer.custom_id.as_deref(),
+    );
+    unique.field(
+        &config.plugins,
+        EntityKind::Plugin,
+        "instance_name",
+        |plugin| plugin.instance_name.as_deref(),
+    );
     unique.ids(&config.services, EntityKind::Service, |service| service.id);
     unique.ids(&config.routes, EntityKind::Route, |route| route.id);
-    unique.ids(&config.upstreams, EntityKind::Upstream, |upstream| upstream.id);
+    unique.ids(&config.upstreams, EntityKind::Upstream, |upstream| {
+        upstream.id
+    });
     unique.ids(&config.targets, EntityKind::Target, |target| target.id);
-    unique.ids(&config.consumers, EntityKind::Consumer, |consumer| consumer.id);
-    unique.ids(&config.keyauth_credentials, EntityKind::KeyauthCredential, |credential| credential.id);
+    unique.ids(&config.consumers, EntityKind::Consumer, |consumer| {
+        consumer.id
+    });
+    unique.ids(
+        &config.keyauth_credentials,
+        EntityKind::KeyauthCredential,
+        |credential| credential.id,
+    );
     unique.ids(&config.plugins, EntityKind::Plugin, |plugin| plugin.id);
 }
 
@@ -115,7 +185,9 @@ impl Unique<'_> {
     ) {
         let mut seen: HashMap<&str, &Place> = HashMap::with_capacity(entities.len());
         for entity in entities {
-            let Some(value) = value(&entity.fields).filter(|value| !value.is_empty()) else { continue };
+            let Some(value) = value(&entity.fields).filter(|value| !value.is_empty()) else {
+                continue;
+            };
             match seen.get(value) {
                 Some(first) => self.report(kind, field, value, first, &entity.place),
                 None => drop(seen.insert(value, &entity.place)),
@@ -123,10 +195,17 @@ impl Unique<'_> {
         }
     }
 
-    fn ids<T>(&mut self, entities: &[Entity<T>], kind: EntityKind, written: impl Fn(&T) -> Option<Uuid>) {
+    fn ids<T>(
+        &mut self,
+        entities: &[Entity<T>],
+        kind: EntityKind,
+        written: impl Fn(&T) -> Option<Uuid>,
+    ) {
         let mut seen: HashMap<Uuid, &Place> = HashMap::new();
         for entity in entities {
-            let Some(id) = written(&entity.fields) else { continue };
+            let Some(id) = written(&entity.fields) else {
+                continue;
+            };
             match seen.get(&id) {
                 Some(first) => self.report(kind, "id", &id.to_string(), first, &entity.place),
                 None => drop(seen.insert(id, &entity.place)),
@@ -134,12 +213,24 @@ impl Unique<'_> {
         }
     }
 
-    fn report(&mut self, kind: EntityKind, field: &str, value: &str, first: &Place, second: &Place) {
-        let message =
-            format!("uniqueness violation: '{}' entity with {field} set to '{value}' already declared", kind.list());
+    fn report(
+        &mut self,
+        kind: EntityKind,
+        field: &str,
+        value: &str,
+        first: &Place,
+        second: &Place,
+    ) {
+        let message = format!(
+            "uniqueness violation: '{}' entity with {field} set to '{value}' already declared",
+            kind.list()
+        );
         let hint = format!("the first one is at {}", self.first(first.at(field)));
         let (span, path) = (second.at(field), second.path_of(field));
-        self.diagnostics.error(Code::Duplicate, span, path, message).value(value).hint(hint);
+        self.diagnostics
+            .error(Code::Duplicate, span, path, message)
+            .value(value)
+            .hint(hint);
     }
 
     fn first(&self, span: Span) -> String {

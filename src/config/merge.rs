@@ -7,8 +7,10 @@ use uuid::Uuid;
 use super::check;
 use super::diagnostics::{Code, Diagnostics};
 use super::document;
-use super::model::{Document, Entity, EntityKind, Inspection, Model, Place, Plugin, Route, Service};
 use super::model::{Consumer, KeyauthCredential, Target, Upstream};
+use super::model::{
+    Document, Entity, EntityKind, Inspection, Model, Place, Plugin, Route, Service,
+};
 use super::node::{Kind, Node, Path};
 use super::{Config, read};
 
@@ -20,8 +22,15 @@ struct Above<'a> {
 
 /// Adds the entities of a document to the configuration, with a diagnostic for each mistake in them.
 pub(super) fn add(document: &Arc<Document>, config: &mut Config, diagnostics: &mut Diagnostics) {
-    let mut merge = Merge { document, config, diagnostics };
-    let above = Above { steps: &[], parent: None };
+    let mut merge = Merge {
+        document,
+        config,
+        diagnostics,
+    };
+    let above = Above {
+        steps: &[],
+        parent: None,
+    };
     for kind in EntityKind::ALL {
         merge.list(kind, &document.root, &above);
     }
@@ -35,14 +44,24 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     fn list(&mut self, kind: EntityKind, parent: &Node, above: &Above<'_>) {
-        let Some(list) = parent.get(kind.list()) else { return };
+        let Some(list) = parent.get(kind.list()) else {
+            return;
+        };
         let mut steps = above.steps.to_vec();
         let Kind::Sequence(items) = &list.kind else {
             self.config.incomplete = true;
             if !above.steps.is_empty() {
                 let message = format!("expected an array, found {}", list.type_described());
-                let place = Place { document: Arc::clone(self.document), steps };
-                self.diagnostics.error(Code::WrongType, list.span, place.path_of(kind.list()), message);
+                let place = Place {
+                    document: Arc::clone(self.document),
+                    steps,
+                };
+                self.diagnostics.error(
+                    Code::WrongType,
+                    list.span,
+                    place.path_of(kind.list()),
+                    message,
+                );
             }
             return;
         };
@@ -51,21 +70,41 @@ impl Merge<'_> {
             if let Some(last) = steps.last_mut() {
                 last.1 = index;
             }
-            let place = Place { document: Arc::clone(self.document), steps: steps.clone() };
+            let place = Place {
+                document: Arc::clone(self.document),
+                steps: steps.clone(),
+            };
             let parent = above.parent;
             let added = match kind {
-                EntityKind::Service => self.entity::<Service>(node, place, parent, |config| &mut config.services),
-                EntityKind::Route => self.entity::<Route>(node, place, parent, |config| &mut config.routes),
-                EntityKind::Upstream => self.entity::<Upstream>(node, place, parent, |config| &mut config.upstreams),
-                EntityKind::Target => self.entity::<Target>(node, place, parent, |config| &mut config.targets),
-                EntityKind::Consumer => self.entity::<Consumer>(node, place, parent, |config| &mut config.consumers),
-                EntityKind::KeyauthCredential => {
-                    self.entity::<KeyauthCredential>(node, place, parent, |config| &mut config.keyauth_credentials)
+                EntityKind::Service => {
+                    self.entity::<Service>(node, place, parent, |config| &mut config.services)
                 }
-                EntityKind::Plugin => self.entity::<Plugin>(node, place, parent, |config| &mut config.plugins),
+                EntityKind::Route => {
+                    self.entity::<Route>(node, place, parent, |config| &mut config.routes)
+                }
+                EntityKind::Upstream => {
+                    self.entity::<Upstream>(node, place, parent, |config| &mut config.upstreams)
+                }
+                EntityKind::Target => {
+                    self.entity::<Target>(node, place, parent, |config| &mut config.targets)
+                }
+                EntityKind::Consumer => {
+                    self.entity::<Consumer>(node, place, parent, |config| &mut config.consumers)
+                }
+                EntityKind::KeyauthCredential => {
+                    self.entity::<KeyauthCredential>(node, place, parent, |config| {
+                        &mut config.keyauth_credentials
+                    })
+                }
+                EntityKind::Plugin => {
+                    self.entity::<Plugin>(node, place, parent, |config| &mut config.plugins)
+                }
             };
             if let Some(added) = added {
-                let above = Above { steps: &steps, parent: Some((kind, added)) };
+                let above = Above {
+                    steps: &steps,
+                    parent: Some((kind, added)),
+                };
                 for &child in kind.children() {
                     self.list(child, node, &above);
                 }
@@ -82,18 +121,34 @@ impl Merge<'_> {
         list: impl Fn(&mut Config) -> &mut Vec<Entity<T>>,
     ) -> Option<usize> {
         let path = place.path();
-        let without = if T::KIND == EntityKind::Consumer { self.refuse_nested(node, &path) } else { None };
+        let without = if T::KIND == EntityKind::Consumer {
+            self.refuse_nested(node, &path)
+        } else {
+            None
+        };
         let checked = without.as_ref().unwrap_or(node);
-        let Some(mut wrong) = check::check_entity(checked, T::shape(), Path::Root(&path), self.diagnostics) else {
+        let Some(mut wrong) =
+            check::check_entity(checked, T::shape(), Path::Root(&path), self.diagnostics)
+        else {
             self.config.incomplete = true;
             return None;
         };
         let mut fields: T = self.read(node, &path, &mut wrong);
-        let mut inspection = Inspection { node, path: &path, wrong: &wrong, diagnostics: self.diagnostics };
+        let mut inspection = Inspection {
+            node,
+            path: &path,
+            wrong: &wrong,
+            diagnostics: self.diagnostics,
+        };
         fields.settle(&mut inspection);
         let id = fields.id().unwrap_or(Uuid::nil());
         let list = list(self.config);
-        list.push(Entity { id, fields, place, parent });
+        list.push(Entity {
+            id,
+            fields,
+            place,
+            parent,
+        });
         Some(list.len() - 1)
     }
 
@@ -105,7 +160,12 @@ impl Merge<'_> {
                 Err(error) => error,
             };
             let span = error.span.unwrap_or(node.span);
-            self.diagnostics.error(Code::InvalidValue, span, format!("{path}.{}", error.path), error.to_string());
+            self.diagnostics.error(
+                Code::InvalidValue,
+                span,
+                format!("{path}.{}", error.path),
+                error.to_string(),
+            );
             match error.field() {
                 Some(field) if !wrong.contains(&field) => wrong.push(field),
                 _ => return T::default(),
@@ -116,7 +176,11 @@ impl Merge<'_> {
     /// Reports nested lists of entities that this version does not have; gives the record without them.
     fn refuse_nested(&mut self, node: &Node, path: &str) -> Option<Node> {
         let unsupported = document::unsupported_entity;
-        if !node.entries().iter().any(|entry| unsupported(&entry.key).is_some()) {
+        if !node
+            .entries()
+            .iter()
+            .any(|entry| unsupported(&entry.key).is_some())
+        {
             return None;
         }
         let mut rest = Node::empty_mapping(node.span);

@@ -18,9 +18,13 @@ fn decode_unreserved(pattern: &str) -> String {
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once('%') {
         result.push_str(before);
-        let triplet = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let triplet = after
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match (triplet.map(char::from), after.get(2..)) {
-            (Some(character), Some(behind)) if character.is_ascii_alphanumeric() || "-._~".contains(character) => {
+            (Some(character), Some(behind))
+                if character.is_ascii_alphanumeric() || "-._~".contains(character) =>
+            {
                 result.push_str(&regex_syntax::escape(character.encode_utf8(&mut [0; 4])));
                 rest = behind;
             }

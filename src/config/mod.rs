@@ -23,12 +23,13 @@ use std::sync::{Arc, LazyLock};
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Severity, Span};
 pub use model::{
-    Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place, Plugin, Reference, Route, Service, Target, Upstream,
+    Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place, Plugin, Reference, Route,
+    Service, Target, Upstream,
 };
 pub use node::Node;
 
-use self::model::gateway;
 use self::model::Document;
+use self::model::gateway;
 use self::schema::{Shape, shape_of};
 
 /// What came out of loading: entities as far as they are usable, and everything that is wrong.
@@ -66,7 +67,10 @@ pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut sources = sources::read(path, environment, &mut diagnostics);
     // What a second key of the same name holds is not read, so it may be what a reference means.
     let incomplete = sources.incomplete || diagnostics.has(Code::DuplicateKey);
-    let mut config = Config { incomplete, ..Config::default() };
+    let mut config = Config {
+        incomplete,
+        ..Config::default()
+    };
     let mut main_version = None;
     for document in &mut sources.documents {
         let fragment = !document.name.is_empty();
@@ -81,27 +85,335 @@ pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
-    config.hash = hash::of(documents.iter().map(AsRef::as_ref));
+    config.hash = hash::of(&documents);
     for document in &documents {
         merge::add(document, &mut config, &mut diagnostics);
     }
     identities::assign(&mut config);
     identities::check_unique(&config, &mut diagnostics);
     diagnostics.drop_consequences(&sources.failed);
-    Loaded { config, diagnostics, watch: sources.watch }
+    Loaded {
+        config,
+        diagnostics,
+        watch: sources.watch,
+    }
 }
 
 fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     static SHAPE: LazyLock<Shape> = LazyLock::new(shape_of::<Gateway>);
     const PATH: &str = "gateway";
-    let Some(node) = root.get(PATH) else { return Gateway::default() };
+    let Some(node) = root.get(PATH) else {
+        return Gateway::default();
+    };
     let node = gateway::without_foreign_names(node, diagnostics);
-    let Some(wrong) = check::check_entity(&node, &SHAPE, node::Path::Root(PATH), diagnostics) else {
+    let Some(wrong) = check::check_entity(&node, &SHAPE, node::Path::Root(PATH), diagnostics)
+    else {
         return Gateway::default();
     };
     read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
         let span = error.span.unwrap_or(node.span);
-        diagnostics.error(Code::InvalidValue, span, format!("{PATH}.{}", error.path), error.to_string());
+        diagnostics.error(
+            Code::InvalidValue,
+            span,
+            format!("{PATH}.{}", error.path),
+            error.to_string(),
+        );
         Gateway::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Loads one file in a folder of its own, with fragments.
+    fn load_files(main: &str, fragments: &[(&str, &str)]) -> (Loaded, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.yaml");
+        fs::write(&path, main).unwrap();
+        fs::create_dir(folder.path().join("conf.d")).unwrap();
+        for (name, text) in fragments {
+            fs::write(folder.path().join("conf.d").join(name), text).unwrap();
+        }
+        let environment = |name: &str| (name == "API_KEY").then(|| "from-vault".to_owned());
+        let loaded = load(&path, &environment);
+        let text = loaded
+            .diagnostics
+            .to_text()
+            .replace(&format!("{}/", folder.path().display()), "");
+        (loaded, text)
+    }
+
+    fn load_text(text: &str) -> (Config, String) {
+        let (loaded, diagnostics) = load_files(&format!("_format_version: \"3.0\"\n{text}"), &[]);
+        (loaded.config, diagnostics)
+    }
+
+    #[test]
+    fn nested_entities_stand_beside_the_others_and_know_their_parents() {
+        let (config, diagnostics) = load_text(
+            "services:\n- name: a\n  url: https://h/v1\n  plugins: [{name: cors}]\n  routes:\n  - paths: [/a]\n    plugins: [{name: jwt, config: {x: 1}}]\n\
+             consumers:\n- username: c\n  keyauth_credentials: [{key: k}]\n  plugins: [{name: acl}]\n\
+             upstreams:\n- name: u\n  targets: [{target: 'x:1', weight: 5}]\nplugins: [{name: prometheus}]\n",
+        );
+        assert_eq!(diagnostics, "");
+        assert_eq!(config.services[0].fields.port, 443);
+        assert_eq!(config.routes[0].nested_in(EntityKind::Service), Some(0));
+        assert_eq!(config.targets[0].nested_in(EntityKind::Upstream), Some(0));
+        assert_eq!(
+            config.keyauth_credentials[0].nested_in(EntityKind::Consumer),
+            Some(0)
+        );
+        let parents: Vec<_> = config
+            .plugins
+            .iter()
+            .map(|plugin| (plugin.fields.name.as_str(), plugin.parent))
+            .collect();
+        assert_eq!(
+            parents,
+            [
+                ("jwt", Some((EntityKind::Route, 0))),
+                ("cors", Some((EntityKind::Service, 0))),
+                ("acl", Some((EntityKind::Consumer, 0))),
+                ("prometheus", None),
+            ]
+        );
+        assert_eq!(
+            config.plugins[0].place.path(),
+            "services[0].routes[0].plugins[0]"
+        );
+        assert_eq!(config.plugins[0].place.at("config.x").line, 8);
+        assert_eq!(
+            config.plugins[0].place.at("config.y.z").line,
+            8,
+            "the nearest thing around it"
+        );
+        assert_eq!(
+            config.plugins[0].config().unwrap().at("x").unwrap().text(),
+            "1"
+        );
+    }
+
+    #[test]
+    fn fragments_are_more_of_the_same_configuration() {
+        let (loaded, diagnostics) = load_files(
+            "_format_version: \"3.0\"\ngateway: {conf_d: conf.d}\nservices: [{name: a, host: h}]\n",
+            &[
+                ("20-b.yaml", "services: [{name: a, host: h}]\n"),
+                (
+                    "10-a.yaml",
+                    "services: [{name: b, host: h}]\ngateway: {listen: off}\n",
+                ),
+            ],
+        );
+        let names: Vec<_> = loaded
+            .config
+            .services
+            .iter()
+            .map(|service| service.fields.name.clone().unwrap())
+            .collect();
+        assert_eq!(names, ["a", "b", "a"]);
+        assert_eq!(
+            diagnostics,
+            "conf.d/10-a.yaml:2:1: error[config::misplaced_field]: gateway: `gateway` settings do not belong into a fragment (move them into the main file)\n\
+             conf.d/20-b.yaml:1:19: error[config::duplicate]: services[0].name: uniqueness violation: 'services' entity with name set to 'a' already declared (the first one is at gateway.yaml:3:19)\n"
+        );
+    }
+
+    #[test]
+    fn ids_are_those_that_kong_derives() {
+        let (config, _) = load_text(
+            "services: [{name: a, host: h, routes: [{name: r, paths: [/]}, {paths: [/x]}]}]\nupstreams: [{name: u, targets: [{target: 'x:1'}]}]\n",
+        );
+        assert_eq!(
+            config.services[0].id,
+            crate::entity::identifier::derive("services", "a")
+        );
+        let target = format!("x:1:{}:*", config.upstreams[0].id);
+        assert_eq!(
+            config.targets[0].id,
+            crate::entity::identifier::derive("targets", &target)
+        );
+        let (again, _) = load_text(
+            "services: [{name: a, host: h, routes: [{name: q, paths: [/]}, {paths: [/y]}]}]\n",
+        );
+        assert_eq!(
+            config.routes[1].id, again.routes[1].id,
+            "a nameless entity is known by its position"
+        );
+        assert_ne!(config.routes[0].id, again.routes[0].id);
+    }
+
+    #[test]
+    fn an_entity_with_a_mistake_keeps_its_name_for_later_checks() {
+        let (config, diagnostics) =
+            load_text("services: [{name: a, host: h, retries: -1, port: 81}]\n");
+        assert_eq!(diagnostics.lines().count(), 1, "{diagnostics}");
+        let service = &config.services[0].fields;
+        assert_eq!(
+            (service.name.as_deref(), service.retries, service.port),
+            (Some("a"), 5, 81)
+        );
+    }
+
+    #[test]
+    fn the_hash_changes_with_the_content_alone() {
+        let hash = |text: &str| load_text(text).0.hash;
+        let plain = hash("services:\n- name: a\n  host: h\n");
+        assert_eq!(plain.len(), 32);
+        assert_eq!(
+            plain,
+            hash("# comment\nservices: [{host: h, name: 'a', port: null, _comment: x}]\n\n")
+        );
+        for other in [
+            "services: [{name: a, host: i}]\n",
+            "services: [{name: a, host: h, port: 81}]\n",
+            "upstreams: [{name: a}]\n",
+        ] {
+            assert_ne!(plain, hash(other), "{other}");
+        }
+        assert_ne!(
+            plain,
+            hash("services: [{name: a, host: h}]\ngateway: {log_level: debug}\n")
+        );
+    }
+
+    #[test]
+    fn settings_have_rich_types() {
+        let (config, diagnostics) = load_text(
+            "gateway:\n  listen: 127.0.0.1:1 reuseport, 127.0.0.1:2\n  admin: off\n  threads: 3\n  trusted_ips: [10.0.0.0/8, '::1']\n\
+             \x20 real_ip_recursive: on\n  client_max_body_size: 10m\n  keepalive_timeout: 1.5\n  headers: off\n  plugins: bundled\n",
+        );
+        assert_eq!(diagnostics, "");
+        let gateway = config.gateway;
+        assert_eq!(gateway.listen.addresses().count(), 2);
+        assert_eq!(gateway.admin.addresses().count(), 0);
+        assert_eq!(gateway.client_max_body_size.0, 10 << 20);
+        assert_eq!(
+            gateway.keepalive_timeout.0,
+            std::time::Duration::from_millis(1500)
+        );
+        assert!(gateway.real_ip_recursive.0);
+        assert_eq!(
+            gateway.headers.headers(),
+            model::settings::ResponseHeaders::default()
+        );
+        assert_eq!(gateway.trusted_ips.len(), 2);
+    }
+
+    #[test]
+    fn values_from_vaults_are_secret() {
+        let (config, diagnostics) = load_text(
+            "consumers: [{username: a, keyauth_credentials: [{key: '{vault://env/api-key}'}]}]\n\
+             plugins: [{name: x, config: {token: '{vault://env/api-key}', port: '{vault://env/nope}'}}]\n",
+        );
+        assert_eq!(
+            config.keyauth_credentials[0]
+                .fields
+                .key
+                .as_ref()
+                .unwrap()
+                .expose(),
+            "from-vault"
+        );
+        assert!(
+            config.plugins[0]
+                .config()
+                .unwrap()
+                .get("token")
+                .unwrap()
+                .secret
+        );
+        assert_eq!(
+            diagnostics,
+            "gateway.yaml:3:68: error[config::environment]: plugins[0].config.port: environment variable `NOPE` is not set or empty\n"
+        );
+    }
+
+    #[test]
+    fn decks_defaults_tags_and_shared_configs_are_filled_in() {
+        let (config, diagnostics) = load_text(
+            "_info: {select_tags: [team-a], defaults: {service: {retries: 1, port: 9}}}\n_plugin_configs: {limits: {minute: 5, policy: local}}\n\
+             services: [{name: a, host: h, port: 10, tags: [x]}]\nplugins: [{name: rate-limiting, _config: limits, config: {minute: 6}}]\n",
+        );
+        assert_eq!(diagnostics, "");
+        let service = &config.services[0].fields;
+        assert_eq!(
+            (service.retries, service.port, service.tags.as_slice()),
+            (1, 10, ["x".to_owned(), "team-a".to_owned()].as_slice())
+        );
+        let plugin = config.plugins[0].config().unwrap();
+        assert_eq!(
+            (
+                plugin.get("minute").unwrap().text(),
+                plugin.get("policy").unwrap().text()
+            ),
+            ("6".into(), "local".into())
+        );
+    }
+
+    #[test]
+    fn paths_of_old_formats_are_migrated_and_fragments_may_have_a_format_of_their_own() {
+        let (loaded, diagnostics) = load_files(
+            "_format_version: \"2.1\"\ngateway: {conf_d: conf.d}\nroutes: [{paths: ['/a/(\\d+)', /b/../c]}]\n",
+            &[
+                ("a.yaml", "routes: [{paths: ['/d/(\\d+)']}]\n"),
+                (
+                    "b.yaml",
+                    "_format_version: \"3.0\"\nroutes: [{paths: ['~/e/(\\d+)']}]\n",
+                ),
+            ],
+        );
+        assert_eq!(diagnostics, "");
+        let paths: Vec<_> = loaded
+            .config
+            .routes
+            .iter()
+            .flat_map(|route| route.fields.paths.clone())
+            .collect();
+        assert_eq!(paths, [r"~/a/(\d+)", "/c", r"~/d/(\d+)", r"~/e/(\d+)"]);
+    }
+
+    #[test]
+    fn a_failed_variable_hides_its_consequences() {
+        let (_, diagnostics) = load_text(
+            "services: [{name: a, host: h}]\nroutes:\n- paths: ${{ env \"DECK_NOPE\" }}\n  name: 5\n",
+        );
+        assert_eq!(diagnostics.lines().count(), 2, "{diagnostics}");
+        assert!(diagnostics.contains("gateway.yaml:4:10: error[config::environment]: environment variable `DECK_NOPE` is not set"));
+    }
+
+    #[test]
+    fn inert_values_of_unsupported_things_do_no_harm() {
+        let (_, diagnostics) = load_text(
+            "certificates: []\nvaults: null\nroutes: [{paths: [/], snis: [], sources: null}]\n\
+             upstreams: [{name: u, use_srv_name: false, hash_on: none, hash_on_cookie_path: /, slots: 10000, healthchecks: {threshold: 0, active: {type: http, healthy: {interval: 0, successes: 3}}}}]\n\
+             services: [{name: s, host: h, client_certificate: null, ca_certificates: []}]\ngateway: {stream_listen: off, access_log: stdout}\n",
+        );
+        assert_eq!(diagnostics, "");
+    }
+
+    #[test]
+    fn no_input_makes_loading_panic() {
+        let sample = "_format_version: \"3.0\"\nservices: [{name: a, url: http://h, routes: [{paths: [~/a], headers: {x: [y]}}]}]\nplugins: [{name: b, config: {c: &d [1]}, tags: *d}]\n";
+        for cut in (0..sample.len()).filter(|&cut| sample.is_char_boundary(cut)) {
+            let (start, end) = sample.split_at(cut);
+            load_files(start, &[]);
+            load_files(end, &[]);
+            load_files(&format!("{start}[{end}"), &[]);
+            load_files(&format!("{start}: {end}"), &[]);
+        }
+    }
+
+    #[test]
+    fn file_names_are_shown_as_they_were_given() {
+        let loaded = load(Path::new("no/such/gateway.yaml"), &|_| None);
+        assert_eq!(
+            loaded.diagnostics.to_text(),
+            "no/such/gateway.yaml:1:1: error[config::unreadable_file]: cannot be read: no such file\n"
+        );
+        assert_eq!(loaded.watch, [PathBuf::from("no/such/gateway.yaml")]);
+    }
 }

@@ -36,7 +36,11 @@ pub struct Entry {
 impl Node {
     /// A value at a place.
     pub const fn new(span: Span, kind: Kind) -> Self {
-        Self { span, secret: false, kind }
+        Self {
+            span,
+            secret: false,
+            kind,
+        }
     }
 
     /// A record without any field.
@@ -46,7 +50,9 @@ impl Node {
 
     /// The value of a key, if this is a mapping that has it. `null` counts as absent.
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.entry(key).map(|entry| &entry.value).filter(|value| !value.is_null())
+        self.entry(key)
+            .map(|entry| &entry.value)
+            .filter(|value| !value.is_null())
     }
 
     /// The entry of a key, also if its value is `null`.
@@ -210,10 +216,12 @@ enum Step<'a> {
 fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
     path.split(['.', '['])
         .filter(|part| !part.is_empty())
-        .map(|part| match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
-            Some(index) => Step::Index(index),
-            None => Step::Key(part),
-        })
+        .map(
+            |part| match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
+                Some(index) => Step::Index(index),
+                None => Step::Key(part),
+            },
+        )
 }
 
 /// A path under construction: cheap to extend while walking, turned into text only for a diagnostic.
@@ -221,19 +229,21 @@ fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
 pub enum Path<'a> {
     /// The text of a path that is already known, such as that of an entity.
     Root(&'a str),
-    Key(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
+    Key(&'a Self, &'a str),
+    Index(&'a Self, usize),
 }
 
 impl<'a> Path<'a> {
     /// The path of a field.
-    pub const fn key(&'a self, key: &'a str) -> Path<'a> {
-        Path::Key(self, key)
+    #[must_use]
+    pub const fn key(&'a self, key: &'a str) -> Self {
+        Self::Key(self, key)
     }
 
     /// The path of an item.
-    pub const fn index(&'a self, index: usize) -> Path<'a> {
-        Path::Index(self, index)
+    #[must_use]
+    pub const fn index(&'a self, index: usize) -> Self {
+        Self::Index(self, index)
     }
 }
 
@@ -253,13 +263,34 @@ mod tests {
     use super::*;
 
     fn at(line: u32, kind: Kind) -> Node {
-        Node::new(Span { file: 0, line, column: 1 }, kind)
+        Node::new(
+            Span {
+                file: 0,
+                line,
+                column: 1,
+            },
+            kind,
+        )
     }
 
     fn sample() -> Node {
         let list = at(3, Kind::Sequence(vec![at(4, Kind::Integer(7))]));
-        let inner = at(2, Kind::Mapping(vec![Entry { key: "b".into(), key_span: Span::default(), value: list }]));
-        at(1, Kind::Mapping(vec![Entry { key: "a".into(), key_span: Span::default(), value: inner }]))
+        let inner = at(
+            2,
+            Kind::Mapping(vec![Entry {
+                key: "b".into(),
+                key_span: Span::default(),
+                value: list,
+            }]),
+        );
+        at(
+            1,
+            Kind::Mapping(vec![Entry {
+                key: "a".into(),
+                key_span: Span::default(),
+                value: inner,
+            }]),
+        )
     }
 
     #[test]

@@ -19,7 +19,13 @@ pub(super) fn prepare(
     let info = root.get("_info").cloned();
     let info = Info::read(info.as_ref(), diagnostics);
     let shared = root.get("_plugin_configs").cloned();
-    let mut preparation = Preparation { info, shared, version, environment, diagnostics };
+    let mut preparation = Preparation {
+        info,
+        shared,
+        version,
+        environment,
+        diagnostics,
+    };
     preparation.lists(root, &EntityKind::ALL, Path::Root(""));
 }
 
@@ -32,17 +38,29 @@ struct Info<'a> {
 
 impl<'a> Info<'a> {
     fn read(info: Option<&'a Node>, diagnostics: &mut Diagnostics) -> Self {
-        let Some(info) = info else { return Self::default() };
+        let Some(info) = info else {
+            return Self::default();
+        };
         for entry in info.entries() {
             check_info(entry, diagnostics);
         }
-        let tags = info.get("select_tags").map(|tags| tags.items().to_vec()).unwrap_or_default();
-        Self { defaults: info.get("defaults"), tags }
+        let tags = info
+            .get("select_tags")
+            .map(|tags| tags.items().to_vec())
+            .unwrap_or_default();
+        Self {
+            defaults: info.get("defaults"),
+            tags,
+        }
     }
 }
 
-const WITH_DEFAULTS: [EntityKind; 4] =
-    [EntityKind::Service, EntityKind::Route, EntityKind::Upstream, EntityKind::Target];
+const WITH_DEFAULTS: [EntityKind; 4] = [
+    EntityKind::Service,
+    EntityKind::Route,
+    EntityKind::Upstream,
+    EntityKind::Target,
+];
 
 fn check_info(entry: &Entry, diagnostics: &mut Diagnostics) {
     let path = format!("_info.{}", entry.key);
@@ -56,13 +74,22 @@ fn check_info(entry: &Entry, diagnostics: &mut Diagnostics) {
                 if !known().any(|name| name == kind.key) {
                     let message = format!("unknown field `{}`", kind.key);
                     diagnostics
-                        .error(Code::UnknownField, kind.key_span, format!("{path}.{}", kind.key), message)
+                        .error(
+                            Code::UnknownField,
+                            kind.key_span,
+                            format!("{path}.{}", kind.key),
+                            message,
+                        )
                         .did_you_mean(nearest(&kind.key, known()));
                 }
             }
         }
         ("select_tags" | "defaults", _) => {
-            let expected = if entry.key == "defaults" { "a record" } else { "an array" };
+            let expected = if entry.key == "defaults" {
+                "a record"
+            } else {
+                "an array"
+            };
             let message = format!("expected {expected}, found {}", entry.value.described());
             diagnostics.error(Code::WrongType, entry.value.span, path, message);
         }
@@ -70,7 +97,10 @@ fn check_info(entry: &Entry, diagnostics: &mut Diagnostics) {
             let message = format!("unknown field `{}`", entry.key);
             diagnostics
                 .error(Code::UnknownField, entry.key_span, path, message)
-                .did_you_mean(nearest(&entry.key, ["select_tags", "defaults", "lookup_tags"]));
+                .did_you_mean(nearest(
+                    &entry.key,
+                    ["select_tags", "defaults", "lookup_tags"],
+                ));
         }
     }
 }
@@ -87,7 +117,9 @@ impl Preparation<'_> {
     fn lists(&mut self, parent: &mut Node, kinds: &[EntityKind], path: Path<'_>) {
         for &kind in kinds {
             let list_path = path.key(kind.list());
-            let Some(list) = parent.get_mut(kind.list()) else { continue };
+            let Some(list) = parent.get_mut(kind.list()) else {
+                continue;
+            };
             for (index, entity) in list.items_mut().iter_mut().enumerate() {
                 if matches!(entity.kind, Kind::Mapping(_)) {
                     let path = list_path.index(index);
@@ -113,7 +145,11 @@ impl Preparation<'_> {
             }
             EntityKind::KeyauthCredential => self.open_vaults(entity, path),
             EntityKind::Route if self.version == Some(FormatVersion::BeforeTilde) => {
-                for item in entity.get_mut("paths").into_iter().flat_map(Node::items_mut) {
+                for item in entity
+                    .get_mut("paths")
+                    .into_iter()
+                    .flat_map(Node::items_mut)
+                {
                     if let Kind::String(text) = &mut item.kind {
                         *text = migrate::path(text);
                     }
@@ -124,31 +160,57 @@ impl Preparation<'_> {
     }
 
     fn add_tags(&self, entity: &mut Node) {
-        let Kind::Mapping(entries) = &mut entity.kind else { return };
+        let Kind::Mapping(entries) = &mut entity.kind else {
+            return;
+        };
         if self.info.tags.is_empty() {
             return;
         }
         match entries.iter_mut().find(|entry| entry.key == "tags") {
-            Some(Entry { value: Node { kind: Kind::Sequence(tags), .. }, .. }) => tags.extend(self.info.tags.clone()),
-            Some(entry) if entry.value.is_null() => entry.value.kind = Kind::Sequence(self.info.tags.clone()),
+            Some(Entry {
+                value:
+                    Node {
+                        kind: Kind::Sequence(tags),
+                        ..
+                    },
+                ..
+            }) => tags.extend(self.info.tags.clone()),
+            Some(entry) if entry.value.is_null() => {
+                entry.value.kind = Kind::Sequence(self.info.tags.clone());
+            }
             Some(_) => {}
             None => {
                 let span = entity.span;
                 let value = Node::new(span, Kind::Sequence(self.info.tags.clone()));
-                entries.push(Entry { key: "tags".to_owned(), key_span: span, value });
+                entries.push(Entry {
+                    key: "tags".to_owned(),
+                    key_span: span,
+                    value,
+                });
             }
         }
     }
 
     /// deck's `_config`: the plugin's own `config` wins key by key.
     fn use_shared_config(&mut self, plugin: &mut Node, path: Path<'_>) {
-        let Some(name) = plugin.get("_config").cloned() else { return };
+        let Some(name) = plugin.get("_config").cloned() else {
+            return;
+        };
         let Some(text) = name.as_str() else { return };
         let Some(shared) = self.shared.as_ref().and_then(|shared| shared.get(text)) else {
-            let known = self.shared.iter().flat_map(Node::entries).map(|entry| entry.key.as_str());
+            let known = self
+                .shared
+                .iter()
+                .flat_map(Node::entries)
+                .map(|entry| entry.key.as_str());
             let message = format!("`{text}` is not among the document's `_plugin_configs`");
             self.diagnostics
-                .error(Code::UnknownReference, name.span, path.key("_config").to_string(), message)
+                .error(
+                    Code::UnknownReference,
+                    name.span,
+                    path.key("_config").to_string(),
+                    message,
+                )
                 .did_you_mean(nearest(text, known));
             return;
         };
@@ -157,7 +219,11 @@ impl Preparation<'_> {
             Some(config) => *config = shared.clone(),
             None => {
                 if let Kind::Mapping(entries) = &mut plugin.kind {
-                    entries.push(Entry { key: "config".to_owned(), key_span: name.span, value: shared.clone() });
+                    entries.push(Entry {
+                        key: "config".to_owned(),
+                        key_span: name.span,
+                        value: shared.clone(),
+                    });
                 }
             }
         }
@@ -172,7 +238,8 @@ impl Preparation<'_> {
                     node.secret = true;
                 }
                 Some(Err(message)) => {
-                    self.diagnostics.error(Code::Environment, node.span, path.to_string(), message);
+                    self.diagnostics
+                        .error(Code::Environment, node.span, path.to_string(), message);
                 }
             },
             Kind::Sequence(items) => {
@@ -193,7 +260,9 @@ impl Preparation<'_> {
 
 /// Adds what a record leaves out, nested records included.
 fn fill_in(node: &mut Node, defaults: &Node) {
-    let Kind::Mapping(entries) = &mut node.kind else { return };
+    let Kind::Mapping(entries) = &mut node.kind else {
+        return;
+    };
     for default in defaults.entries() {
         match entries.iter_mut().find(|entry| entry.key == default.key) {
             Some(entry) => fill_in(&mut entry.value, &default.value),

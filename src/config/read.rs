@@ -40,13 +40,21 @@ impl ReadError {
 impl ReadError {
     /// The field of the outermost record in which the mistake is.
     pub fn field(&self) -> Option<String> {
-        self.path.split(['.', '[']).next().filter(|field| !field.is_empty()).map(str::to_owned)
+        self.path
+            .split(['.', '['])
+            .next()
+            .filter(|field| !field.is_empty())
+            .map(str::to_owned)
     }
 }
 
 impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.secret { "the secret value does not fit" } else { &self.message })
+        formatter.write_str(if self.secret {
+            "the secret value does not fit"
+        } else {
+            &self.message
+        })
     }
 }
 
@@ -54,7 +62,12 @@ impl std::error::Error for ReadError {}
 
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { span: None, path: String::new(), message: message.to_string(), secret: false }
+        Self {
+            span: None,
+            path: String::new(),
+            message: message.to_string(),
+            secret: false,
+        }
     }
 }
 
@@ -64,7 +77,7 @@ pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, ReadError> {
 }
 
 /// A deserializer over a node, for types that only others know.
-pub fn reader<'de>(node: &'de Node) -> impl de::Deserializer<'de, Error = ReadError> {
+pub fn reader(node: &Node) -> impl de::Deserializer<'_, Error = ReadError> {
     Reader::inner(node)
 }
 
@@ -88,7 +101,12 @@ impl<'a> Reader<'a> {
     }
 
     fn records(self, fields: Option<&'static [&'static str]>) -> Records<'a> {
-        Records { entries: self.node.entries().iter(), skip: self.skip, fields, entry: None }
+        Records {
+            entries: self.node.entries().iter(),
+            skip: self.skip,
+            fields,
+            entry: None,
+        }
     }
 }
 
@@ -105,13 +123,19 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             },
             Kind::Float(value) => visitor.visit_f64(*value),
             Kind::String(text) => visitor.visit_str(text),
-            Kind::Sequence(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
+            Kind::Sequence(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+            }),
             Kind::Mapping(_) => visitor.visit_map(self.records(None)),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.node.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -142,8 +166,13 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     ) -> Result<V::Value, ReadError> {
         match &self.node.kind {
             Kind::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
-            Kind::Mapping(_) => visitor.visit_enum(de::value::MapAccessDeserializer::new(self.records(None))),
-            _ => Err(de::Error::custom(format_args!("expected a string, found {}", self.node.described()))),
+            Kind::Mapping(_) => {
+                visitor.visit_enum(de::value::MapAccessDeserializer::new(self.records(None)))
+            }
+            _ => Err(de::Error::custom(format_args!(
+                "expected a string, found {}",
+                self.node.described()
+            ))),
         }
     }
 
@@ -153,7 +182,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     }
 }
 
-impl<'de> IntoDeserializer<'de, ReadError> for Reader<'_> {
+impl IntoDeserializer<'_, ReadError> for Reader<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -168,11 +197,15 @@ struct Items<'a> {
 impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = ReadError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ReadError> {
         self.items
             .next()
             .map(|(index, node)| {
-                seed.deserialize(Reader::inner(node)).map_err(|error| error.within(node, &format!("[{index}]")))
+                seed.deserialize(Reader::inner(node))
+                    .map_err(|error| error.within(node, &format!("[{index}]")))
             })
             .transpose()
     }
@@ -193,10 +226,15 @@ struct Records<'a> {
 impl<'de> de::MapAccess<'de> for Records<'_> {
     type Error = ReadError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ReadError> {
         let wanted = |entry: &&Entry| {
             !self.skip.contains(&entry.key)
-                && self.fields.is_none_or(|fields| !entry.value.is_null() && fields.contains(&entry.key.as_str()))
+                && self.fields.is_none_or(|fields| {
+                    !entry.value.is_null() && fields.contains(&entry.key.as_str())
+                })
         };
         self.entry = self.entries.by_ref().find(wanted);
         self.entry
@@ -211,8 +249,12 @@ impl<'de> de::MapAccess<'de> for Records<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        let entry = self.entry.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
-        seed.deserialize(Reader::inner(&entry.value)).map_err(|error| error.within(&entry.value, &entry.key))
+        let entry = self
+            .entry
+            .take()
+            .ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
+        seed.deserialize(Reader::inner(&entry.value))
+            .map_err(|error| error.within(&entry.value, &entry.key))
     }
 }
 
@@ -275,7 +317,11 @@ mod tests {
 
     #[test]
     fn unknown_and_skipped_fields_are_passed_over() {
-        let config: Config = read_without(&node("number: wrong\nother: 1\nmaybe: 1.5\n"), &["number".into()]).unwrap();
+        let config: Config = read_without(
+            &node("number: wrong\nother: 1\nmaybe: 1.5\n"),
+            &["number".into()],
+        )
+        .unwrap();
         assert_eq!((config.number, config.maybe), (3, Some(1.5)));
     }
 
@@ -290,7 +336,12 @@ mod tests {
     fn a_secret_is_not_shown_by_the_mistake() {
         let mut document = node("number: hunter2\n");
         document.get_mut("number").unwrap().secret = true;
-        assert!(!read::<Config>(&document).unwrap_err().to_string().contains("hunter2"));
+        assert!(
+            !read::<Config>(&document)
+                .unwrap_err()
+                .to_string()
+                .contains("hunter2")
+        );
     }
 
     #[test]

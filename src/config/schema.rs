@@ -7,8 +7,8 @@
 //! `x-refused-values`: pairs of a name and the sentence that says why this version does not take it.
 
 use regex::Regex;
-use schemars::{JsonSchema, Schema};
 use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value};
 
 use super::formats::{self, Format};
@@ -132,7 +132,9 @@ impl Shape {
                 required: false,
                 not_null: false,
             }));
-            record.fields.sort_by(|left, right| left.name.cmp(&right.name));
+            record
+                .fields
+                .sort_by(|left, right| left.name.cmp(&right.name));
         }
         self
     }
@@ -152,7 +154,11 @@ impl Shape {
     }
 
     const fn of(kind: ShapeKind) -> Self {
-        Self { kind, nullable: false, secret: false }
+        Self {
+            kind,
+            nullable: false,
+            secret: false,
+        }
     }
 
     /// What a message calls this type.
@@ -175,7 +181,9 @@ impl Shape {
 }
 
 fn shape(schema: &Value) -> Shape {
-    let Value::Object(object) = schema else { return Shape::of(ShapeKind::Any) };
+    let Value::Object(object) = schema else {
+        return Shape::of(ShapeKind::Any);
+    };
     let mut shape = alternatives(object).unwrap_or_else(|| by_types(object));
     shape.secret |= object.get("x-secret") == Some(&Value::Bool(true));
     shape
@@ -183,12 +191,20 @@ fn shape(schema: &Value) -> Shape {
 
 /// `anyOf` and `oneOf`: enums with documented variants become one text, `null` becomes a flag, the rest a union.
 fn alternatives(object: &Map<String, Value>) -> Option<Shape> {
-    let parts = object.get("anyOf").or_else(|| object.get("oneOf"))?.as_array()?;
+    let parts = object
+        .get("anyOf")
+        .or_else(|| object.get("oneOf"))?
+        .as_array()?;
     let is_null = |part: &&Value| part.get("type").and_then(Value::as_str) == Some("null");
     let nullable = parts.iter().any(|part| is_null(&part));
-    let mut shapes: Vec<Shape> = parts.iter().filter(|part| !is_null(part)).map(shape).collect();
-    let only_enums =
-        shapes.iter().all(|shape| matches!(&shape.kind, ShapeKind::Text(text) if !text.allowed.is_empty()));
+    let mut shapes: Vec<Shape> = parts
+        .iter()
+        .filter(|part| !is_null(part))
+        .map(shape)
+        .collect();
+    let only_enums = shapes
+        .iter()
+        .all(|shape| matches!(&shape.kind, ShapeKind::Text(text) if !text.allowed.is_empty()));
     let mut united = if only_enums {
         let allowed = shapes
             .into_iter()
@@ -197,7 +213,10 @@ fn alternatives(object: &Map<String, Value>) -> Option<Shape> {
                 _ => Vec::new(),
             })
             .collect();
-        Shape::of(ShapeKind::Text(Text { allowed, ..text(object) }))
+        Shape::of(ShapeKind::Text(Text {
+            allowed,
+            ..text(object)
+        }))
     } else if shapes.len() == 1 {
         shapes.remove(0)
     } else {
@@ -221,7 +240,11 @@ fn by_types(object: &Map<String, Value>) -> Shape {
         .filter(|&&name| name != "null" && !(comma && name == "string"))
         .map(|name| Shape::of(by_type(name, object)))
         .collect();
-    let mut shape = if shapes.len() == 1 { shapes.remove(0) } else { Shape::of(ShapeKind::Union(shapes)) };
+    let mut shape = if shapes.len() == 1 {
+        shapes.remove(0)
+    } else {
+        Shape::of(ShapeKind::Union(shapes))
+    };
     shape.nullable = nullable;
     shape
 }
@@ -245,18 +268,32 @@ fn by_type(name: &str, object: &Map<String, Value>) -> ShapeKind {
 
 fn text(object: &Map<String, Value>) -> Text {
     let texts = |value: &Value| value.as_str().map(str::to_owned);
-    let mut allowed: Vec<String> =
-        object.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(texts).collect();
+    let mut allowed: Vec<String> = object
+        .get("enum")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(texts)
+        .collect();
     allowed.extend(object.get("const").and_then(texts));
     Text {
         // Kong refuses empty strings unless a field says otherwise.
         length_min: unsigned(object, "minLength").unwrap_or(1),
         length_max: unsigned(object, "maxLength"),
-        pattern: object.get("pattern").and_then(Value::as_str).and_then(|pattern| Regex::new(pattern).ok()),
-        format: object.get("format").and_then(Value::as_str).and_then(formats::find),
+        pattern: object
+            .get("pattern")
+            .and_then(Value::as_str)
+            .and_then(|pattern| Regex::new(pattern).ok()),
+        format: object
+            .get("format")
+            .and_then(Value::as_str)
+            .and_then(formats::find),
         allowed,
         refused: pairs(object, "x-refused-values"),
-        hint: object.get("x-hint").and_then(Value::as_str).map(str::to_owned),
+        hint: object
+            .get("x-hint")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
     }
 }
 
@@ -271,16 +308,33 @@ fn integer(object: &Map<String, Value>) -> IntegerRange {
         Some("uint64" | "uint") => (0, i64::MAX),
         _ => (i64::MIN, i64::MAX),
     };
-    let keyword = |name: &str| object.get(name).and_then(|limit| limit.as_i64().or_else(|| whole(limit.as_f64()?)));
+    let keyword = |name: &str| {
+        object
+            .get(name)
+            .and_then(|limit| limit.as_i64().or_else(|| whole(limit.as_f64()?)))
+    };
     IntegerRange {
-        min: min.max(keyword("minimum").unwrap_or(min)).max(keyword("exclusiveMinimum").map_or(min, |limit| limit + 1)),
-        max: max.min(keyword("maximum").unwrap_or(max)).min(keyword("exclusiveMaximum").map_or(max, |limit| limit - 1)),
-        allowed: object.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_i64).collect(),
+        min: min
+            .max(keyword("minimum").unwrap_or(min))
+            .max(keyword("exclusiveMinimum").map_or(min, |limit| limit + 1)),
+        max: max
+            .min(keyword("maximum").unwrap_or(max))
+            .min(keyword("exclusiveMaximum").map_or(max, |limit| limit - 1)),
+        allowed: object
+            .get("enum")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_i64)
+            .collect(),
     }
 }
 
 /// Limits are derived as floats if the attribute was written so.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the range is checked first"
+)]
 fn whole(number: f64) -> Option<i64> {
     (number.abs() < 9e15).then_some(number as i64)
 }
@@ -288,26 +342,44 @@ fn whole(number: f64) -> Option<i64> {
 fn number(object: &Map<String, Value>) -> NumberRange {
     let keyword = |name: &str| object.get(name).and_then(Value::as_f64);
     let above = keyword("exclusiveMinimum");
-    NumberRange { min: above.or_else(|| keyword("minimum")), max: keyword("maximum"), above_min: above.is_some() }
+    NumberRange {
+        min: above.or_else(|| keyword("minimum")),
+        max: keyword("maximum"),
+        above_min: above.is_some(),
+    }
 }
 
 fn record_or_map(object: &Map<String, Value>) -> ShapeKind {
     let properties = object.get("properties").and_then(Value::as_object);
     match (properties, object.get("additionalProperties")) {
         (None, Some(values @ Value::Object(_))) => ShapeKind::Map(map(object, shape(values))),
-        (None, None | Some(Value::Bool(true))) => ShapeKind::Map(map(object, Shape::of(ShapeKind::Any))),
+        (None, None | Some(Value::Bool(true))) => {
+            ShapeKind::Map(map(object, Shape::of(ShapeKind::Any)))
+        }
         (properties, _) => ShapeKind::Record(record(properties, object)),
     }
 }
 
 fn map(object: &Map<String, Value>, values: Shape) -> MapShape {
-    let keys = object.get("propertyNames").and_then(Value::as_object).map(text).unwrap_or_default();
-    MapShape { keys, values: Box::new(values) }
+    let keys = object
+        .get("propertyNames")
+        .and_then(Value::as_object)
+        .map(text)
+        .unwrap_or_default();
+    MapShape {
+        keys,
+        values: Box::new(values),
+    }
 }
 
 fn record(properties: Option<&Map<String, Value>>, object: &Map<String, Value>) -> Record {
-    let required: Vec<&str> =
-        object.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = object
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let mut fields: Vec<Field> = properties
         .into_iter()
         .flatten()
@@ -319,12 +391,26 @@ fn record(properties: Option<&Map<String, Value>>, object: &Map<String, Value>) 
         })
         .collect();
     fields.sort_by(|left, right| left.name.cmp(&right.name));
-    Record { fields, refused: pairs(object, "x-refused") }
+    Record {
+        fields,
+        refused: pairs(object, "x-refused"),
+    }
 }
 
 fn pairs(object: &Map<String, Value>, keyword: &str) -> Vec<(String, String)> {
-    let pair = |pair: &Value| Some((pair.get(0)?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned()));
-    object.get(keyword).and_then(Value::as_array).into_iter().flatten().filter_map(pair).collect()
+    let pair = |pair: &Value| {
+        Some((
+            pair.get(0)?.as_str()?.to_owned(),
+            pair.get(1)?.as_str()?.to_owned(),
+        ))
+    };
+    object
+        .get(keyword)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(pair)
+        .collect()
 }
 
 fn unsigned(object: &Map<String, Value>, keyword: &str) -> Option<u64> {
@@ -376,10 +462,15 @@ mod tests {
     #[test]
     fn a_struct_becomes_a_record_with_sorted_fields() {
         let shape = shape_of::<Sample>();
-        assert_eq!(shape.field_names().collect::<Vec<_>>(), ["inner", "maybe", "name", "password", "port"]);
+        assert_eq!(
+            shape.field_names().collect::<Vec<_>>(),
+            ["inner", "maybe", "name", "password", "port"]
+        );
         assert!(field(&shape, "name").required);
         assert!(field(&shape, "password").shape.secret);
-        assert!(matches!(field(&shape, "port").shape.kind, ShapeKind::Integer(range) if range.max == 65535));
+        assert!(
+            matches!(field(&shape, "port").shape.kind, ShapeKind::Integer(range) if range.max == 65535)
+        );
     }
 
     #[test]
@@ -392,6 +483,8 @@ mod tests {
     #[test]
     fn an_optional_record_keeps_its_fields() {
         let inner = field(&shape_of::<Sample>(), "inner").shape;
-        assert!(matches!(field(&inner, "limit").shape.kind, ShapeKind::Integer(range) if (range.min, range.max) == (1, 5)));
+        assert!(
+            matches!(field(&inner, "limit").shape.kind, ShapeKind::Integer(range) if (range.min, range.max) == (1, 5))
+        );
     }
 }

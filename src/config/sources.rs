@@ -23,14 +23,27 @@ pub(super) struct Sources {
 }
 
 /// Reads FILE and its fragments. What cannot be read is a diagnostic, and the rest is read all the same.
-pub(super) fn read(path: &Path, environment: Environment<'_>, diagnostics: &mut Diagnostics) -> Sources {
-    let mut sources = Sources { documents: Vec::new(), watch: vec![path.to_owned()], failed: BTreeSet::new(), incomplete: false };
+pub(super) fn read(
+    path: &Path,
+    environment: Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Sources {
+    let mut sources = Sources {
+        documents: Vec::new(),
+        watch: vec![path.to_owned()],
+        failed: BTreeSet::new(),
+        incomplete: false,
+    };
     sources.add(path, String::new(), environment, diagnostics);
     let conf_d = sources.documents.first().and_then(conf_d);
     if let Some((folder, span)) = conf_d {
-        let folder = path.parent().unwrap_or(Path::new("")).join(folder);
+        let folder = path.parent().unwrap_or_else(|| Path::new("")).join(folder);
         for fragment in fragments(&folder, span, diagnostics) {
-            let name = fragment.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = fragment
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             sources.add(&fragment, name, environment, diagnostics);
         }
         sources.watch.push(folder);
@@ -39,7 +52,13 @@ pub(super) fn read(path: &Path, environment: Environment<'_>, diagnostics: &mut 
 }
 
 impl Sources {
-    fn add(&mut self, path: &Path, name: String, environment: Environment<'_>, diagnostics: &mut Diagnostics) {
+    fn add(
+        &mut self,
+        path: &Path,
+        name: String,
+        environment: Environment<'_>,
+        diagnostics: &mut Diagnostics,
+    ) {
         let file = diagnostics.add_file(path.display().to_string());
         let Some(text) = text(path, file, diagnostics) else {
             self.incomplete = true;
@@ -50,7 +69,8 @@ impl Sources {
             Some(root) => self.documents.push(Document { file, name, root }),
             None => self.incomplete = true,
         }
-        self.failed.extend(text.failed_lines.iter().map(|&line| (file, line)));
+        self.failed
+            .extend(text.failed_lines.iter().map(|&line| (file, line)));
     }
 }
 
@@ -65,15 +85,28 @@ fn text(path: &Path, file: u16, diagnostics: &mut Diagnostics) -> Option<String>
         }
     };
     if bytes.len() > yaml::FILE_BYTES_MAX {
-        let message = format!("the file has {} bytes, more than the limit of {}", bytes.len(), yaml::FILE_BYTES_MAX);
+        let message = format!(
+            "the file has {} bytes, more than the limit of {}",
+            bytes.len(),
+            yaml::FILE_BYTES_MAX
+        );
         diagnostics.error(Code::YamlLimit, start, "", message);
         return None;
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Ok(text) => Some(
+            text.strip_prefix('\u{feff}')
+                .map(str::to_owned)
+                .unwrap_or(text),
+        ),
         Err(error) => {
             let span = place_of_bad_byte(file, error.as_bytes(), error.utf8_error().valid_up_to());
-            diagnostics.error(Code::YamlSyntax, span, "", "the file is not valid UTF-8 here");
+            diagnostics.error(
+                Code::YamlSyntax,
+                span,
+                "",
+                "the file is not valid UTF-8 here",
+            );
             None
         }
     }
@@ -82,8 +115,17 @@ fn text(path: &Path, file: u16, diagnostics: &mut Diagnostics) -> Option<String>
 fn place_of_bad_byte(file: u16, bytes: &[u8], at: usize) -> Span {
     let before = String::from_utf8_lossy(bytes.get(..at).unwrap_or_default());
     let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|&character| character != '\n').count() + 1;
-    Span { file, line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
+    let column = before
+        .chars()
+        .rev()
+        .take_while(|&character| character != '\n')
+        .count()
+        + 1;
+    Span {
+        file,
+        line: u32::try_from(line).unwrap_or(u32::MAX),
+        column: u32::try_from(column).unwrap_or(u32::MAX),
+    }
 }
 
 fn conf_d(document: &Document) -> Option<(String, Span)> {
@@ -98,19 +140,31 @@ fn fragments(folder: &Path, span: Span, diagnostics: &mut Diagnostics) -> Vec<Pa
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            let message = format!("the folder `{}` cannot be read: {}", folder.display(), cause(&error));
+            let message = format!(
+                "the folder `{}` cannot be read: {}",
+                folder.display(),
+                cause(&error)
+            );
             diagnostics.error(Code::UnreadableFile, span, "gateway.conf_d", message);
             return Vec::new();
         }
     };
-    let mut fragments: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_fragment(path)).collect();
+    let mut fragments: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_fragment(path))
+        .collect();
     fragments.sort();
     fragments
 }
 
 fn is_fragment(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    let yaml = path
+        .extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml");
     yaml && !hidden && !path.is_dir()
 }
 
@@ -131,7 +185,11 @@ mod tests {
     fn read_all(folder: &Path) -> (Vec<String>, String, Sources) {
         let mut diagnostics = Diagnostics::default();
         let sources = read(&folder.join("gateway.yaml"), &|_| None, &mut diagnostics);
-        let names = sources.documents.iter().map(|document| document.name.clone()).collect();
+        let names = sources
+            .documents
+            .iter()
+            .map(|document| document.name.clone())
+            .collect();
         (names, diagnostics.to_text(), sources)
     }
 
@@ -140,8 +198,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let conf_d = folder.path().join("conf.d");
         fs::create_dir(&conf_d).unwrap();
-        fs::write(folder.path().join("gateway.yaml"), "gateway: {conf_d: conf.d}\n").unwrap();
-        for name in ["20-b.yml", "10-a.yaml", ".hidden.yaml", "notes.txt", "30-c.yaml.bak"] {
+        fs::write(
+            folder.path().join("gateway.yaml"),
+            "gateway: {conf_d: conf.d}\n",
+        )
+        .unwrap();
+        for name in [
+            "20-b.yml",
+            "10-a.yaml",
+            ".hidden.yaml",
+            "notes.txt",
+            "30-c.yaml.bak",
+        ] {
             fs::write(conf_d.join(name), "services: []\n").unwrap();
         }
         let (names, diagnostics, sources) = read_all(folder.path());
@@ -153,7 +221,11 @@ mod tests {
     #[test]
     fn a_missing_folder_is_an_empty_one_and_a_broken_fragment_hides_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("gateway.yaml"), "gateway: {conf_d: conf.d}\n").unwrap();
+        fs::write(
+            folder.path().join("gateway.yaml"),
+            "gateway: {conf_d: conf.d}\n",
+        )
+        .unwrap();
         assert_eq!(read_all(folder.path()).1, "");
         let conf_d = folder.path().join("conf.d");
         fs::create_dir(&conf_d).unwrap();
@@ -162,13 +234,23 @@ mod tests {
         fs::write(conf_d.join("c.yaml"), "services: []\n").unwrap();
         let (names, diagnostics, _) = read_all(folder.path());
         assert_eq!(names, ["", "c.yaml"]);
-        assert!(diagnostics.contains("conf.d/a.yaml:2:1: error[config::yaml_syntax]"), "{diagnostics}");
-        assert!(diagnostics.contains("conf.d/b.yaml:1:5: error[config::yaml_syntax]: the file is not valid UTF-8"), "{diagnostics}");
+        assert!(
+            diagnostics.contains("conf.d/a.yaml:2:1: error[config::yaml_syntax]"),
+            "{diagnostics}"
+        );
+        assert!(
+            diagnostics.contains(
+                "conf.d/b.yaml:1:5: error[config::yaml_syntax]: the file is not valid UTF-8"
+            ),
+            "{diagnostics}"
+        );
     }
 
     #[test]
     fn a_missing_file_is_a_diagnostic() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read_all(folder.path()).1.contains("gateway.yaml:1:1: error[config::unreadable_file]: cannot be read: no such file"));
+        assert!(read_all(folder.path()).1.contains(
+            "gateway.yaml:1:1: error[config::unreadable_file]: cannot be read: no such file"
+        ));
     }
 }

@@ -48,7 +48,11 @@ impl Spelling {
         if self.words == other.words {
             return Some(1);
         }
-        let (shorter, longer) = if self.plain.len() <= other.plain.len() { (self, other) } else { (other, self) };
+        let (shorter, longer) = if self.plain.len() <= other.plain.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
         let tolerated = match longer.plain.chars().count() {
             0..=2 => 0,
             3..=5 => 1,
@@ -68,7 +72,15 @@ impl Spelling {
 mod tests {
     use super::*;
 
-    const KNOWN: &[&str] = &["retries", "connect_timeout", "read_timeout", "strip_path", "host", "regex_priority", "tags"];
+    const KNOWN: &[&str] = &[
+        "retries",
+        "connect_timeout",
+        "read_timeout",
+        "strip_path",
+        "host",
+        "regex_priority",
+        "tags",
+    ];
 
     fn proposed(name: &str) -> Option<&'static str> {
         nearest(name, KNOWN.iter().copied())

@@ -18,8 +18,21 @@ pub const REFUSED: &[(&str, &str)] = &[
 const GRPC: &str = "use http or https, or leave this entity out";
 const STREAM: &str = "there is no stream proxying; use http or https, or leave this entity out";
 
-/// Plain or encrypted HTTP. WebSockets go over either, so `ws` and `wss` are other names for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// Plain or encrypted HTTP. `WebSocket`s go over either, so `ws` and `wss` are other names for them.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[schemars(extend("enum" = ["http", "https", "ws", "wss"], "x-refused-values" = REFUSED))]
 pub enum Protocol {
@@ -60,8 +73,14 @@ mod tests {
 
     #[test]
     fn web_sockets_are_other_names_for_http() {
-        assert_eq!(serde_json::from_str::<Protocol>("\"ws\"").unwrap(), Protocol::Http);
-        assert_eq!(serde_json::from_str::<Protocol>("\"wss\"").unwrap(), Protocol::Https);
+        assert_eq!(
+            serde_json::from_str::<Protocol>("\"ws\"").unwrap(),
+            Protocol::Http
+        );
+        assert_eq!(
+            serde_json::from_str::<Protocol>("\"wss\"").unwrap(),
+            Protocol::Https
+        );
     }
 
     #[test]

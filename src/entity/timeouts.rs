@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn the_default_is_a_minute_each() {
         let timeouts = Timeouts::default();
-        assert_eq!(timeouts.connect, Duration::from_secs(60));
+        assert_eq!(timeouts.connect, Duration::from_mins(1));
         assert_eq!(timeouts.write, timeouts.read);
     }
 }

@@ -48,11 +48,7 @@ pub enum Body {
 
 impl Reply {
     /// A reply with a message.
-    pub fn message(
-        status: u16,
-        reason: Reason,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn message(status: u16, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             reason,

@@ -23,8 +23,8 @@ pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
 pub(crate) use views::is_grpc;
 pub use views::{
-    Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody,
-    Response, Scheme, Source, Surroundings,
+    Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response, Scheme,
+    Source, Surroundings,
 };
 
 /// One gateway feature. The registry in `plugins/mod.rs` gives it its place in the order.

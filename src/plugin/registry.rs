@@ -35,16 +35,16 @@ pub enum Refused {
 pub fn schema_of<P: Plugin>() -> schemars::Schema {
     let mut settings = schemars::generate::SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
-    settings.into_generator().into_root_schema_for::<P::Config>()
+    settings
+        .into_generator()
+        .into_root_schema_for::<P::Config>()
 }
 
 /// Reads the `config:` block of plugin `P`.
 ///
 /// # Errors
 /// When the block does not fit the type, which the schema check has normally reported before.
-pub fn read_config<'de, P: Plugin, D: Deserializer<'de>>(
-    config: D,
-) -> Result<P::Config, Refused> {
+pub fn read_config<'de, P: Plugin, D: Deserializer<'de>>(config: D) -> Result<P::Config, Refused> {
     serde::Deserialize::deserialize(config)
         .map_err(|error: D::Error| Refused::Unreadable(error.to_string()))
 }

@@ -70,11 +70,10 @@ impl World {
 
     /// Configures a plugin from YAML, as an operator writes its `config:` block.
     pub(crate) fn configure<P: Plugin>(&self, yaml: &str) -> Result<P, ConfigError> {
-        let config = serde_yaml::from_str(yaml)
-            .map_err(|error| ConfigError::at("", error.to_string()))?;
-        let metrics = Arc::new(
-            P::Metrics::register(&prometheus::Registry::new()).expect("metrics register"),
-        );
+        let config =
+            serde_yaml::from_str(yaml).map_err(|error| ConfigError::at("", error.to_string()))?;
+        let metrics =
+            Arc::new(P::Metrics::register(&prometheus::Registry::new()).expect("metrics register"));
         P::configure(
             config,
             &Env {
@@ -241,12 +240,22 @@ impl<'w, P: Plugin> Visit<'w, P> {
     }
 
     /// Runs the log phase after a response of `status`.
-    pub(crate) fn log(&mut self, plugin: &P, status: u16, reason: Option<Reason>, series: &RouteSeries) {
+    pub(crate) fn log(
+        &mut self,
+        plugin: &P,
+        status: u16,
+        reason: Option<Reason>,
+        series: &RouteSeries,
+    ) {
         plugin.log(
             &mut self.memo,
             &Record {
                 status,
-                source: if reason.is_some() { Source::Gateway } else { Source::Upstream },
+                source: if reason.is_some() {
+                    Source::Gateway
+                } else {
+                    Source::Upstream
+                },
                 reason,
                 latencies: Latencies::default(),
                 received_bytes: 100,

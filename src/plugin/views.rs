@@ -118,7 +118,6 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
     fn replace(&mut self, bytes: Bytes);
 }
 
-
 impl<'a> Request<'a> {
     /// Puts a view together. The proxy and the test harness do so.
     pub fn new(
@@ -203,10 +202,8 @@ impl<'a> Request<'a> {
             }
         }
         if anonymous {
-            self.headers.set(
-                &names::ANONYMOUS_CONSUMER,
-                HeaderValue::from_static("true"),
-            );
+            self.headers
+                .set(&names::ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
         } else {
             self.headers.remove(&names::ANONYMOUS_CONSUMER);
         }

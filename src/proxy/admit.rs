@@ -149,4 +149,3 @@ fn fault(reason: Reason) -> Reply {
 fn placeholder() -> RequestHeader {
     RequestHeader::build_no_case("GET", b"/", Some(0)).expect("a constant request head is valid")
 }
-

@@ -7,12 +7,16 @@
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use pingora_core::{ErrorType, protocols::http::ServerSession};
+use http::header;
+use pingora_core::{
+    ErrorType,
+    protocols::http::{ServerSession, v1::server::HttpSession as SessionV1},
+};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use thiserror::Error;
 
-use super::{exchange::Exchange, failure, receive};
+use super::{exchange::Exchange, failure, receive, stream::ClientStream};
 use crate::{
     entity::reason::Reason,
     plugin::{Halt, Reply, RequestBody},
@@ -48,7 +52,7 @@ impl<'s> ClientBody<'s> {
             .unwrap_or(usize::MAX);
         Self {
             session,
-            waits_for_permission: head.headers.contains_key(http::header::EXPECT),
+            waits_for_permission: head.headers.contains_key(header::EXPECT),
             bytes_max: settings.body_buffer_bytes_max.min(body_max),
             read: None,
         }
@@ -113,6 +117,8 @@ fn unreadable(error: &pingora_core::Error) -> Halt {
 pub(super) enum PutBackError {
     #[error("the session is not HTTP/1")]
     NotHttp1,
+    #[error("the stream is not a client stream")]
+    NotOurs,
     #[error("the request was not read again: {0}")]
     Unread(Box<pingora_core::Error>),
 }
@@ -126,12 +132,12 @@ pub(super) async fn put_back(
     exchange: &Exchange,
     body: Bytes,
 ) -> Result<(), PutBackError> {
-    let keepalive = session.as_downstream().get_keepalive();
-    let remaining = session.as_downstream().get_keepalive_reuses_remaining();
+    let keepalive = session.get_keepalive();
+    let reuses = session.get_keepalive_reuses_remaining();
     let mut head = session.req_header().clone();
-    head.remove_header(&http::header::TRANSFER_ENCODING);
-    head.remove_header(&http::header::EXPECT);
-    head.insert_header(http::header::CONTENT_LENGTH, body.len())
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.remove_header(&header::EXPECT);
+    head.insert_header(header::CONTENT_LENGTH, body.len())
         .expect("a number is a valid header value");
     let vacant = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
     let stream = match std::mem::replace(session.as_downstream_mut(), vacant) {
@@ -141,22 +147,24 @@ pub(super) async fn put_back(
             return Err(PutBackError::NotHttp1);
         }
     };
-    let mut next = ServerSession::new_http1(stream);
-    let mut request = BytesMut::with_capacity(64 + body.len());
-    // A minimal head suffices to frame the body; the real one takes its place once it is parsed.
-    request.extend_from_slice(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ");
-    request.extend_from_slice(body.len().to_string().as_bytes());
-    request.extend_from_slice(b"\r\n\r\n");
-    request.extend_from_slice(&body);
-    if let ServerSession::H1(http1) = &mut next {
-        http1.set_pipelined_prefix(request);
-    }
+    let mut stream = stream
+        .into_any()
+        .downcast::<ClientStream>()
+        .map_err(|_| PutBackError::NotOurs)?;
+    // A minimal head frames the body; the real one takes its place once this one is parsed.
+    let framing = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.put_back(&body);
+    let mut next = SessionV1::new(stream);
+    next.set_pipelined_prefix(BytesMut::from(framing.as_bytes()));
     next.read_request().await.map_err(PutBackError::Unread)?;
     next.is_body_done();
     *next.req_header_mut() = head;
-    next.set_keepalive(keepalive);
-    next.set_keepalive_reuses_remaining(remaining);
-    *session.as_downstream_mut() = next;
+    *session.as_downstream_mut() = ServerSession::H1(next);
+    session.set_keepalive(keepalive);
+    session.set_keepalive_reuses_remaining(reuses);
     receive::set_limits(session, &exchange.snapshot.settings);
     Ok(())
 }

@@ -2,12 +2,7 @@
 //! that what Pingora would answer by itself is answered, counted and logged like everything else.
 
 use std::{
-    net::SocketAddr,
-    os::fd::AsRawFd,
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
+    net::SocketAddr, os::fd::AsRawFd, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll,
     time::Duration,
 };
 
@@ -15,9 +10,7 @@ use futures_util::FutureExt;
 use http::HeaderValue;
 use pingora_core::{
     apps::HttpServerApp,
-    protocols::{
-        SocketDigest, http::ServerSession, l4::socket::SocketAddr as PingoraAddress,
-    },
+    protocols::{SocketDigest, http::ServerSession, l4::socket::SocketAddr as PingoraAddress},
     server::ShutdownWatch,
 };
 use pingora_proxy::HttpProxy;
@@ -86,8 +79,7 @@ impl Edge {
         let connection = Arc::new(Connection {
             peer,
             ip,
-            ip_header: HeaderValue::from_str(&ip.to_string())
-                .expect("an address is visible ASCII"),
+            ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
             port,
             scheme: Scheme::Http,
             wire: Arc::clone(&wire),
@@ -99,7 +91,10 @@ impl Edge {
         let mut requests = 0;
         loop {
             gauge.enter(Activity::Waiting);
-            let head = match self.next_head(&mut stream, &open, &gauge, requests == 0).await {
+            let head = match self
+                .next_head(&mut stream, &open, &gauge, requests == 0)
+                .await
+            {
                 Next::Head(head) => head,
                 Next::Closed => return,
                 Next::Refused(refusal) => {
@@ -148,10 +143,9 @@ impl Edge {
         if let ServerSession::H1(http1) = &mut session {
             http1.set_pipelined_prefix(request);
         }
-        let processed =
-            AssertUnwindSafe(self.proxy.process_new_http(session, &self.shutdown))
-                .catch_unwind()
-                .await;
+        let processed = AssertUnwindSafe(self.proxy.process_new_http(session, &self.shutdown))
+            .catch_unwind()
+            .await;
         match processed {
             Ok(reused) => {
                 let (stream, _) = reused?.consume();
@@ -205,8 +199,7 @@ impl Edge {
                 gauge.enter(Activity::Reading);
             }
             // Most requests are there when they are asked for: no timer is made for them.
-            let mut ready =
-                pin!(std::future::poll_fn(|context| stream.poll_ahead(context)));
+            let mut ready = pin!(std::future::poll_fn(|context| stream.poll_ahead(context)));
             let at_once = futures_util::poll!(ready.as_mut());
             let read = match at_once {
                 Poll::Ready(read) => read,

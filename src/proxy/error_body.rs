@@ -154,7 +154,10 @@ mod tests {
     fn the_highest_quality_wins_and_the_first_among_equals() {
         assert_eq!(accepted("text/html;q=0.5, application/xml"), ErrorType::Xml);
         assert_eq!(accepted("text/html, application/json"), ErrorType::Html);
-        assert_eq!(accepted("text/html;q=0.1, text/plain;q=0.2"), ErrorType::Plain);
+        assert_eq!(
+            accepted("text/html;q=0.1, text/plain;q=0.2"),
+            ErrorType::Plain
+        );
         assert_eq!(accepted("*/*"), ErrorType::Json);
         assert_eq!(accepted("image/png"), ErrorType::Json);
         assert_eq!(accepted("text/*"), ErrorType::Plain);
@@ -164,7 +167,8 @@ mod tests {
 
     #[test]
     fn bodies_are_escaped_for_their_form() {
-        let body = |form| String::from_utf8(format(form, "a \"<b>\"", "id").to_vec()).expect("text");
+        let body =
+            |form| String::from_utf8(format(form, "a \"<b>\"", "id").to_vec()).expect("text");
         assert_eq!(
             body(ErrorType::Json),
             "{\n  \"message\":\"a \\\"<b>\\\"\",\n  \"request_id\":\"id\"\n}"

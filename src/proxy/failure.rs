@@ -75,11 +75,23 @@ mod tests {
     #[test]
     fn upstream_troubles_are_502_and_its_silence_504() {
         let of = |etype| status(ErrorSource::Upstream, etype);
-        assert_eq!(of(ErrorType::ConnectRefused), Some((502, "upstream_connect")));
-        assert_eq!(of(ErrorType::ConnectTimedout), Some((504, "upstream_timeout")));
+        assert_eq!(
+            of(ErrorType::ConnectRefused),
+            Some((502, "upstream_connect"))
+        );
+        assert_eq!(
+            of(ErrorType::ConnectTimedout),
+            Some((504, "upstream_timeout"))
+        );
         assert_eq!(of(ErrorType::ReadTimedout), Some((504, "upstream_timeout")));
-        assert_eq!(of(ErrorType::ConnectionClosed), Some((502, "upstream_reset")));
-        assert_eq!(of(ErrorType::InvalidHTTPHeader), Some((502, "upstream_invalid")));
+        assert_eq!(
+            of(ErrorType::ConnectionClosed),
+            Some((502, "upstream_reset"))
+        );
+        assert_eq!(
+            of(ErrorType::InvalidHTTPHeader),
+            Some((502, "upstream_invalid"))
+        );
     }
 
     #[test]

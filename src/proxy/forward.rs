@@ -109,12 +109,7 @@ fn no_target(tries: u32) -> Reply {
 
 /// The name that an https upstream must prove: the Host sent to it, without its port. A bare
 /// address is no name (RFC 6066 §3) and is sent only where it must be verified.
-fn server_name(
-    head: &RequestHeader,
-    route: &Route,
-    service: &Service,
-    target: &Target,
-) -> String {
+fn server_name(head: &RequestHeader, route: &Route, service: &Service, target: &Target) -> String {
     let host = host_header(head, route, service, target)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
@@ -214,12 +209,7 @@ fn set_target(
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
         return Ok(None);
     }
-    let path = join(
-        service.path.as_deref(),
-        normal,
-        cut,
-        route.path_handling,
-    );
+    let path = join(service.path.as_deref(), normal, cut, route.path_handling);
     let mut target = encode_for_wire(&path).into_owned();
     let query = exchange.forward.query.as_deref();
     match query {
@@ -236,7 +226,11 @@ fn set_target(
         }
     }
     let uri = Uri::from_maybe_shared(Bytes::from(target)).map_err(|error| {
-        Error::because(ErrorType::InternalError, "an upstream path is not a URI", error)
+        Error::because(
+            ErrorType::InternalError,
+            "an upstream path is not a URI",
+            error,
+        )
     })?;
     request.set_uri(uri);
     let prefix = cut
@@ -265,8 +259,7 @@ fn set_forwarding(
     let real_ip = if exchange.client.ip == connection.ip {
         connection.ip_header.clone()
     } else {
-        HeaderValue::from_str(&exchange.client.ip.to_string())
-            .expect("an address is visible ASCII")
+        HeaderValue::from_str(&exchange.client.ip.to_string()).expect("an address is visible ASCII")
     };
     request.insert_header(REAL_IP, real_ip)?;
     let kept = |name: &HeaderName| exchange.trusted && headers.contains_key(name);
@@ -277,7 +270,10 @@ fn set_forwarding(
         request.insert_header(FORWARDED_HOST, exchange.host())?;
     }
     if !kept(&FORWARDED_PORT) {
-        request.insert_header(FORWARDED_PORT, HeaderValue::from(outer_port(exchange, connection)))?;
+        request.insert_header(
+            FORWARDED_PORT,
+            HeaderValue::from(outer_port(exchange, connection)),
+        )?;
     }
     if !kept(&FORWARDED_PATH) {
         let path = HeaderValue::from_bytes(raw_path(client))
@@ -364,7 +360,10 @@ pub(super) fn after_exchange_failure(
             .is_none_or(|head| head.status.is_informational() && head.status != 101);
     let stale = from_pool
         && !exchange.forward.stale_repeated
-        && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        && !matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        );
     if safe && stale {
         exchange.forward.stale_repeated = true;
         exchange.forward.tries = exchange.forward.tries.saturating_sub(1);

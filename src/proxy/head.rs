@@ -126,7 +126,9 @@ impl HeadReader {
             let Some(end) = end else {
                 // What cannot become a request line is refused without waiting for its end.
                 if self.version_11.is_none()
-                    && rest.first().is_some_and(|byte| !is_token(*byte) && *byte != b'\r')
+                    && rest
+                        .first()
+                        .is_some_and(|byte| !is_token(*byte) && *byte != b'\r')
                 {
                     return Err(bad("the request line does not begin with a method"));
                 }
@@ -168,22 +170,38 @@ impl HeadReader {
             return Err(bad("the method is not a token"));
         }
         if method.len() > METHOD_BYTES_MAX {
-            return Err(refusal(501, Reason::NotImplemented, "the method is too long"));
+            return Err(refusal(
+                501,
+                Reason::NotImplemented,
+                "the method is too long",
+            ));
         }
         self.version_11 = Some(match version {
             b"HTTP/1.1" => true,
             b"HTTP/1.0" => false,
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', digit] if digit.is_ascii_digit() => {
-                return Err(refusal(505, Reason::BadRequest, "the HTTP version is not 1.0 or 1.1"));
+                return Err(refusal(
+                    505,
+                    Reason::BadRequest,
+                    "the HTTP version is not 1.0 or 1.1",
+                ));
             }
             _ => return Err(bad("the HTTP version is malformed")),
         });
         match method {
             b"CONNECT" => {
-                return Err(refusal(405, Reason::MethodNotAllowed, "CONNECT is not served"));
+                return Err(refusal(
+                    405,
+                    Reason::MethodNotAllowed,
+                    "CONNECT is not served",
+                ));
             }
             b"TRACE" => {
-                return Err(refusal(405, Reason::MethodNotAllowed, "TRACE is not served"));
+                return Err(refusal(
+                    405,
+                    Reason::MethodNotAllowed,
+                    "TRACE is not served",
+                ));
             }
             b"OPTIONS" => self.method = Method::Options,
             _ => {}
@@ -264,7 +282,9 @@ impl HeadReader {
                     .split(|byte| *byte == b',')
                     .any(|option| trim(option).eq_ignore_ascii_case(b"upgrade"));
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(trim(value))?,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.content_length(trim(value))?
+            }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.transfer_encoding(trim(value))?;
             }
@@ -367,7 +387,23 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
     let bracketed = name.first() == Some(&b'[');
     let is_host_byte = |byte: &u8| {
         byte.is_ascii_alphanumeric()
-            || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+            || matches!(
+                byte,
+                b'.' | b'-'
+                    | b'_'
+                    | b'~'
+                    | b'%'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b';'
+                    | b'='
+            )
             || (bracketed && matches!(byte, b':' | b'[' | b']'))
     };
     if name.is_empty() || !name.iter().all(is_host_byte) {
@@ -393,7 +429,20 @@ const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -472,14 +521,43 @@ mod tests {
         assert_eq!(with("Transfer-Encoding: CHUNKED"), 200);
         assert_eq!(with("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400);
         assert_eq!(with("Content-Length: 5\r\nContent-Length: 5"), 400);
-        for length in ["+5", "-1", "0x5", "5.0", "5 5", "1_0", "", "5, 5", "9223372036854775808", "99999999999999999999"] {
+        for length in [
+            "+5",
+            "-1",
+            "0x5",
+            "5.0",
+            "5 5",
+            "1_0",
+            "",
+            "5, 5",
+            "9223372036854775808",
+            "99999999999999999999",
+        ] {
             assert_eq!(with(&format!("Content-Length: {length}")), 400, "{length}");
         }
-        for coding in ["gzip, chunked", "chunked, chunked", "xchunked", "\"chunked\"", "chunked;q=1", "identity", ""] {
-            assert_eq!(with(&format!("Transfer-Encoding: {coding}")), 501, "{coding}");
+        for coding in [
+            "gzip, chunked",
+            "chunked, chunked",
+            "xchunked",
+            "\"chunked\"",
+            "chunked;q=1",
+            "identity",
+            "",
+        ] {
+            assert_eq!(
+                with(&format!("Transfer-Encoding: {coding}")),
+                501,
+                "{coding}"
+            );
         }
-        assert_eq!(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 400);
-        assert_eq!(status(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+        assert_eq!(
+            with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+            400
+        );
+        assert_eq!(
+            status(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            400
+        );
     }
 
     #[test]
@@ -526,7 +604,10 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200),
             (b"GET / HTTP/1.0\r\n\r\n", 200),
             (b"PURGE / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-            (b"GET / HTTP/1.1\r\nHost: a\r\nX_Y: caf\xc3\xa9\r\n\r\n", 200),
+            (
+                b"GET / HTTP/1.1\r\nHost: a\r\nX_Y: caf\xc3\xa9\r\n\r\n",
+                200,
+            ),
         ] {
             assert_eq!(status(head), expected, "{}", head.escape_ascii());
         }
@@ -556,9 +637,10 @@ mod tests {
             .expect("acceptable")
             .expect("complete");
         assert!(head.tunnel);
-        let other = read(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
-            .expect("acceptable")
-            .expect("complete");
+        let other =
+            read(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+                .expect("acceptable")
+                .expect("complete");
         assert!(!other.tunnel);
     }
 }

@@ -92,9 +92,7 @@ pub async fn accept(
     drain: Arc<Drain>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let port = listener
-        .local_addr()
-        .map_or(0, |address| address.port());
+    let port = listener.local_addr().map_or(0, |address| address.port());
     let mut said_exhausted: Option<tokio::time::Instant> = None;
     loop {
         let limit = live.look().settings.connections_max;
@@ -145,10 +143,14 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_an_error_with_the_address() {
-        let first = bind(Address::plain(SocketAddr::from(([127, 0, 0, 1], 0))))
-            .expect("a free port");
+        let first =
+            bind(Address::plain(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("a free port");
         let taken = first.local_addr().expect("an address");
         let error = bind(Address::plain(taken)).expect_err("the port is taken");
-        assert!(error.to_string().starts_with(&format!("cannot listen on {taken}: ")));
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("cannot listen on {taken}: "))
+        );
     }
 }

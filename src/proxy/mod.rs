@@ -191,7 +191,12 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn logging(&self, _session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(
+        &self,
+        _session: &mut Session,
+        error: Option<&Error>,
+        exchange: &mut Exchange,
+    ) {
         record::record(error, exchange, &self.state);
     }
 

@@ -29,9 +29,10 @@ pub(super) fn record(error: Option<&Error>, exchange: &mut Exchange, state: &Sta
             .zip(forward.answered_at)
             .map(|(sent, answered)| answered.saturating_duration_since(sent)),
     };
-    let (received_bytes, sent_bytes) = exchange.connection.as_ref().map_or((0, 0), |connection| {
-        connection.wire.of_request()
-    });
+    let (received_bytes, sent_bytes) = exchange
+        .connection
+        .as_ref()
+        .map_or((0, 0), |connection| connection.wire.of_request());
     let chain = exchange.chain();
     debug!(
         request_id = exchange.id.as_str(),

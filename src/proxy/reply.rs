@@ -63,7 +63,11 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, telemetry: &Telemetry) 
     let mut bytes = Vec::with_capacity(512);
     bytes.extend_from_slice(format!("HTTP/1.1 {}\r\n", head.status).as_bytes());
     bytes.extend_from_slice(
-        format!("Date: {}\r\n", httpdate::fmt_http_date(std::time::SystemTime::now())).as_bytes(),
+        format!(
+            "Date: {}\r\n",
+            httpdate::fmt_http_date(std::time::SystemTime::now())
+        )
+        .as_bytes(),
     );
     head.header_to_h1_wire(&mut bytes);
     bytes.extend_from_slice(b"Connection: close\r\n\r\n");
@@ -98,7 +102,11 @@ pub(super) fn run_response_phase(
 }
 
 /// The head and body of a reply, before the plugins had their say.
-pub(super) fn shape(request: &RequestHeader, exchange: &Exchange, reply: Reply) -> (ResponseHeader, Bytes) {
+pub(super) fn shape(
+    request: &RequestHeader,
+    exchange: &Exchange,
+    reply: Reply,
+) -> (ResponseHeader, Bytes) {
     let settings = &exchange.snapshot.settings;
     let grpc = crate::plugin::is_grpc(request);
     let status = if grpc { 200 } else { reply.status };

@@ -10,7 +10,6 @@ use crate::{
     router::{Key, MatchedPath},
 };
 
-
 /// Finds the route of the request and notes it in the exchange.
 ///
 /// # Errors
@@ -50,13 +49,9 @@ pub(super) fn find(head: &RequestHeader, exchange: &mut Exchange) -> Result<(), 
     };
     exchange.route = Some(found.route);
     match snapshot.routes.get(found.route) {
-        Some(route) if route.https_only && exchange.scheme == Scheme::Http => {
-            Err(Box::new(to_https(
-                head,
-                exchange.host(),
-                route.https_redirect_status,
-            )))
-        }
+        Some(route) if route.https_only && exchange.scheme == Scheme::Http => Err(Box::new(
+            to_https(head, exchange.host(), route.https_redirect_status),
+        )),
         _ => Ok(()),
     }
 }
@@ -76,10 +71,7 @@ fn to_https(head: &RequestHeader, host: &str, status: u16) -> Reply {
         )
 }
 
-fn location(
-    head: &RequestHeader,
-    host: &str,
-) -> Result<HeaderValue, header::InvalidHeaderValue> {
+fn location(head: &RequestHeader, host: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
     let target = head
         .uri
         .path_and_query()

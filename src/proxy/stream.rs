@@ -153,7 +153,12 @@ impl ClientStream {
 
     /// Begins a request whose head is the first `head_bytes` of what was read ahead. Returns the
     /// head with as much of the body as is here already; the rest will be read by the request.
-    pub fn begin(&mut self, head_bytes: usize, framing: Framing, tunnel: bool) -> io::Result<BytesMut> {
+    pub fn begin(
+        &mut self,
+        head_bytes: usize,
+        framing: Framing,
+        tunnel: bool,
+    ) -> io::Result<BytesMut> {
         let mut taken = head_bytes;
         self.input = match framing {
             _ if tunnel => Input::Unbounded,
@@ -172,8 +177,23 @@ impl ClientStream {
         };
         self.joining = true;
         self.wire.begin_request();
-        self.wire.received.fetch_add(taken as u64, Ordering::Relaxed);
+        self.wire
+            .received
+            .fetch_add(taken as u64, Ordering::Relaxed);
         Ok(self.ahead.split_to(taken))
+    }
+
+    /// Makes `body` what is read next, as the whole body of the current request.
+    pub fn put_back(&mut self, body: &[u8]) {
+        let mut ahead = BytesMut::with_capacity(body.len() + self.ahead.len());
+        ahead.extend_from_slice(body);
+        ahead.extend_from_slice(&self.ahead);
+        self.ahead = ahead;
+        self.input = Input::Length(body.len() as u64);
+        // It was counted when it came, and will be counted when it is read again.
+        self.wire
+            .received
+            .fetch_sub(body.len() as u64, Ordering::Relaxed);
     }
 
     /// Reads past the fence only to learn whether the client closed.
@@ -306,7 +326,9 @@ impl AsyncWrite for ClientStream {
         if this.joining {
             this.joining = false;
             this.output.extend_from_slice(bytes);
-            this.wire.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            this.wire
+                .sent
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = if this.output.is_empty() {

@@ -394,8 +394,8 @@ fn found(router: &Router, key: &Key<'_>) -> Option<(usize, PathMatch)> {
         let path = match found.path {
             MatchedPath::None => None,
             MatchedPath::Prefix(len) => Some((false, len)),
-            MatchedPath::Regex { len, regex } => {
-                assert_eq!(regex.find(key.path).unwrap().end(), len);
+            MatchedPath::Regex { len, pattern } => {
+                assert_eq!(router.regex(pattern).find(key.path).unwrap().end(), len);
                 Some((true, len))
             }
         };

@@ -135,9 +135,9 @@ pub struct Names {
 impl Names {
     /// The name `host`, which is resolved from now on.
     pub fn get(&self, host: &str) -> Arc<Name> {
-        let name = self
-            .names
-            .get_or_create(host.to_ascii_lowercase(), || Name::new(host.to_ascii_lowercase()));
+        let name = self.names.get_or_create(host.to_ascii_lowercase(), || {
+            Name::new(host.to_ascii_lowercase())
+        });
         if !name.answered.load(Ordering::Acquire) {
             self.news.notify_one();
         }

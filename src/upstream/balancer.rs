@@ -130,7 +130,10 @@ mod tests {
     fn a_retry_takes_an_untried_target_while_there_is_one() {
         let balancer = balancer(&[3, 1, 0], &Arc::default());
         for _ in 0..8 {
-            assert_eq!(balancer.pick(&smallvec![0]).map(|(place, _)| place), Some(1));
+            assert_eq!(
+                balancer.pick(&smallvec![0]).map(|(place, _)| place),
+                Some(1)
+            );
         }
         assert!(balancer.pick(&smallvec![0, 1]).is_some());
     }
@@ -155,6 +158,10 @@ mod tests {
 
     #[test]
     fn without_weight_there_is_no_target() {
-        assert!(balancer(&[0, 0], &Arc::default()).pick(&Tried::new()).is_none());
+        assert!(
+            balancer(&[0, 0], &Arc::default())
+                .pick(&Tried::new())
+                .is_none()
+        );
     }
 }

@@ -14,6 +14,7 @@ mod diagnostics;
 mod errors;
 mod forwarding;
 mod hot_reload;
+mod pingora;
 mod plugins;
 mod pools;
 mod retries;

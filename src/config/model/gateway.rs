@@ -8,14 +8,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader, RequestToken, ResponseToken, Seconds,
-    Size, Switch, Threads, TrustedNetwork,
+    HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader, RequestToken,
+    ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
-const TLS: &str = "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
-const TLS_UPSTREAM: &str = "only the system's authorities and no client certificate are used towards upstreams";
+const TLS: &str =
+    "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
+const TLS_UPSTREAM: &str =
+    "only the system's authorities and no client certificate are used towards upstreams";
 const TEMPLATES: &str = "errors have the built-in bodies; choose a type with `error_default_type`";
 const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
 
@@ -57,8 +59,14 @@ const KONG_NAMES: &[(&str, &str)] = &[
     ("status_listen", "admin"),
     ("nginx_worker_processes", "threads"),
     ("nginx_http_client_max_body_size", "client_max_body_size"),
-    ("nginx_http_client_header_buffer_size", "client_header_buffer_size"),
-    ("nginx_http_large_client_header_buffers", "large_client_header_buffers"),
+    (
+        "nginx_http_client_header_buffer_size",
+        "client_header_buffer_size",
+    ),
+    (
+        "nginx_http_large_client_header_buffers",
+        "large_client_header_buffers",
+    ),
     ("nginx_http_keepalive_timeout", "keepalive_timeout"),
     ("nginx_http_keepalive_requests", "keepalive_requests"),
     ("nginx_http_client_header_timeout", "client_header_timeout"),
@@ -71,11 +79,23 @@ const KONG_NAMES: &[(&str, &str)] = &[
 const FOREIGN_PREFIXES: &[(&str, &str)] = &[
     ("nginx_", "there is no nginx underneath"),
     ("lua_", "there is no Lua underneath"),
-    ("pg_", "there is no database; the configuration is this file"),
-    ("cassandra_", "there is no database; the configuration is this file"),
-    ("cluster_", "there are no cluster nodes; give each node this file"),
+    (
+        "pg_",
+        "there is no database; the configuration is this file",
+    ),
+    (
+        "cassandra_",
+        "there is no database; the configuration is this file",
+    ),
+    (
+        "cluster_",
+        "there are no cluster nodes; give each node this file",
+    ),
     ("declarative_config", "the configuration is this file"),
-    ("database", "there is no database; the configuration is this file"),
+    (
+        "database",
+        "there is no database; the configuration is this file",
+    ),
 ];
 
 /// How much goes into the log.
@@ -105,8 +125,10 @@ pub enum ErrorType {
     Xml,
 }
 
-const FLAVORS: &[(&str, &str)] =
-    &[("traditional", "use traditional_compatible"), ("expressions", "use traditional_compatible")];
+const FLAVORS: &[(&str, &str)] = &[
+    ("traditional", "use traditional_compatible"),
+    ("expressions", "use traditional_compatible"),
+];
 
 /// How routes are written and weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -225,7 +247,12 @@ pub struct Gateway {
 impl Default for Gateway {
     fn default() -> Self {
         let seconds = |count| Seconds(Duration::from_secs(count));
-        let listen = |ip: Ipv4Addr, port| List(vec![ListenEntry::On(Listen::on(SocketAddr::new(IpAddr::V4(ip), port)))]);
+        let listen = |ip: Ipv4Addr, port| {
+            List(vec![ListenEntry::On(Listen::on(SocketAddr::new(
+                IpAddr::V4(ip),
+                port,
+            )))])
+        };
         Self {
             listen: listen(Ipv4Addr::UNSPECIFIED, 8000),
             stream_listen: StreamListen::Off,
@@ -241,8 +268,15 @@ impl Default for Gateway {
             strip_identity_headers: Switch(true),
             method_not_allowed: 404,
             client_header_buffer_size: Size(1 << 10),
-            large_client_header_buffers: HeaderBuffers { count: 4, bytes: 8 << 10 },
-            headers: List(vec![ResponseToken::ServerTokens, ResponseToken::LatencyTokens, ResponseToken::RequestId]),
+            large_client_header_buffers: HeaderBuffers {
+                count: 4,
+                bytes: 8 << 10,
+            },
+            headers: List(vec![
+                ResponseToken::ServerTokens,
+                ResponseToken::LatencyTokens,
+                ResponseToken::RequestId,
+            ]),
             headers_upstream: List(vec![RequestToken::RequestId]),
             error_default_type: ErrorType::Plain,
             upstream_keepalive_pool_size: 512,
@@ -265,7 +299,10 @@ impl Default for Gateway {
 }
 
 /// Reports the settings that have a better explanation than «unknown field»; gives the rest for checking.
-pub(in crate::config) fn without_foreign_names(gateway: &Node, diagnostics: &mut Diagnostics) -> Node {
+pub(in crate::config) fn without_foreign_names(
+    gateway: &Node,
+    diagnostics: &mut Diagnostics,
+) -> Node {
     let mut rest = Node::empty_mapping(gateway.span);
     for entry in gateway.entries() {
         if !report_foreign_name(entry, diagnostics)
@@ -284,9 +321,14 @@ fn report_foreign_name(entry: &Entry, diagnostics: &mut Diagnostics) -> bool {
         diagnostics
             .error(Code::UnknownField, entry.key_span, path, message)
             .hint(format!("here it is called `{ours}`"));
-    } else if let Some((_, reason)) = FOREIGN_PREFIXES.iter().find(|(prefix, _)| key.starts_with(prefix)) {
+    } else if let Some((_, reason)) = FOREIGN_PREFIXES
+        .iter()
+        .find(|(prefix, _)| key.starts_with(prefix))
+    {
         let message = format!("`{key}` is a setting of Kong's that does not exist here");
-        diagnostics.error(Code::UnsupportedField, entry.key_span, path, message).hint(*reason);
+        diagnostics
+            .error(Code::UnsupportedField, entry.key_span, path, message)
+            .hint(*reason);
     } else {
         return false;
     }

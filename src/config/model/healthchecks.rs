@@ -93,7 +93,11 @@ pub struct ActiveHealthy {
 
 impl Default for ActiveHealthy {
     fn default() -> Self {
-        Self { interval: 0.0, successes: 0, http_statuses: vec![200, 302] }
+        Self {
+            interval: 0.0,
+            successes: 0,
+            http_statuses: vec![200, 302],
+        }
     }
 }
 
@@ -153,7 +157,10 @@ pub struct PassiveHealthy {
 impl Default for PassiveHealthy {
     fn default() -> Self {
         let http_statuses = (200..=208).chain([226]).chain(300..=308).collect();
-        Self { successes: 0, http_statuses }
+        Self {
+            successes: 0,
+            http_statuses,
+        }
     }
 }
 
@@ -174,7 +181,12 @@ pub struct PassiveUnhealthy {
 
 impl Default for PassiveUnhealthy {
     fn default() -> Self {
-        Self { http_failures: 0, tcp_failures: 0, timeouts: 0, http_statuses: vec![429, 500, 503] }
+        Self {
+            http_failures: 0,
+            tcp_failures: 0,
+            timeouts: 0,
+            http_statuses: vec![429, 500, 503],
+        }
     }
 }
 
@@ -200,8 +212,12 @@ pub(super) fn refuse(inspection: &mut Inspection<'_>) {
             _ => false,
         };
         if on {
-            let message = format!("`{setting}` above 0 is not supported in this version: health checks are not run");
-            inspection.error(Code::UnsupportedValue, &field, message).hint("set it to 0 or leave it out");
+            let message = format!(
+                "`{setting}` above 0 is not supported in this version: health checks are not run"
+            );
+            inspection
+                .error(Code::UnsupportedValue, &field, message)
+                .hint("set it to 0 or leave it out");
         }
     }
 }

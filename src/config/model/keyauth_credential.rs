@@ -38,7 +38,11 @@ impl Model for KeyauthCredential {
         if self.key.is_none() && inspection.wrong.is_empty() {
             self.key = Some(Secret::new(Uuid::new_v4().simple().to_string()));
             inspection
-                .warning(Code::GeneratedKey, "", "the credential has no `key`, so a random one is used that nobody knows")
+                .warning(
+                    Code::GeneratedKey,
+                    "",
+                    "the credential has no `key`, so a random one is used that nobody knows",
+                )
                 .hint("write the key");
         }
     }

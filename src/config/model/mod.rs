@@ -114,7 +114,11 @@ pub trait Model: Default + DeserializeOwned + JsonSchema {
 
 /// The shape of an entity, nested lists included.
 pub(super) fn entity_shape<T: Model>() -> Shape {
-    let lists: Vec<&str> = T::KIND.children().iter().map(|child| child.list()).collect();
+    let lists: Vec<&str> = T::KIND
+        .children()
+        .iter()
+        .map(|child| child.list())
+        .collect();
     shape_of::<T>().with_lists(&lists)
 }
 
@@ -162,19 +166,33 @@ impl Inspection<'_> {
     }
 
     /// Reports a mistake at a field, or at the entity if the field is empty or absent.
-    pub fn error(&mut self, code: Code, field: &str, message: impl Into<String>) -> &mut Diagnostic {
+    pub fn error(
+        &mut self,
+        code: Code,
+        field: &str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         let (span, path) = (self.node.span_at(field), self.path_of(field));
         self.diagnostics.error(code, span, path, message)
     }
 
     /// Remarks on a field, or on the entity if the field is empty or absent.
-    pub fn warning(&mut self, code: Code, field: &str, message: impl Into<String>) -> &mut Diagnostic {
+    pub fn warning(
+        &mut self,
+        code: Code,
+        field: &str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         let (span, path) = (self.node.span_at(field), self.path_of(field));
         self.diagnostics.warning(code, span, path, message)
     }
 
     fn path_of(&self, field: &str) -> String {
-        if field.is_empty() { self.path.to_owned() } else { format!("{}.{field}", self.path) }
+        if field.is_empty() {
+            self.path.to_owned()
+        } else {
+            format!("{}.{field}", self.path)
+        }
     }
 }
 
@@ -197,20 +215,30 @@ pub struct Place {
 impl Place {
     /// The dotted path, such as `services[0].routes[1]`.
     pub fn path(&self) -> String {
-        let steps: Vec<String> = self.steps.iter().map(|(kind, index)| format!("{}[{index}]", kind.list())).collect();
+        let steps: Vec<String> = self
+            .steps
+            .iter()
+            .map(|(kind, index)| format!("{}[{index}]", kind.list()))
+            .collect();
         steps.join(".")
     }
 
     /// The dotted path of a field, such as `services[0].routes[1].paths[0]`.
     pub fn path_of(&self, field: &str) -> String {
-        if field.is_empty() { self.path() } else { format!("{}.{field}", self.path()) }
+        if field.is_empty() {
+            self.path()
+        } else {
+            format!("{}.{field}", self.path())
+        }
     }
 
     /// The entity as it is written.
     pub fn node(&self) -> &Node {
         let mut node = &self.document.root;
         for (kind, index) in &self.steps {
-            let item = node.entry(kind.list()).and_then(|entry| entry.value.items().get(*index));
+            let item = node
+                .entry(kind.list())
+                .and_then(|entry| entry.value.items().get(*index));
             node = item.unwrap_or(node);
         }
         node
@@ -241,7 +269,12 @@ impl Place {
 
 impl fmt::Debug for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Place({} in file {})", self.path(), self.document.file)
+        write!(
+            formatter,
+            "Place({} in file {})",
+            self.path(),
+            self.document.file
+        )
     }
 }
 
@@ -258,7 +291,9 @@ pub struct Entity<T> {
 impl<T> Entity<T> {
     /// The index of the parent of a kind, if the entity is nested in one.
     pub fn nested_in(&self, kind: EntityKind) -> Option<usize> {
-        self.parent.filter(|(parent, _)| *parent == kind).map(|(_, index)| index)
+        self.parent
+            .filter(|(parent, _)| *parent == kind)
+            .map(|(_, index)| index)
     }
 }
 

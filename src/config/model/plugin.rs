@@ -10,9 +10,18 @@ use super::reference::Reference;
 use super::{Model, model};
 
 const REFUSED: &[(&str, &str)] = &[
-    ("consumer_group", "scope the plugin to consumers, routes or services"),
-    ("ordering", "plugins run in the fixed order of their priorities; leave the field out"),
-    ("condition", "scope the plugin to consumers, routes or services"),
+    (
+        "consumer_group",
+        "scope the plugin to consumers, routes or services",
+    ),
+    (
+        "ordering",
+        "plugins run in the fixed order of their priorities; leave the field out",
+    ),
+    (
+        "condition",
+        "scope the plugin to consumers, routes or services",
+    ),
 ];
 
 /// A plugin and where it applies: on every request, or on those of a service, route or consumer.
@@ -54,7 +63,9 @@ pub struct Plugin {
 }
 
 /// The ways in which a request can come to a plugin; only `http` and `https` occur in this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PluginProtocol {
     Grpc,

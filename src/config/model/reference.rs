@@ -22,7 +22,11 @@ impl Reference {
     /// The text that identifies the other entity.
     pub fn text(&self) -> &str {
         match self {
-            Self::Any(text) | Self::Id(text) | Self::Name(text) | Self::Username(text) | Self::CustomId(text) => text,
+            Self::Any(text)
+            | Self::Id(text)
+            | Self::Name(text)
+            | Self::Username(text)
+            | Self::CustomId(text) => text,
         }
     }
 }
@@ -58,10 +62,14 @@ impl<'de> Visitor<'de> for ReferenceVisitor {
                 _ => continue,
             };
             if found.replace(reference).is_some() {
-                return Err(de::Error::custom("a reference names one entity in one way: give one key only"));
+                return Err(de::Error::custom(
+                    "a reference names one entity in one way: give one key only",
+                ));
             }
         }
-        found.ok_or_else(|| de::Error::custom("a reference needs one of `name`, `id`, `username`, `custom_id`"))
+        found.ok_or_else(|| {
+            de::Error::custom("a reference needs one of `name`, `id`, `username`, `custom_id`")
+        })
     }
 }
 
@@ -98,7 +106,10 @@ mod tests {
     fn strings_and_records_are_both_references() {
         let read = |text: &str| serde_json::from_str::<Reference>(text);
         assert_eq!(read("\"a\"").unwrap(), Reference::Any("a".into()));
-        assert_eq!(read("{\"username\": \"a\"}").unwrap(), Reference::Username("a".into()));
+        assert_eq!(
+            read("{\"username\": \"a\"}").unwrap(),
+            Reference::Username("a".into())
+        );
         assert!(read("{\"name\": \"a\", \"id\": \"b\"}").is_err());
         assert!(read("{}").is_err());
     }

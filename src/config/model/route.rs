@@ -13,20 +13,28 @@ use crate::entity::Protocol;
 use crate::entity::path::PathHandling;
 
 const STREAM: &str = "it needs stream proxying; match on `hosts`, `paths`, `methods` or `headers`";
-const EXPRESSIONS: &str = "it needs the router flavour `expressions`; use `hosts`, `paths`, `methods` and `headers`";
+const EXPRESSIONS: &str =
+    "it needs the router flavour `expressions`; use `hosts`, `paths`, `methods` and `headers`";
 const REFUSED: &[(&str, &str)] = &[
     ("snis", "it needs TLS listeners; match on `hosts`"),
     ("sources", STREAM),
     ("destinations", STREAM),
     ("expression", EXPRESSIONS),
     ("priority", EXPRESSIONS),
-    ("retry", "retries follow the service's `retries` alone; leave the field out"),
+    (
+        "retry",
+        "retries follow the service's `retries` alone; leave the field out",
+    ),
 ];
 
 /// Which requests go to a service. Every attribute that is given must match, by any one of its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the switches are the format's"
+)]
 pub struct Route {
     /// A UUID; derived from the name if absent.
     #[schemars(with = "Option<String>", extend("format" = "uuid"))]
@@ -118,12 +126,18 @@ impl Route {
             && self.hosts.is_empty()
             && self.paths.is_empty()
             && self.headers.is_empty());
-        let suspect = ["methods", "hosts", "paths", "headers", "protocols"].iter().any(|field| !inspection.sound(field));
+        let suspect = ["methods", "hosts", "paths", "headers", "protocols"]
+            .iter()
+            .any(|field| !inspection.sound(field));
         let refused = REFUSED.iter().any(|(field, _)| inspection.has(field));
         if matches || suspect || refused {
             return;
         }
-        let protocol = if self.protocols.contains(&Protocol::Http) { Protocol::Http } else { Protocol::Https };
+        let protocol = if self.protocols.contains(&Protocol::Http) {
+            Protocol::Http
+        } else {
+            Protocol::Https
+        };
         inspection.error(
             Code::InvalidCombination,
             "",

@@ -10,9 +10,18 @@ use crate::config::formats;
 use crate::entity::{Protocol, Timeouts};
 
 const REFUSED: &[(&str, &str)] = &[
-    ("client_certificate", "client certificates for upstreams come with the `certificates` entity; leave the field out"),
-    ("ca_certificates", "private authorities come with the `ca_certificates` entity; leave the field out"),
-    ("retry", "retries follow `retries` alone; leave the field out"),
+    (
+        "client_certificate",
+        "client certificates for upstreams come with the `certificates` entity; leave the field out",
+    ),
+    (
+        "ca_certificates",
+        "private authorities come with the `ca_certificates` entity; leave the field out",
+    ),
+    (
+        "retry",
+        "retries follow `retries` alone; leave the field out",
+    ),
 ];
 
 /// Where requests go once a route has taken them: a host, or an upstream whose name is the host.
@@ -123,7 +132,10 @@ impl Model for Service {
                 .error(Code::MissingField, "", "required field `host` is missing")
                 .hint("give `host`, or `url` for protocol, host, port and path together");
         }
-        if self.protocol != Protocol::Https && inspection.sound("protocol") && inspection.sound("url") {
+        if self.protocol != Protocol::Https
+            && inspection.sound("protocol")
+            && inspection.sound("url")
+        {
             for field in ["tls_verify", "tls_verify_depth"] {
                 if inspection.has(field) {
                     let message = format!("`{field}` must be null, as `protocol` is not https");
@@ -155,28 +167,40 @@ impl ServiceUrl {
             None => (rest, ""),
         };
         if authority.contains('@') {
-            return Err(invalid("the URL has a user name or password, which a service cannot have".to_owned()));
+            return Err(invalid(
+                "the URL has a user name or password, which a service cannot have".to_owned(),
+            ));
         }
         if path.contains(['?', '#']) {
-            return Err(invalid(format!("`{url}` has a query or fragment, which a service cannot have")));
+            return Err(invalid(format!(
+                "`{url}` has a query or fragment, which a service cannot have"
+            )));
         }
         let (host, port) = formats::split_port(authority);
         if host.is_empty() {
-            return Err((Code::InvalidValue, format!("`{url}` has no host"), Some("write scheme://host[:port][/path]")));
+            return Err((
+                Code::InvalidValue,
+                format!("`{url}` has no host"),
+                Some("write scheme://host[:port][/path]"),
+            ));
         }
-        formats::service_host(host).map_err(|complaint| invalid(format!("`{url}`: {complaint}")))?;
+        formats::service_host(host)
+            .map_err(|complaint| invalid(format!("`{url}`: {complaint}")))?;
         let port = port
-            .map(|port| port.parse::<u16>().map_err(|_| invalid(format!("`{url}` has a bad port `{port}`"))))
+            .map(|port| {
+                port.parse::<u16>()
+                    .map_err(|_| invalid(format!("`{url}` has a bad port `{port}`")))
+            })
             .transpose()?;
         let protocol = match scheme.map(str::to_ascii_lowercase).as_deref() {
-            Some("http" | "ws") => Protocol::Http,
             Some("https" | "wss") => Protocol::Https,
             None if port == Some(443) => Protocol::Https,
-            None => Protocol::Http,
+            Some("http" | "ws") | None => Protocol::Http,
             Some(other) => return Err(Self::bad_scheme(url, other)),
         };
         if !path.is_empty() {
-            formats::service_path(path).map_err(|complaint| invalid(format!("path of `{url}`: {complaint}")))?;
+            formats::service_path(path)
+                .map_err(|complaint| invalid(format!("path of `{url}`: {complaint}")))?;
         }
         Ok(Self {
             protocol,
@@ -187,11 +211,20 @@ impl ServiceUrl {
     }
 
     fn bad_scheme(url: &str, scheme: &str) -> UrlProblem {
-        match crate::entity::protocol::REFUSED.iter().find(|(name, _)| *name == scheme) {
-            Some((name, reason)) => {
-                (Code::UnsupportedValue, format!("`{url}`: `{name}` is not supported in this version"), Some(reason))
-            }
-            None => (Code::InvalidValue, format!("`{url}` begins with neither http:// nor https://"), None),
+        match crate::entity::protocol::REFUSED
+            .iter()
+            .find(|(name, _)| *name == scheme)
+        {
+            Some((name, reason)) => (
+                Code::UnsupportedValue,
+                format!("`{url}`: `{name}` is not supported in this version"),
+                Some(reason),
+            ),
+            None => (
+                Code::InvalidValue,
+                format!("`{url}` begins with neither http:// nor https://"),
+                None,
+            ),
         }
     }
 }
@@ -207,17 +240,39 @@ mod tests {
 
     #[test]
     fn a_url_sets_all_four_fields() {
-        assert_eq!(parsed("http://a/v1"), (Protocol::Http, "a".into(), 80, Some("/v1".into())));
-        assert_eq!(parsed("https://a"), (Protocol::Https, "a".into(), 443, None));
-        assert_eq!(parsed("https://a:8443/"), (Protocol::Https, "a".into(), 8443, Some("/".into())));
-        assert_eq!(parsed("http://[::1]:80/x"), (Protocol::Http, "[::1]".into(), 80, Some("/x".into())));
+        assert_eq!(
+            parsed("http://a/v1"),
+            (Protocol::Http, "a".into(), 80, Some("/v1".into()))
+        );
+        assert_eq!(
+            parsed("https://a"),
+            (Protocol::Https, "a".into(), 443, None)
+        );
+        assert_eq!(
+            parsed("https://a:8443/"),
+            (Protocol::Https, "a".into(), 8443, Some("/".into()))
+        );
+        assert_eq!(
+            parsed("http://[::1]:80/x"),
+            (Protocol::Http, "[::1]".into(), 80, Some("/x".into()))
+        );
         assert_eq!(parsed("a:443"), (Protocol::Https, "a".into(), 443, None));
         assert_eq!(parsed("a"), (Protocol::Http, "a".into(), 80, None));
     }
 
     #[test]
     fn a_url_that_would_lose_something_is_refused() {
-        for url in ["http://", "http://a?x=1", "http://a#x", "http://u:p@a", "grpc://a", "ftp://a", "http://a:99999", "http://a//b", "http://a b"] {
+        for url in [
+            "http://",
+            "http://a?x=1",
+            "http://a#x",
+            "http://u:p@a",
+            "grpc://a",
+            "ftp://a",
+            "http://a:99999",
+            "http://a//b",
+            "http://a b",
+        ] {
             assert!(ServiceUrl::parse(url).is_err(), "{url}");
         }
     }

@@ -25,17 +25,50 @@ pub trait Written: FromStr<Err = String> {
 
 /// The rules of the types of this file.
 const FORMATS: &[Format] = &[
-    Format { name: ListenEntry::FORMAT, validate: rule::<ListenEntry> },
-    Format { name: TrustedNetwork::FORMAT, validate: rule::<TrustedNetwork> },
-    Format { name: Size::FORMAT, validate: rule::<Size> },
-    Format { name: Seconds::FORMAT, validate: rule::<Seconds> },
-    Format { name: RealIpHeader::FORMAT, validate: rule::<RealIpHeader> },
-    Format { name: HeaderBuffers::FORMAT, validate: rule::<HeaderBuffers> },
-    Format { name: ResponseToken::FORMAT, validate: rule::<ResponseToken> },
-    Format { name: RequestToken::FORMAT, validate: rule::<RequestToken> },
-    Format { name: PortMap::FORMAT, validate: rule::<PortMap> },
-    Format { name: PluginName::FORMAT, validate: rule::<PluginName> },
-    Format { name: Threads::FORMAT, validate: rule::<Threads> },
+    Format {
+        name: ListenEntry::FORMAT,
+        validate: rule::<ListenEntry>,
+    },
+    Format {
+        name: TrustedNetwork::FORMAT,
+        validate: rule::<TrustedNetwork>,
+    },
+    Format {
+        name: Size::FORMAT,
+        validate: rule::<Size>,
+    },
+    Format {
+        name: Seconds::FORMAT,
+        validate: rule::<Seconds>,
+    },
+    Format {
+        name: RealIpHeader::FORMAT,
+        validate: rule::<RealIpHeader>,
+    },
+    Format {
+        name: HeaderBuffers::FORMAT,
+        validate: rule::<HeaderBuffers>,
+    },
+    Format {
+        name: ResponseToken::FORMAT,
+        validate: rule::<ResponseToken>,
+    },
+    Format {
+        name: RequestToken::FORMAT,
+        validate: rule::<RequestToken>,
+    },
+    Format {
+        name: PortMap::FORMAT,
+        validate: rule::<PortMap>,
+    },
+    Format {
+        name: PluginName::FORMAT,
+        validate: rule::<PluginName>,
+    },
+    Format {
+        name: Threads::FORMAT,
+        validate: rule::<Threads>,
+    },
 ];
 
 fn rule<T: Written>(value: &str) -> Result<(), String> {
@@ -81,7 +114,11 @@ impl<'de, T: Written> Visitor<'de> for ListVisitor<T> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<List<T>, E> {
-        comma_items(value).map(str::parse).collect::<Result<_, _>>().map(List).map_err(E::custom)
+        comma_items(value)
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(List)
+            .map_err(E::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<List<T>, A::Error> {
@@ -113,7 +150,7 @@ impl<T: Written> JsonSchema for List<T> {
 
 /// Implements reading and the schema of a type that is a string, or one that is a string or a number.
 macro_rules! written {
-    ($name:ident, $format:literal, $types:tt $(, $number:ident)?) => {
+    ($name:ident, $format:literal, $types:tt $(, $number:ty)?) => {
         impl Written for $name {
             const FORMAT: &'static str = $format;
         }
@@ -133,8 +170,8 @@ macro_rules! written {
                     }
 
                     $(
-                        fn visit_u64<E: de::Error>(self, value: u64) -> Result<$name, E> {
-                            $name::$number(value).map_err(E::custom)
+                        fn visit_u64<E: de::Error>(self, value: $number) -> Result<$name, E> {
+                            $name::try_from(value).map_err(E::custom)
                         }
 
                         fn visit_f64<E: de::Error>(self, value: f64) -> Result<$name, E> {
@@ -199,11 +236,13 @@ impl JsonSchema for Switch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Size(pub u64);
 
-written!(Size, "size", ["integer", "string"], bytes);
+written!(Size, "size", ["integer", "string"], u64);
 
-impl Size {
-    const fn bytes(value: u64) -> Result<Self, String> {
-        Ok(Self(value))
+impl TryFrom<u64> for Size {
+    type Error = String;
+
+    fn try_from(bytes: u64) -> Result<Self, String> {
+        Ok(Self(bytes))
     }
 }
 
@@ -221,7 +260,11 @@ impl FromStr for Size {
         number
             .and_then(|number| number.checked_mul(factor))
             .map(Self)
-            .ok_or_else(|| format!("`{text}` is not a size: write bytes, or a number with k, m or g such as `10m`"))
+            .ok_or_else(|| {
+                format!(
+                    "`{text}` is not a size: write bytes, or a number with k, m or g such as `10m`"
+                )
+            })
     }
 }
 
@@ -229,11 +272,13 @@ impl FromStr for Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Seconds(pub Duration);
 
-written!(Seconds, "seconds", ["number", "string"], whole);
+written!(Seconds, "seconds", ["number", "string"], u64);
 
-impl Seconds {
-    const fn whole(value: u64) -> Result<Self, String> {
-        Ok(Self(Duration::from_secs(value)))
+impl TryFrom<u64> for Seconds {
+    type Error = String;
+
+    fn try_from(seconds: u64) -> Result<Self, String> {
+        Ok(Self(Duration::from_secs(seconds)))
     }
 }
 
@@ -241,15 +286,27 @@ impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+        let units = [
+            ("ms", 0.001),
+            ("s", 1.0),
+            ("m", 60.0),
+            ("h", 3600.0),
+            ("d", 86_400.0),
+        ];
         let lower = text.trim().to_ascii_lowercase();
-        let (digits, factor) =
-            units.into_iter().find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, factor))).unwrap_or((&lower, 1.0));
+        let (digits, factor) = units
+            .into_iter()
+            .find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, factor)))
+            .unwrap_or((&lower, 1.0));
         let number: Option<f64> = digits.parse().ok().filter(|number: &f64| *number >= 0.0);
         number
             .and_then(|number| Duration::try_from_secs_f64(number * factor).ok())
             .map(Self)
-            .ok_or_else(|| format!("`{text}` is not a duration: write seconds, or a number with ms, s, m, h or d"))
+            .ok_or_else(|| {
+                format!(
+                    "`{text}` is not a duration: write seconds, or a number with ms, s, m, h or d"
+                )
+            })
     }
 }
 
@@ -262,10 +319,12 @@ pub enum Threads {
     Count(NonZeroUsize),
 }
 
-written!(Threads, "threads", ["integer", "string"], count);
+written!(Threads, "threads", ["integer", "string"], u64);
 
-impl Threads {
-    fn count(value: u64) -> Result<Self, String> {
+impl TryFrom<u64> for Threads {
+    type Error = String;
+
+    fn try_from(value: u64) -> Result<Self, String> {
         usize::try_from(value)
             .ok()
             .filter(|&count| count <= 1024)
@@ -281,7 +340,9 @@ impl FromStr for Threads {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            _ => Err(format!("must be `auto` or an integer between 1 and 1024, found `{text}`")),
+            _ => Err(format!(
+                "must be `auto` or an integer between 1 and 1024, found `{text}`"
+            )),
         }
     }
 }
@@ -305,7 +366,14 @@ pub struct Listen {
 impl Listen {
     /// An address without any flag.
     pub const fn on(address: SocketAddr) -> Self {
-        Self { address, reuseport: false, deferred: false, backlog: None, ipv6only: None, so_keepalive: None }
+        Self {
+            address,
+            reuseport: false,
+            deferred: false,
+            backlog: None,
+            ipv6only: None,
+            so_keepalive: None,
+        }
     }
 }
 
@@ -341,7 +409,9 @@ impl FromStr for ListenEntry {
         }
         let mut listen = Listen::on(listen_address(address)?);
         for flag in words {
-            listen.set(flag).map_err(|complaint| format!("`{text}`: {complaint}"))?;
+            listen
+                .set(flag)
+                .map_err(|complaint| format!("`{text}`: {complaint}"))?;
         }
         Ok(Self::On(listen))
     }
@@ -355,32 +425,45 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("`{text}` has no address: write `0.0.0.0:{port}`"));
     }
     match formats::split_port(text) {
-        ("localhost", Some(port)) => Err(format!("`{text}` needs an IP address: write `127.0.0.1:{port}`")),
-        (host, None) if formats::ip_address(host).is_some() => Err(format!("`{text}` has no port: write `{text}:8000`")),
-        _ => Err(format!("`{text}` is not `ip:port`, such as `0.0.0.0:8000` or `[::]:8000`")),
+        ("localhost", Some(port)) => Err(format!(
+            "`{text}` needs an IP address: write `127.0.0.1:{port}`"
+        )),
+        (host, None) if formats::ip_address(host).is_some() => {
+            Err(format!("`{text}` has no port: write `{text}:8000`"))
+        }
+        _ => Err(format!(
+            "`{text}` is not `ip:port`, such as `0.0.0.0:8000` or `[::]:8000`"
+        )),
     }
 }
 
 impl Listen {
     fn set(&mut self, flag: &str) -> Result<(), String> {
-        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        let (name, value) = flag
+            .split_once('=')
+            .map_or((flag, None), |(name, value)| (name, Some(value)));
         match (name, value) {
             ("reuseport", None) => self.reuseport = true,
             ("deferred", None) => self.deferred = true,
             ("bind", None) => {}
             ("backlog", Some(value)) => {
                 let backlog = value.parse().ok().filter(|&backlog: &u32| backlog > 0);
-                self.backlog = Some(backlog.ok_or_else(|| format!("`backlog={value}` is not a positive number"))?);
+                self.backlog = Some(
+                    backlog.ok_or_else(|| format!("`backlog={value}` is not a positive number"))?,
+                );
             }
             ("ipv6only", Some("on")) => self.ipv6only = Some(true),
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
             ("so_keepalive", Some("off")) => self.so_keepalive = Some(false),
             ("so_keepalive", Some(_)) => self.so_keepalive = Some(true),
             ("ssl" | "http2" | "proxy_protocol", None) => {
-                return Err(format!("the flag `{name}` is not supported in this version"));
+                return Err(format!(
+                    "the flag `{name}` is not supported in this version"
+                ));
             }
             _ => {
-                let known = "reuseport, deferred, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                let known =
+                    "reuseport, deferred, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }
@@ -401,10 +484,13 @@ impl FromStr for TrustedNetwork {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let address = text.parse::<IpAddr>().map(IpNet::from);
-        address.or_else(|_| text.parse()).map(Self).map_err(|_| match text {
-            "unix:" => "`unix:` is not supported in this version".to_owned(),
-            _ => format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
-        })
+        address
+            .or_else(|_| text.parse())
+            .map(Self)
+            .map_err(|_| match text {
+                "unix:" => "`unix:` is not supported in this version".to_owned(),
+                _ => format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
+            })
     }
 }
 
@@ -421,7 +507,9 @@ impl FromStr for RealIpHeader {
         if text == "proxy_protocol" {
             return Err("`proxy_protocol` is not supported in this version: name a header such as X-Real-IP".to_owned());
         }
-        text.parse().map(Self).map_err(|_| format!("`{text}` is not a header name"))
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("`{text}` is not a header name"))
     }
 }
 
@@ -439,11 +527,22 @@ impl FromStr for HeaderBuffers {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = text.split_whitespace();
-        let count = words.next().and_then(|count| count.parse().ok()).filter(|&count: &u32| count > 0);
-        let size = words.next().and_then(|size| size.parse::<Size>().ok()).filter(|size| size.0 > 0);
+        let count = words
+            .next()
+            .and_then(|count| count.parse().ok())
+            .filter(|&count: &u32| count > 0);
+        let size = words
+            .next()
+            .and_then(|size| size.parse::<Size>().ok())
+            .filter(|size| size.0 > 0);
         match (count, size, words.next()) {
-            (Some(count), Some(size), None) => Ok(Self { count, bytes: size.0 }),
-            _ => Err(format!("`{text}` is not a number and a size, such as `4 8k`")),
+            (Some(count), Some(size), None) => Ok(Self {
+                count,
+                bytes: size.0,
+            }),
+            _ => Err(format!(
+                "`{text}` is not a number and a size, such as `4 8k`"
+            )),
         }
     }
 }
@@ -564,7 +663,10 @@ impl FromStr for PortMap {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let ports = text.split_once(':').and_then(|(outer, inner)| {
-            Some(Self { outer: outer.trim().parse().ok()?, inner: inner.trim().parse().ok()? })
+            Some(Self {
+                outer: outer.trim().parse().ok()?,
+                inner: inner.trim().parse().ok()?,
+            })
         });
         ports.ok_or_else(|| format!("`{text}` is not `outer:inner`, such as `80:8000`"))
     }
@@ -621,15 +723,24 @@ mod tests {
         let found = listen("0.0.0.0:8000 reuseport backlog=16384 so_keepalive=on bind").unwrap();
         assert_eq!(found.address, "0.0.0.0:8000".parse().unwrap());
         assert!(found.reuseport && !found.deferred);
-        assert_eq!((found.backlog, found.so_keepalive, found.ipv6only), (Some(16384), Some(true), None));
-        assert_eq!(listen("[::]:8000 ipv6only=on").unwrap().ipv6only, Some(true));
+        assert_eq!(
+            (found.backlog, found.so_keepalive, found.ipv6only),
+            (Some(16384), Some(true), None)
+        );
+        assert_eq!(
+            listen("[::]:8000 ipv6only=on").unwrap().ipv6only,
+            Some(true)
+        );
         assert_eq!("off".parse(), Ok(ListenEntry::Off));
     }
 
     #[test]
     fn what_a_listener_cannot_do_is_refused_by_name() {
         for (text, expected) in [
-            ("0.0.0.0:8443 ssl", "the flag `ssl` is not supported in this version"),
+            (
+                "0.0.0.0:8443 ssl",
+                "the flag `ssl` is not supported in this version",
+            ),
             ("0.0.0.0:8000 fast", "unknown flag `fast`"),
             ("8000", "write `0.0.0.0:8000`"),
             ("localhost:8000", "write `127.0.0.1:8000`"),
@@ -651,14 +762,25 @@ mod tests {
         assert_eq!("75s".parse(), Ok(Seconds(Duration::from_secs(75))));
         assert_eq!("500ms".parse(), Ok(Seconds(Duration::from_millis(500))));
         assert_eq!("1.5".parse(), Ok(Seconds(Duration::from_millis(1500))));
-        assert!("x".parse::<Seconds>().is_err() && "-1".parse::<Seconds>().is_err() && "inf".parse::<Seconds>().is_err());
-        assert_eq!("4 8k".parse(), Ok(HeaderBuffers { count: 4, bytes: 8192 }));
+        assert!(
+            "x".parse::<Seconds>().is_err()
+                && "-1".parse::<Seconds>().is_err()
+                && "inf".parse::<Seconds>().is_err()
+        );
+        assert_eq!(
+            "4 8k".parse(),
+            Ok(HeaderBuffers {
+                count: 4,
+                bytes: 8192
+            })
+        );
         assert!("4".parse::<HeaderBuffers>().is_err());
     }
 
     #[test]
     fn groups_of_headers_are_expanded() {
-        let list: List<ResponseToken> = List(vec![ResponseToken::LatencyTokens, ResponseToken::Via]);
+        let list: List<ResponseToken> =
+            List(vec![ResponseToken::LatencyTokens, ResponseToken::Via]);
         let headers = list.headers();
         assert!(headers.proxy_latency && headers.via && !headers.server && !headers.request_id);
     }

@@ -58,8 +58,15 @@ impl Target {
     /// The host without brackets, and the port.
     pub fn address(&self) -> (&str, u16) {
         let (host, port) = formats::split_port(&self.target);
-        let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        (host, port.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT))
+        let host = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        (
+            host,
+            port.and_then(|port| port.parse().ok())
+                .unwrap_or(DEFAULT_PORT),
+        )
     }
 }
 
@@ -68,7 +75,11 @@ impl Model for Target {
 
     fn settle(&mut self, inspection: &mut Inspection<'_>) {
         if self.failover {
-            inspection.warning(Code::Ignored, "failover", "`failover` has no effect in this version");
+            inspection.warning(
+                Code::Ignored,
+                "failover",
+                "`failover` has no effect in this version",
+            );
         }
     }
 }
@@ -80,7 +91,10 @@ mod tests {
     #[test]
     fn a_target_has_an_address() {
         let address = |target: &str| {
-            let target = Target { target: target.to_owned(), ..Target::default() };
+            let target = Target {
+                target: target.to_owned(),
+                ..Target::default()
+            };
             let (host, port) = target.address();
             format!("{host} {port}")
         };

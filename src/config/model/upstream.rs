@@ -9,9 +9,18 @@ use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 
 const REFUSED: &[(&str, &str)] = &[
-    ("client_certificate", "client certificates for upstreams come with the `certificates` entity; leave the field out"),
-    ("discovery", "targets are listed in the file or found by DNS; leave the field out"),
-    ("sticky_sessions_cookie", "it belongs to the algorithm `sticky-sessions`; leave the field out"),
+    (
+        "client_certificate",
+        "client certificates for upstreams come with the `certificates` entity; leave the field out",
+    ),
+    (
+        "discovery",
+        "targets are listed in the file or found by DNS; leave the field out",
+    ),
+    (
+        "sticky_sessions_cookie",
+        "it belongs to the algorithm `sticky-sessions`; leave the field out",
+    ),
 ];
 
 const ROUND_ROBIN_ONLY: &str = "use round-robin";
@@ -146,12 +155,20 @@ impl Model for Upstream {
     fn settle(&mut self, inspection: &mut Inspection<'_>) {
         if self.use_srv_name {
             inspection
-                .error(Code::UnsupportedValue, "use_srv_name", "`use_srv_name: true` is not supported in this version")
+                .error(
+                    Code::UnsupportedValue,
+                    "use_srv_name",
+                    "`use_srv_name: true` is not supported in this version",
+                )
                 .hint("give the name in `host_header`");
         }
         if self.max_connections > 0 {
             inspection
-                .error(Code::UnsupportedValue, "max_connections", "`max_connections` above 0 is not supported in this version")
+                .error(
+                    Code::UnsupportedValue,
+                    "max_connections",
+                    "`max_connections` above 0 is not supported in this version",
+                )
                 .hint("set it to 0 or leave it out");
         }
         healthchecks::refuse(inspection);

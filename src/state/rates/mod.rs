@@ -5,8 +5,8 @@
 //! * Windows are calendar windows of UTC (see [`Period`]). One hit checks and counts all limited
 //!   periods of an identity in one step, so with limit N exactly N hits of a window pass, however
 //!   many threads try. A refused hit counts nowhere.
-//! * Up to `max_keys` identities are counted exactly, at about 75 bytes each. Identities are kept
-//!   as 128-bit hashes under a random key, so a long header value costs as much as a short one and
+//! * Up to `max_keys` identities are counted exactly; a million of them take 90 MiB. Identities are
+//!   kept as 128-bit hashes under random keys, so a long header value costs as much as a short one and
 //!   nobody can construct two that collide.
 //! * [`Rates::reclaim`] frees the counters whose windows ended. It holds one shard's lock for the
 //!   time of one small chunk, so hits do not wait for it.
@@ -20,16 +20,16 @@
 //!
 //! 1. The least recently admitted goes first; an identity at one of its limits goes only if its
 //!    whole shard is at a limit, and one that was even turned away goes last of all.
-//! 2. The shard writes down who went: 64 bits of the hash, beyond those that select the place, and
-//!    which limits were reached. The count goes into a count-min sketch of `pingora-limits` for
-//!    the window it belongs to.
-//! 3. An identity that is not in the table and not written down is new and starts at zero. The
+//! 2. The shard notes who went: one half of the hash (the other half selects where the note is
+//!    kept) and which limits were reached. The counts go into a count-min sketch of
+//!    `pingora-limits` for the window they belong to.
+//! 3. An identity that is neither in the table nor noted is new and starts at zero. The
 //!    sketch is not even asked, so its over-counting cannot charge or refuse a new identity.
-//! 4. An identity that is written down continues from the sketch's estimate, which is never below
+//! 4. An identity that is noted continues from the sketch's estimate, which is never below
 //!    its true count. It is refused at once only if it had reached the limit when it went and the
 //!    estimate reaches the limit of today; otherwise the estimate is capped so that a hit passes.
-//! 5. The written-down are bounded too, 16 bytes each, and go in the same order. Whoever is
-//!    forgotten altogether starts at zero.
+//! 5. Notes are bounded too, 16 bytes each and as many as keys (at least 65,536), and go in the
+//!    same order. Whoever is forgotten altogether starts at zero.
 //!
 //! So a flood of invented keys grows the memory to a fixed bound only, evicts and forgets its own
 //! keys before those of a blocked client, and never blocks anybody. It would take as many

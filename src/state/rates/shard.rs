@@ -162,15 +162,33 @@ impl Shard {
     }
 
     fn store(&mut self, entry: Entry) -> Place {
-        self.next_expiry = self.next_expiry.min(entry.expires);
+        if self.index.len() == self.index.capacity() {
+            self.rebuild_index();
+        }
         let place = self.slab.insert(entry);
         self.link_newest(place, entry.tier.unwrap_or(Tier::Open));
-        let slab = &self.slab;
-        self.index
-            .insert_unique(entry.identity.hash, place, |&place| {
-                slab[place].identity.hash
-            });
+        self.enter(place);
         place
+    }
+
+    fn enter(&mut self, place: Place) {
+        let slab = &self.slab;
+        let hash = |place: &Place| slab[*place].identity.hash;
+        self.index.insert_unique(hash(&place), place, hash);
+    }
+
+    /// Makes an index with room for half as many entries again. The index could grow by itself,
+    /// but would look the entries up in random order: several milliseconds instead of a fraction.
+    fn rebuild_index(&mut self) {
+        let len = self.slab.len();
+        self.index = HashTable::with_capacity(len + len / 2 + 1);
+        for chunk in 0..self.slab.chunks() {
+            for place in self.slab.places(chunk) {
+                if self.slab[place].tier.is_some() {
+                    self.enter(place);
+                }
+            }
+        }
     }
 
     fn remove(&mut self, place: Place) {
@@ -187,6 +205,7 @@ impl Shard {
         let mut smaller = Self {
             index: HashTable::with_capacity(self.slab.len()),
             notes: std::mem::take(&mut self.notes),
+            next_expiry: self.next_expiry,
             ..Self::default()
         };
         for list in self.tiers {
@@ -233,5 +252,99 @@ impl Shard {
             Some(newer) => self.slab[newer].older = older,
             None => self.tiers[tier as usize].newest = older,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::rates::{
+        calendar::{Period, Timestamp},
+        limits::Limits,
+    };
+
+    fn identity(number: u64) -> Identity {
+        Identity {
+            hash: number,
+            place: number,
+        }
+    }
+
+    fn moment(second: i64) -> Moment {
+        let limits = Limits::new(|period| (period == Period::Hour).then_some(3.0));
+        Moment::new(Timestamp::from_unix_milliseconds(second * 1000), &limits)
+    }
+
+    fn hit(shard: &mut Shard, number: u64, moment: &Moment) {
+        let found = shard.find(identity(number));
+        let place =
+            found.unwrap_or_else(|| shard.insert(identity(number), moment, &Sketches::default()));
+        shard.hit(place, moment);
+    }
+
+    /// The identities below `below` in the order in which they are evicted.
+    fn evicted(shard: &mut Shard, below: u64, moment: &Moment) -> Vec<u64> {
+        let mut order = Vec::new();
+        let sketches = Sketches::default();
+        while shard.evict(moment, &sketches, 64) {
+            let gone = (0..below).filter(|&number| shard.find(identity(number)).is_none());
+            let new: Vec<u64> = gone.filter(|number| !order.contains(number)).collect();
+            order.extend(new);
+        }
+        order
+    }
+
+    #[test]
+    fn the_least_recently_admitted_goes_first() {
+        let mut shard = Shard::default();
+        for (second, number) in [0, 1, 2, 3, 1, 4, 0].into_iter().enumerate() {
+            hit(&mut shard, number, &moment(second as i64));
+        }
+        assert_eq!(evicted(&mut shard, 5, &moment(9)), [2, 3, 1, 4, 0]);
+    }
+
+    #[test]
+    fn who_is_at_a_limit_goes_late_and_who_was_turned_away_last() {
+        let mut shard = Shard::default();
+        let hits = [(0, 4), (1, 3), (2, 4), (3, 1), (4, 3), (5, 2)];
+        for (number, count) in hits {
+            for _ in 0..count {
+                hit(&mut shard, number, &moment(number as i64));
+            }
+        }
+        assert_eq!(evicted(&mut shard, 6, &moment(9)), [3, 5, 1, 4, 0, 2]);
+    }
+
+    #[test]
+    fn who_was_blocked_in_a_window_that_is_over_goes_by_its_last_admission() {
+        let mut shard = Shard::default();
+        for _ in 0..4 {
+            hit(&mut shard, 1, &moment(10));
+        }
+        hit(&mut shard, 0, &moment(5));
+        hit(&mut shard, 2, &moment(20));
+        assert_eq!(evicted(&mut shard, 3, &moment(3600)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn shrinking_keeps_what_is_left_and_its_order() {
+        let mut shard = Shard::default();
+        for number in 0..2000 {
+            hit(&mut shard, number, &moment(number as i64));
+        }
+        let kept = [7, 1999, 3];
+        for (second, number) in (3600..).zip(kept) {
+            hit(&mut shard, number, &moment(second));
+        }
+        let (mut next, mut freed) = (Some(0), 0);
+        while let Some(chunk) = next {
+            let part;
+            (part, next) = shard.reclaim(chunk, 3600);
+            freed += part;
+        }
+        assert_eq!((freed, shard.slab.len(), shard.slab.chunks()), (1997, 3, 1));
+        let mut order = evicted(&mut shard, 2000, &moment(6000));
+        order.retain(|number| kept.contains(number));
+        assert_eq!(order, kept);
     }
 }

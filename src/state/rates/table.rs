@@ -322,31 +322,6 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_admitted_go_first() {
-        let table = Table::new(1000);
-        let limits = per(Period::Hour, 10.0);
-        for second in 0..5 {
-            for client in 0..800 {
-                table.hit(&client, &limits, at(NOON + second * 1000));
-            }
-            for passing in 0..200 {
-                table.hit(
-                    &("passing", second, passing),
-                    &limits,
-                    at(NOON + second * 1000),
-                );
-            }
-        }
-        let exact = (0..800)
-            .filter(|client| {
-                let usage = table.hit(client, &limits, at(NOON + 5000));
-                remaining(usage, Period::Hour) == 4
-            })
-            .count();
-        assert!(exact > 780, "{exact} of 800 kept their exact count");
-    }
-
-    #[test]
     fn counters_whose_windows_ended_are_freed_without_a_hit() {
         let table = Table::new(100_000);
         for client in 0..50_000 {
