@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Arguments of `tollgate mock`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 8081)]
     pub port: u16,
@@ -49,7 +49,7 @@ pub struct Arguments {
 
 /// Why a mock origin could not start or had to end.
 #[derive(Debug, thiserror::Error)]
-pub enum MockError {
+pub(super) enum MockError {
     /// The name cannot be sent in a header field.
     #[error("the name {name:?} cannot be sent as a header; use printable ASCII in `--name`")]
     Name {
@@ -83,7 +83,7 @@ pub enum MockError {
 ///
 /// # Errors
 /// See [`MockError`]; a port that is taken is [`MockError::Listen`].
-pub fn run(arguments: Arguments) -> Result<(), MockError> {
+pub(super) fn run(arguments: Arguments) -> Result<(), MockError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -102,7 +102,7 @@ pub fn run(arguments: Arguments) -> Result<(), MockError> {
 ///
 /// # Errors
 /// [`MockError::Name`] if `name` is not printable ASCII, [`MockError::Serve`] if the listener breaks.
-pub async fn serve(
+pub(super) async fn serve(
     listener: TcpListener,
     name: String,
     stop: impl Future<Output = ()> + Send + 'static,

@@ -10,7 +10,7 @@ use crate::config::{Code, Config, Diagnostics, Entity, EntityKind, Place, Refere
 /// The resolved references of a configuration. Every list runs parallel to the list of the same entities in
 /// [`Config`], every number is an index into the list of what is referred to, and what could not be resolved is `None`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct References {
+pub(super) struct References {
     /// For each route its service.
     pub route_service: Vec<Option<usize>>,
     /// For each target its upstream.
@@ -25,14 +25,14 @@ pub struct References {
 
 /// Where a plugin applies; all `None`: everywhere.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Scopes {
+pub(super) struct Scopes {
     pub service: Option<usize>,
     pub route: Option<usize>,
     pub consumer: Option<usize>,
 }
 
 /// Resolves every reference. What is dangling, contradictory or twice is a diagnostic.
-pub fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> References {
+pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> References {
     let services = Index::new(config, EntityKind::Service, &config.services, |service| {
         service.name.as_deref()
     });

@@ -14,7 +14,7 @@ const SIZE_DIGITS_MAX: u8 = 16;
 
 /// A scanner over one chunked message.
 #[derive(Debug, Default)]
-pub struct Chunks {
+pub(super) struct Chunks {
     state: State,
     size: u64,
     digits: u8,
@@ -40,7 +40,7 @@ enum State {
 
 impl Chunks {
     /// Whether the last chunk and its trailers have passed.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
@@ -48,7 +48,7 @@ impl Chunks {
     ///
     /// # Errors
     /// `InvalidData` with the reason at the first byte that breaks the framing.
-    pub fn scan(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut position = 0;
         while let Some(byte) = bytes.get(position) {
             match self.state {

@@ -68,7 +68,7 @@ pub struct Exchange {
 }
 
 /// The host of a request. Most are short enough to need no allocation.
-pub type Host = SmallVec<[u8; 64]>;
+pub(super) type Host = SmallVec<[u8; 64]>;
 
 /// The way of a request upstream.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ const METHOD_BYTES_MAX: usize = 32;
 
 /// The limits of one head, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     /// One line, the request line included.
     pub line: usize,
     /// The whole head.
@@ -25,14 +25,14 @@ pub struct Limits {
 
 /// How the body of a request is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
+pub(super) enum Framing {
     Length(u64),
     Chunked,
 }
 
 /// A complete, acceptable head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub(super) struct Head {
     /// Its length, with the empty line that ends it.
     pub bytes: usize,
     /// How much of that are empty lines before the request line.
@@ -44,7 +44,7 @@ pub struct Head {
 
 /// Why a head is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     pub status: u16,
     pub reason: Reason,
     /// For the log.
@@ -53,7 +53,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// What the client is told.
-    pub fn message(self) -> &'static str {
+    pub(super) fn message(self) -> &'static str {
         match self.status {
             405 => "Method not allowed",
             408 => "Request timeout",
@@ -81,7 +81,7 @@ const fn bad(detail: &'static str) -> Refusal {
 
 /// A head that is still arriving. Give it the same, growing bytes until it is complete.
 #[derive(Debug, Default)]
-pub struct HeadReader {
+pub(super) struct HeadReader {
     line_start: usize,
     leading: usize,
     empty_lines: u8,
@@ -109,7 +109,7 @@ impl HeadReader {
     ///
     /// # Errors
     /// The first thing that is not acceptable; the connection must be closed after the answer.
-    pub fn read(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<Head>, Refusal> {
+    pub(super) fn read(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<Head>, Refusal> {
         loop {
             let rest = bytes.get(self.line_start..).unwrap_or_default();
             let end = memchr(b'\n', rest);
@@ -155,7 +155,7 @@ impl HeadReader {
     }
 
     /// Whether any byte of a request has been seen.
-    pub fn has_begun(&self, bytes: &[u8]) -> bool {
+    pub(super) fn has_begun(&self, bytes: &[u8]) -> bool {
         bytes.len() > self.leading
     }
 

@@ -100,7 +100,7 @@ enum Input {
 
 /// A client connection.
 #[derive(Debug)]
-pub struct ClientStream {
+pub(super) struct ClientStream {
     tcp: TcpStream,
     digest: Arc<SocketDigest>,
     wire: Arc<Wire>,
@@ -121,7 +121,7 @@ struct Tunnel {
 
 impl ClientStream {
     /// Takes over an accepted socket.
-    pub fn new(tcp: TcpStream, digest: SocketDigest, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(tcp: TcpStream, digest: SocketDigest, wire: Arc<Wire>) -> Self {
         Self {
             tcp,
             digest: Arc::new(digest),
@@ -135,25 +135,25 @@ impl ClientStream {
     }
 
     /// The bytes read ahead: the beginning of the next request.
-    pub fn ahead(&mut self) -> &mut BytesMut {
+    pub(super) fn ahead(&mut self) -> &mut BytesMut {
         &mut self.ahead
     }
 
     /// Reads more bytes ahead. `Ok(0)` means that the client closed.
-    pub fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.ahead.reserve(HEAD_BYTES);
         poll_read_buf(Pin::new(&mut self.tcp), context, &mut self.ahead)
     }
 
     /// Takes whatever still comes as input of nothing.
-    pub fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.ahead.clear();
         self.input = Input::Unbounded;
     }
 
     /// Begins a request whose head is the first `head_bytes` of what was read ahead. Returns the
     /// head with as much of the body as is here already; the rest will be read by the request.
-    pub fn begin(
+    pub(super) fn begin(
         &mut self,
         head_bytes: usize,
         framing: Framing,
@@ -184,7 +184,7 @@ impl ClientStream {
     }
 
     /// Makes `body` what is read next, as the whole body of the current request.
-    pub fn put_back(&mut self, body: &[u8]) {
+    pub(super) fn put_back(&mut self, body: &[u8]) {
         let mut ahead = BytesMut::with_capacity(body.len() + self.ahead.len());
         ahead.extend_from_slice(body);
         ahead.extend_from_slice(&self.ahead);

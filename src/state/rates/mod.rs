@@ -28,7 +28,7 @@
 //! 4. An identity that is noted continues from the sketch's estimate, which is never below
 //!    its true count. It is refused at once only if it had reached the limit when it went and the
 //!    estimate reaches the limit of today; otherwise the estimate is capped so that a hit passes.
-//! 5. Notes are bounded too, 16 bytes each and as many as keys (at least 65,536), and go in the
+//! 5. Notes are bounded too, 16 bytes each and as many as keys (65,536 to 1,048,576), and go in the
 //!    same order. Whoever is forgotten altogether starts at zero.
 //!
 //! So a flood of invented keys grows the memory to a fixed bound only, evicts and forgets its own

@@ -177,8 +177,8 @@ impl Shard {
         self.index.insert_unique(hash(&place), place, hash);
     }
 
-    /// Makes an index with room for half as many entries again. The index could grow by itself,
-    /// but would look the entries up in random order: several milliseconds instead of a fraction.
+    /// Makes an index with room for half as many entries again. The index could grow by itself, but
+    /// it would look the entries up in random order, and hits would wait several times as long.
     fn rebuild_index(&mut self) {
         let len = self.slab.len();
         self.index = HashTable::with_capacity(len + len / 2 + 1);
@@ -270,9 +270,10 @@ mod tests {
         }
     }
 
-    fn moment(second: i64) -> Moment {
+    fn moment(second: u64) -> Moment {
         let limits = Limits::new(|period| (period == Period::Hour).then_some(3.0));
-        Moment::new(Timestamp::from_unix_milliseconds(second * 1000), &limits)
+        let now = i64::try_from(second * 1000).unwrap();
+        Moment::new(Timestamp::from_unix_milliseconds(now), &limits)
     }
 
     fn hit(shard: &mut Shard, number: u64, moment: &Moment) {
@@ -297,8 +298,8 @@ mod tests {
     #[test]
     fn the_least_recently_admitted_goes_first() {
         let mut shard = Shard::default();
-        for (second, number) in [0, 1, 2, 3, 1, 4, 0].into_iter().enumerate() {
-            hit(&mut shard, number, &moment(second as i64));
+        for (second, number) in (0..).zip([0, 1, 2, 3, 1, 4, 0]) {
+            hit(&mut shard, number, &moment(second));
         }
         assert_eq!(evicted(&mut shard, 5, &moment(9)), [2, 3, 1, 4, 0]);
     }
@@ -309,7 +310,7 @@ mod tests {
         let hits = [(0, 4), (1, 3), (2, 4), (3, 1), (4, 3), (5, 2)];
         for (number, count) in hits {
             for _ in 0..count {
-                hit(&mut shard, number, &moment(number as i64));
+                hit(&mut shard, number, &moment(number));
             }
         }
         assert_eq!(evicted(&mut shard, 6, &moment(9)), [3, 5, 1, 4, 0, 2]);
@@ -330,7 +331,7 @@ mod tests {
     fn shrinking_keeps_what_is_left_and_its_order() {
         let mut shard = Shard::default();
         for number in 0..2000 {
-            hit(&mut shard, number, &moment(number as i64));
+            hit(&mut shard, number, &moment(number));
         }
         let kept = [7, 1999, 3];
         for (second, number) in (3600..).zip(kept) {
