@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -17,30 +17,31 @@ use pingora_proxy::http_proxy;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     admin::{self, Admin, Configuration, Facts, Reload},
-    compile::compile,
+    compile::Compiler,
     config::{
-        self, Config, Diagnostics, Gateway as Settings,
+        Gateway as Settings,
         model::{
             gateway::LogLevel,
             settings::{Listen, Threads},
         },
     },
-    plugins::Families,
     proxy::{
         Gateway,
         connection::Edge,
         listener::{self, Address, BindError},
     },
-    reload::{Ask, Watch},
-    snapshot::{Snapshot, live::Live},
+    reload::{
+        Reloader, Source,
+        watch::{Ask, Watch},
+    },
     state::{State, rates::Timestamp},
     telemetry::{
         health::{TargetHealth, TargetState},
@@ -53,6 +54,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long the log may take to be written at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// How long the runtime waits for its threads.
+const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
@@ -61,8 +64,7 @@ const TRIES_MAX: usize = 1 << 16;
 /// What to start.
 #[derive(Debug)]
 pub struct Start {
-    pub config: PathBuf,
-    pub environment: fn(&str) -> Option<String>,
+    pub source: Source,
     /// What else runs in this process.
     pub beside: Option<Beside>,
 }
@@ -97,14 +99,15 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start. Nothing listens then.
 pub fn run(start: Start) -> Result<(), StartError> {
-    let loaded = config::load(&start.config, &start.environment);
+    let loaded = start.source.load();
     let settings = loaded.config.gateway.clone();
     let logging = logging::init(level(settings.log_level))?;
     let state = Arc::new(State::new());
     state.telemetry.watch_log(logging.lines_dropped());
-    let families = Families::register(state.telemetry.registry())?;
+    let compiler = Compiler::new(state)?;
     let mut diagnostics = loaded.diagnostics;
-    let snapshot = compile(&loaded.config, &mut diagnostics, &state, &families)
+    let snapshot = compiler
+        .compile(&loaded.config, &mut diagnostics)
         .ok_or_else(|| StartError::Configuration(diagnostics.to_text()))?;
     for line in diagnostics.to_text().lines() {
         warn!("{line}");
@@ -122,159 +125,48 @@ pub fn run(start: Start) -> Result<(), StartError> {
     if let Some(beside) = &start.beside {
         (beside.start)(runtime.handle(), &beside_stopped).map_err(StartError::Beside)?;
     }
-    let running = Arc::new(Running::new(
-        snapshot,
-        state,
-        families,
-        settings,
+    let reloader = Reloader::new(start.source, compiler, snapshot, settings.clone());
+    let running = Arc::new(Running {
+        gateway: Gateway {
+            live: Arc::clone(reloader.live()),
+            state: Arc::clone(reloader.state()),
+            drain: Arc::default(),
+        },
+        reloader,
         logging,
-        start.config,
-        start.environment,
+        accepting: AtomicBool::new(false),
+    });
+    let served = runtime.block_on(serve(
+        &running,
+        &settings,
+        sockets,
+        loaded.watch,
+        start.beside,
     ));
-    let served = runtime.block_on(serve(&running, sockets, loaded.watch, start.beside));
     // Whatever runs beside the gateway ends by itself or with the process.
     let _ = stop_beside.send(true);
-    end(runtime, &running);
-    served
-}
-
-fn end(runtime: Runtime, running: &Running) {
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(RUNTIME_END);
     running.logging.flush(LOG_FLUSH);
+    served
 }
 
 /// The gateway while it runs.
 #[derive(Debug)]
 struct Running {
     gateway: Gateway,
-    families: Families,
-    /// The settings that the process started with: what cannot change in place is compared to it.
-    started_with: Settings,
+    reloader: Reloader,
     logging: Logging,
-    config: PathBuf,
-    environment: fn(&str) -> Option<String>,
     accepting: AtomicBool,
-    history: Mutex<History>,
-}
-
-#[derive(Debug)]
-struct History {
-    live_since: i64,
-    last_reload: Option<Reload>,
 }
 
 impl Running {
-    fn new(
-        snapshot: Snapshot,
-        state: Arc<State>,
-        families: Families,
-        settings: Settings,
-        logging: Logging,
-        config: PathBuf,
-        environment: fn(&str) -> Option<String>,
-    ) -> Self {
-        let now = state.clock.unix_seconds();
-        state.telemetry.exports().adopt();
-        state.telemetry.configuration_loaded(now);
-        Self {
-            gateway: Gateway {
-                live: Arc::new(Live::new(snapshot)),
-                state,
-                drain: Arc::default(),
-            },
-            families,
-            started_with: settings,
-            logging,
-            config,
-            environment,
-            accepting: AtomicBool::new(false),
-            history: Mutex::new(History {
-                live_since: now,
-                last_reload: None,
-            }),
-        }
-    }
-
-    /// Loads the files again and takes them over if they are right. Gives the paths to watch.
+    /// Reloads; gives the paths to watch from now on.
     fn reload(&self) -> Vec<PathBuf> {
-        let state = &self.gateway.state;
-        let began = state.clock.instant();
-        let loaded = config::load(&self.config, &self.environment);
-        let mut diagnostics = loaded.diagnostics;
-        let snapshot = compile(&loaded.config, &mut diagnostics, state, &self.families);
-        let now = state.clock.unix_seconds();
-        let Some(snapshot) = snapshot else {
-            self.refuse(&diagnostics, now);
-            return loaded.watch;
-        };
-        for line in diagnostics.to_text().lines() {
-            warn!("{line}");
+        let (paths, settings) = self.reloader.reload();
+        if let Some(settings) = settings {
+            self.logging.set_level(level(settings.log_level));
         }
-        let changed = snapshot.hash != self.gateway.live.look().hash;
-        let routes = snapshot.routes.len();
-        let before = self.gateway.live.publish(snapshot);
-        state.telemetry.exports().adopt();
-        state.telemetry.reload_succeeded(now);
-        info!(
-            changed,
-            routes,
-            took_ms = began.elapsed().as_secs_f64() * 1e3,
-            "configuration reloaded"
-        );
-        self.adopt_settings(&loaded.config);
-        {
-            let mut history = self.history();
-            if changed {
-                history.live_since = now;
-            }
-            history.last_reload = Some(Reload {
-                at: now,
-                refused: None,
-            });
-        }
-        // Freeing a large table takes its time, which is nobody's but this thread's.
-        drop(before);
-        state.positions.sweep();
-        loaded.watch
-    }
-
-    fn refuse(&self, diagnostics: &Diagnostics, now: i64) {
-        self.gateway.state.telemetry.reload_failed();
-        let lines: Vec<String> = diagnostics.to_text().lines().map(str::to_owned).collect();
-        error!(
-            errors = diagnostics.error_count(),
-            "configuration refused, the last good one keeps serving"
-        );
-        for line in &lines {
-            error!("{line}");
-        }
-        self.history().last_reload = Some(Reload {
-            at: now,
-            refused: Some(lines),
-        });
-    }
-
-    /// Takes over what can change in place and says what cannot.
-    fn adopt_settings(&self, config: &Config) {
-        let (old, new) = (&self.started_with, &config.gateway);
-        self.logging.set_level(level(new.log_level));
-        for (name, differs) in [
-            ("listen", old.listen != new.listen),
-            ("admin", old.admin != new.admin),
-            ("threads", old.threads != new.threads),
-            (
-                "upstream_keepalive_pool_size",
-                old.upstream_keepalive_pool_size != new.upstream_keepalive_pool_size,
-            ),
-        ] {
-            if differs {
-                warn!("gateway.{name} needs a restart to change; everything else is live");
-            }
-        }
-    }
-
-    fn history(&self) -> std::sync::MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        paths
     }
 }
 
@@ -290,11 +182,13 @@ impl Facts for Running {
     }
 
     fn configuration(&self) -> Configuration {
-        let history = self.history();
+        let history = self.reloader.history();
         Configuration {
             hash: self.gateway.live.look().hash.clone(),
             live_since: history.live_since,
-            last_reload: history.last_reload.clone(),
+            last_reload: history
+                .last_reload
+                .map(|(at, refused)| Reload { at, refused }),
         }
     }
 
@@ -378,6 +272,7 @@ impl Sockets {
 
 async fn serve(
     running: &Arc<Running>,
+    settings: &Settings,
     sockets: Sockets,
     watched: Vec<PathBuf>,
     beside: Option<Beside>,
@@ -412,7 +307,7 @@ async fn serve(
         )));
     }
 
-    let edge = edge(running, accepting_stopped.clone());
+    let edge = edge(running, settings, accepting_stopped.clone());
     for socket in sockets.proxy {
         let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
         if let Ok(address) = listener.local_addr() {
@@ -429,7 +324,6 @@ async fn serve(
     running.accepting.store(true, Ordering::Release);
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = %running.config.display(),
         routes = gateway.live.look().routes.len(),
         "tollgate is ready"
     );
@@ -448,8 +342,7 @@ async fn serve(
     Ok(())
 }
 
-fn edge(running: &Running, shutdown: watch::Receiver<bool>) -> Arc<Edge> {
-    let settings = &running.started_with;
+fn edge(running: &Running, settings: &Settings, shutdown: watch::Receiver<bool>) -> Arc<Edge> {
     let conf = ServerConf {
         threads: 1,
         max_retries: TRIES_MAX,

@@ -4,12 +4,13 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::ValueEnum;
 
 use super::{environment, say};
-use crate::{compile, config, plugins::Families, state::State};
+use crate::{compile::Compiler, config, state::State};
 
 /// Arguments of `tollgate check`.
 #[derive(Debug, clap::Args)]
@@ -30,10 +31,9 @@ enum Format {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let mut loaded = config::load(&arguments.config, &environment);
-    let state = State::new();
-    match Families::register(state.telemetry.registry()) {
-        Ok(families) => {
-            compile::compile(&loaded.config, &mut loaded.diagnostics, &state, &families);
+    match Compiler::new(Arc::new(State::new())) {
+        Ok(compiler) => {
+            compiler.compile(&loaded.config, &mut loaded.diagnostics);
         }
         Err(error) => {
             say(&format!("error: {error}"));

@@ -5,7 +5,10 @@ use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{environment, mock, report, say};
-use crate::server::{self, Beside};
+use crate::{
+    reload::Source,
+    server::{self, Beside},
+};
 
 /// The ports of the mock origins, as the default configuration names them.
 const PORTS: [u16; 3] = [9001, 9002, 9003];
@@ -32,8 +35,10 @@ Edit the configuration and save: the change is live at once. Ctrl-C ends the dem
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     report(server::run(server::Start {
-        config: arguments.config.clone(),
-        environment,
+        source: Source {
+            file: arguments.config.clone(),
+            environment,
+        },
         beside: Some(Beside {
             start: origins,
             welcome: || say(WELCOME),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::{environment, report};
-use crate::server;
+use crate::{reload::Source, server};
 
 /// Arguments of `tollgate run`.
 #[derive(Debug, clap::Args)]
@@ -15,8 +15,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     report(server::run(server::Start {
-        config: arguments.config.clone(),
-        environment,
+        source: Source {
+            file: arguments.config.clone(),
+            environment,
+        },
         beside: None,
     }))
 }

@@ -13,10 +13,12 @@ use crate::{
     upstream::{Balancer, Target, TargetHost},
 };
 
-/// The balancers of the upstreams, in their order; `None` for one that no service uses.
-pub(super) type Balancers = Vec<Option<Arc<Balancer>>>;
-
-pub(super) fn compile(config: &Config, references: &References, state: &State) -> Balancers {
+/// The balancers of the upstreams, in their order.
+pub(super) fn compile(
+    config: &Config,
+    references: &References,
+    state: &State,
+) -> Vec<Arc<Balancer>> {
     let mut targets: Vec<Vec<Target>> = vec![Vec::new(); config.upstreams.len()];
     for (written, upstream) in config.targets.iter().zip(&references.target_upstream) {
         if let Some(targets) = upstream.and_then(|upstream| targets.get_mut(upstream)) {
@@ -40,12 +42,12 @@ pub(super) fn compile(config: &Config, references: &References, state: &State) -
                 .host_header
                 .as_ref()
                 .and_then(|host| HeaderValue::from_str(host).ok());
-            Some(Arc::new(Balancer::new(
+            Arc::new(Balancer::new(
                 upstream.fields.name.clone(),
                 host_header,
                 targets,
                 state.positions.get_or_create(upstream.id, Default::default),
-            )))
+            ))
         })
         .collect()
 }
@@ -53,7 +55,7 @@ pub(super) fn compile(config: &Config, references: &References, state: &State) -
 pub(super) fn services(
     config: &Config,
     references: &References,
-    balancers: &Balancers,
+    balancers: &[Arc<Balancer>],
     state: &State,
 ) -> Box<[Service]> {
     config
@@ -62,9 +64,7 @@ pub(super) fn services(
         .zip(&references.service_upstream)
         .map(|(written, upstream)| {
             let fields = &written.fields;
-            let shared = upstream
-                .and_then(|upstream| balancers.get(upstream))
-                .and_then(Option::as_ref);
+            let shared = upstream.and_then(|upstream| balancers.get(upstream));
             let balancer = match shared {
                 Some(balancer) => Arc::clone(balancer),
                 None => Arc::new(Balancer::new(

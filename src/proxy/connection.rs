@@ -71,8 +71,7 @@ impl Edge {
     }
 
     /// Serves one accepted connection until it closes.
-    pub async fn serve(&self, tcp: TcpStream, peer: SocketAddr, port: u16) {
-        let open = self.gateway.drain.enter();
+    pub async fn serve(&self, tcp: TcpStream, peer: SocketAddr, port: u16, open: Open) {
         let gauge = self.gateway.state.telemetry.connections().accept();
         let wire = Arc::new(Wire::default());
         let ip = peer.ip().to_canonical();

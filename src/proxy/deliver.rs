@@ -1,6 +1,6 @@
 //! Step 6: the response head on its way to the client.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -43,6 +43,13 @@ pub(super) fn deliver(
     }
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     remove_hop_by_hop(session, response, switching);
+    if session.req_header().version == Version::HTTP_10 {
+        // Chunks mean nothing to this client: the end of the connection ends the body.
+        if response.headers.contains_key(header::TRANSFER_ENCODING) {
+            response.remove_header(&header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+    }
     add_own(response, exchange)?;
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())

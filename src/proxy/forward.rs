@@ -1,6 +1,6 @@
 //! Step 5: pick a target, shape the request for it, and try again where that is safe.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -18,7 +18,7 @@ use crate::{
     plugin::Reply,
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
-    state::clock::Clock,
+    state::{clock::Clock, identifiers::Identifiers},
     upstream::{Target, TargetHost},
 };
 
@@ -34,7 +34,11 @@ pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"))
 ///
 /// # Errors
 /// When there is none; the answer for the client is in the exchange.
-pub(super) async fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+pub(super) async fn peer(
+    session: &Session,
+    exchange: &mut Exchange,
+    identifiers: &Identifiers,
+) -> Result<Box<HttpPeer>> {
     let Exchange {
         snapshot,
         route,
@@ -89,7 +93,14 @@ pub(super) async fn peer(session: &Session, exchange: &mut Exchange) -> Result<B
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
     }
-    options.idle_timeout = snapshot.settings.upstream_idle_timeout;
+    match snapshot.settings.upstream_idle_timeout {
+        Some(timeout) => options.idle_timeout = Some(timeout),
+        None => {
+            // Nothing is kept: no later request has the same key, and the connection ends at once.
+            options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key = identifiers.serial();
+        }
+    }
     options.verify_cert = service.tls.verify;
     options.verify_hostname = service.tls.verify;
     Ok(Box::new(peer))
@@ -157,7 +168,10 @@ pub(super) async fn shape(
 ) -> Result<()> {
     if request.headers.contains_key(header::EXPECT) {
         request.remove_header(&header::EXPECT);
-        if exchange.forward.tries == 1 && !session.as_downstream_mut().is_body_done() {
+        if exchange.forward.tries == 1
+            && session.req_header().version == http::Version::HTTP_11
+            && !session.as_downstream_mut().is_body_done()
+        {
             session
                 .as_downstream_mut()
                 .write_continue_response()
@@ -180,6 +194,12 @@ pub(super) async fn shape(
     }
     if te_trailers(&client.headers) {
         request.insert_header(header::TE, "trailers")?;
+    }
+    // Pingora removes everything that begins with Proxy-; these two are end to end here.
+    for name in [header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE] {
+        for value in client.headers.get_all(&name) {
+            request.append_header(name.clone(), value.clone())?;
+        }
     }
     exchange.forward.sent_at = Some(clock.instant());
     Ok(())

@@ -317,6 +317,9 @@ impl HeadReader {
         if self.version_11 == Some(false) {
             return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
         }
+        if value.is_empty() {
+            return Err(bad("Transfer-Encoding is empty"));
+        }
         if !value.eq_ignore_ascii_case(b"chunked") {
             return Err(refusal(
                 501,
@@ -542,7 +545,6 @@ mod tests {
             "\"chunked\"",
             "chunked;q=1",
             "identity",
-            "",
         ] {
             assert_eq!(
                 with(&format!("Transfer-Encoding: {coding}")),

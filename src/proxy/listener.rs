@@ -112,7 +112,9 @@ pub async fn accept(
                 // A connection without it works, only slower.
                 let _ = tcp.set_nodelay(true);
                 let edge = Arc::clone(&edge);
-                tokio::spawn(async move { edge.serve(tcp, peer, port).await });
+                // Counted before the next one is accepted, or the limit would be overrun.
+                let open = drain.enter();
+                tokio::spawn(async move { edge.serve(tcp, peer, port, open).await });
             }
             Err(error) if is_exhaustion(&error) => {
                 let now = tokio::time::Instant::now();

@@ -106,7 +106,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
-        forward::peer(session, exchange).await
+        forward::peer(session, exchange, &self.state.identifiers).await
     }
 
     async fn upstream_request_filter(

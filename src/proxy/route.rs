@@ -64,7 +64,7 @@ fn to_https(head: &RequestHeader, host: &str, status: u16) -> Reply {
         return Reply::empty(status, Reason::HttpsRequired).header(header::LOCATION, location);
     }
     Reply::message(426, Reason::HttpsRequired, "Please use HTTPS protocol")
-        .header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
+        // `Connection` is the session's to write.
         .header(
             header::UPGRADE,
             HeaderValue::from_static("TLS/1.2, HTTP/1.1"),

@@ -1,6 +1,11 @@
 //! The order in which weighted targets take their turns: a fixed cycle, so that a pick is one
 //! atomic addition and one look-up, and the counts over any full cycle are exact.
 
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
+
 /// The largest cycle that is laid out turn by turn.
 const TABLE_TURNS_MAX: u64 = 1 << 16;
 
@@ -87,55 +92,65 @@ impl Wheel {
     }
 }
 
-/// Gives each turn to the target that is furthest behind its share, as smooth weighted round-robin
-/// does: earliest deadline first, where the n-th turn of a target is due in the middle of its n-th
-/// equal part of the cycle.
+/// Lays out a cycle in which every target is at any turn within one turn of its share.
+///
+/// The n-th turn of a target falls into the n-th equal part of the cycle: of the targets whose part
+/// has begun, the one whose part ends first is next. Smooth weighted round-robin spreads alike.
 fn spread(shares: &[u64]) -> Box<[u16]> {
-    use std::{cmp::Reverse, collections::BinaryHeap};
-
     let turns: u64 = shares.iter().sum();
-    // Deadlines are (2n + 1) * turns / (2 * share), compared as exact fractions of one denominator.
-    #[derive(PartialEq, Eq)]
-    struct Due {
-        numerator: u64,
-        share: u64,
-        target: u16,
-    }
-    impl Ord for Due {
-        fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-            (u128::from(self.numerator) * u128::from(other.share))
-                .cmp(&(u128::from(other.numerator) * u128::from(self.share)))
-                .then(other.share.cmp(&self.share))
-                .then(self.target.cmp(&other.target))
-        }
-    }
-    impl PartialOrd for Due {
-        fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-            Some(self.cmp(other))
-        }
-    }
-
-    let mut due: BinaryHeap<Reverse<Due>> = shares
+    let mut table = Vec::with_capacity(usize::try_from(turns).unwrap_or(0));
+    let mut begun: BinaryHeap<Reverse<Part>> = BinaryHeap::new();
+    let mut later: BinaryHeap<Reverse<Part>> = shares
         .iter()
-        .zip(0_u16..)
+        .zip(0..)
         .filter(|(share, _)| **share > 0)
         .map(|(share, target)| {
-            Reverse(Due {
-                numerator: 1,
+            Reverse(Part {
+                bound: 0,
                 share: *share,
                 target,
             })
         })
         .collect();
-    let mut table = Vec::with_capacity(usize::try_from(turns).unwrap_or(0));
-    while (table.len() as u64) < turns
-        && let Some(Reverse(mut next)) = due.pop()
-    {
-        table.push(next.target);
-        next.numerator += 2;
-        due.push(Reverse(next));
+    for turn in 0..turns {
+        while let Some(Reverse(part)) = later.peek()
+            && part.bound * turns <= turn * part.share
+            && let Some(Reverse(mut part)) = later.pop()
+        {
+            part.bound += 1;
+            begun.push(Reverse(part));
+        }
+        // A part that has begun is always there: the shares add up to the cycle.
+        let Some(Reverse(part)) = begun.pop() else {
+            break;
+        };
+        table.push(part.target);
+        later.push(Reverse(part));
     }
     table.into_boxed_slice()
+}
+
+/// A part of the cycle that belongs to a target, by one of its bounds: `bound / share` of a cycle.
+#[derive(PartialEq, Eq)]
+struct Part {
+    bound: u64,
+    share: u64,
+    target: u16,
+}
+
+impl Ord for Part {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.bound * other.share)
+            .cmp(&(other.bound * self.share))
+            .then(other.share.cmp(&self.share))
+            .then(self.target.cmp(&other.target))
+    }
+}
+
+impl PartialOrd for Part {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A stride coprime to `turns` near its golden section, so that neighbouring turns fall far apart
@@ -178,8 +193,8 @@ mod tests {
 
     #[test]
     fn heavy_targets_are_spread() {
-        assert_eq!(turns(&[3, 1], 0, 4), [0, 0, 1, 0]);
-        assert_eq!(turns(&[5, 1, 1], 0, 7), [0, 1, 0, 0, 0, 2, 0]);
+        assert_eq!(turns(&[3, 1], 0, 4), [0, 1, 0, 0]);
+        assert_eq!(turns(&[5, 1, 1], 0, 7), [0, 1, 0, 0, 2, 0, 0]);
     }
 
     #[test]
@@ -217,7 +232,7 @@ mod tests {
             for (count, weight) in counts.iter().zip(&weights) {
                 prop_assert_eq!(count * total, u64::from(*weight) * cycle);
             }
-            // Within a cycle nobody is ever further than the number of targets from its share.
+            // Within a cycle nobody is ever further than one turn from its share.
             let mut counts = vec![0_u64; weights.len()];
             for position in 0..cycle {
                 counts[wheel.target(position).expect("a target")] += 1;

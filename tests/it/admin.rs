@@ -87,60 +87,6 @@ fn readiness_is_told_once_a_configuration_is_live() {
     );
 }
 
-#[test]
-fn upstreams_are_listed_with_their_targets() {
-    let gateway = Gateway::start(
-        "
-        upstreams:
-        - { name: pool, targets: [{ target: '127.0.0.1:9001' }, { target: '127.0.0.1:9002' }] }
-        ",
-    );
-
-    let response = gateway.admin("/status/upstreams");
-
-    assert_eq!(response.status, 200);
-    let text = response.json().to_string();
-    for part in [
-        "pool",
-        "127.0.0.1:9001",
-        "127.0.0.1:9002",
-        "healthchecks_off",
-    ] {
-        assert!(text.contains(part), "no {part} in {text}");
-    }
-}
-
-/// S49
-#[test]
-fn health_counts_the_targets() {
-    let gateway = Gateway::start(
-        "
-        upstreams:
-        - { name: pool, targets: [{ target: '127.0.0.1:9001' }, { target: '127.0.0.1:9002' }] }
-        ",
-    );
-
-    let response = gateway.admin("/health");
-
-    let health = response.json();
-    assert_eq!(
-        (response.status, health["status"].as_str()),
-        (200, Some("ok"))
-    );
-    assert_eq!(
-        (
-            health["healthy_backends"].as_u64(),
-            health["total_backends"].as_u64()
-        ),
-        (Some(2), Some(2))
-    );
-    assert!(
-        health["timestamp"]
-            .as_str()
-            .is_some_and(|time| time.ends_with('Z'))
-    );
-}
-
 /// S47
 #[test]
 fn metrics_are_in_the_text_format_with_help_and_type() {

@@ -423,7 +423,7 @@ fn a_hundred_reloads_under_load_lose_nothing() {
             services(&origin)
         )
     };
-    let gateway = Gateway::start(&version(0));
+    let gateway = Gateway::start_with("keepalive_requests: 1000000", &version(0));
     let mut slow = gateway.connect();
     slow.write(Request::get("/held").bytes()).expect("written");
     origin.wait_until("the request in flight", |requests| requests.len() == 1);

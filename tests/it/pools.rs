@@ -79,20 +79,6 @@ fn a_pool_of_size_zero_keeps_nothing() {
 }
 
 #[test]
-fn an_upstream_connection_is_retired_after_its_number_of_requests() {
-    let origin = Origin::replying("hello");
-    let settings = "threads: 1\nupstream_keepalive_max_requests: 10";
-    let gateway = Gateway::start_with(settings, &one_service(&origin));
-    let mut client = gateway.connect();
-
-    for _ in 0..100 {
-        assert_eq!(client.send(&Request::get("/")).status, 200);
-    }
-
-    assert_eq!(origin.connections(), 10);
-}
-
-#[test]
 fn an_idle_upstream_connection_is_closed_after_its_timeout() {
     let origin = Origin::replying("hello");
     let gateway = Gateway::start_with("upstream_keepalive_idle_timeout: 1", &one_service(&origin));

@@ -191,42 +191,6 @@ fn a_status_of_the_origin_is_final() {
 }
 
 #[test]
-fn configured_statuses_are_repeated_for_the_configured_methods() {
-    let origin = Origin::start(|request| match request.number % 2 {
-        0 => Reply::status(503).body("busy"),
-        _ => Reply::ok("done"),
-    });
-    let gateway = retrying(
-        &origin,
-        2,
-        "retry: { statuses: [503], backoff: 1, max_backoff: 2 }",
-    );
-
-    assert_eq!(gateway.get("/").text(), "done");
-    assert_eq!(
-        gateway.send(&Request::post("/", "x")).status,
-        503,
-        "POST is not repeated"
-    );
-    assert_eq!(origin.count(), 3);
-}
-
-#[test]
-fn the_last_answer_stands_when_a_configured_status_persists() {
-    let origin =
-        Origin::start(|request| Reply::status(503).body(format!("busy {}", request.number)));
-    let gateway = retrying(
-        &origin,
-        2,
-        "retry: { statuses: [503], backoff: 1, max_backoff: 2 }",
-    );
-
-    let response = gateway.get("/");
-
-    assert_eq!((response.status, response.text().as_str()), (503, "busy 2"));
-}
-
-#[test]
 fn nothing_is_repeated_once_the_client_has_seen_a_byte() {
     let origin = Origin::start(|_| {
         Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort").then_close()

@@ -27,8 +27,8 @@ const ALONGSIDE: &[&[&str]] = &[
 
 /// Modules that only these may import, whatever the level.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("config", &["cli", "reload", "compile"]),
-    ("plugins", &["chain", "compile", "cli"]),
+    ("config", &["cli", "server", "reload", "compile"]),
+    ("plugins", &["chain", "snapshot", "compile"]),
 ];
 
 /// One source file without its comments and its unit tests.

@@ -18,6 +18,8 @@ const TLS: &str =
     "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
 const TLS_UPSTREAM: &str =
     "only the system's authorities and no client certificate are used towards upstreams";
+const RETIRE: &str =
+    "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
 const TEMPLATES: &str = "errors have the built-in bodies; choose a type with `error_default_type`";
 const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
 
@@ -39,6 +41,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("trusted_certificates", TLS_UPSTREAM),
     ("lua_ssl_trusted_certificate", TLS_UPSTREAM),
     ("tls_verify_depth", TLS_UPSTREAM),
+    ("upstream_keepalive_max_requests", RETIRE),
     ("error_template_html", TEMPLATES),
     ("error_template_json", TEMPLATES),
     ("error_template_xml", TEMPLATES),
@@ -212,10 +215,8 @@ pub struct Gateway {
     pub headers_upstream: List<RequestToken>,
     /// The type of an error's body if the client has no preference.
     pub error_default_type: ErrorType,
-    /// Idle connections that are kept for each upstream; 0: none.
+    /// Idle upstream connections that the process keeps, all upstreams together; 0: none.
     pub upstream_keepalive_pool_size: u32,
-    /// Requests on one upstream connection.
-    pub upstream_keepalive_max_requests: u32,
     /// Seconds until an idle upstream connection is closed.
     pub upstream_keepalive_idle_timeout: Seconds,
     /// Seconds until an idle client connection is closed.
@@ -279,8 +280,7 @@ impl Default for Gateway {
             ]),
             headers_upstream: List(vec![RequestToken::RequestId]),
             error_default_type: ErrorType::Plain,
-            upstream_keepalive_pool_size: 512,
-            upstream_keepalive_max_requests: 10_000,
+            upstream_keepalive_pool_size: 4096,
             upstream_keepalive_idle_timeout: seconds(60),
             keepalive_timeout: seconds(75),
             keepalive_requests: 10_000,

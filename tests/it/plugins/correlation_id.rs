@@ -74,11 +74,8 @@ fn the_tracker_generator_names_place_and_time() {
 
     let id = sent_upstream(&gateway, &origin, &Request::get("/"), "Kong-Request-ID");
 
-    let pattern = format!(
-        r"^127\.0\.0\.1-{}-\d+-\d+-\d+-\d+\.\d{{3}}$",
-        gateway.port()
-    );
-    assert!(matches(&pattern, &id), "{id}");
+    let pattern = r"^127\.0\.0\.1-\d+-\d+-\d+-\d+-\d+\.\d{3}$";
+    assert!(matches(pattern, &id), "{id}");
 }
 
 #[test]

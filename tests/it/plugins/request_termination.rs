@@ -20,7 +20,10 @@ fn answer(config: &str) -> Response {
 fn by_default_the_service_is_unavailable() {
     let response = answer("");
 
-    assert_eq!((response.status, response.text().as_str()), (503, ""));
+    assert_eq!(
+        (response.status, response.message().as_str()),
+        (503, "Service unavailable")
+    );
 }
 
 #[test]
