@@ -292,7 +292,7 @@ pub(super) struct Chains<'i> {
     scoped_services: Vec<usize>,
     scoped_routes: Vec<usize>,
     protocols_differ: bool,
-    chains: Vec<Chain>,
+    list: Vec<Chain>,
     made: HashMap<(Option<usize>, Option<usize>, usize), ChainIndex>,
     instances: &'i Instances,
 }
@@ -332,7 +332,7 @@ impl<'i> Chains<'i> {
                 .placed
                 .iter()
                 .any(|placed| placed.protocols != [true, true]),
-            chains: Vec::new(),
+            list: Vec::new(),
             made: HashMap::new(),
             instances,
         }
@@ -361,7 +361,7 @@ impl<'i> Chains<'i> {
     }
 
     pub(super) fn into_chains(self) -> Box<[Chain]> {
-        self.chains.into_boxed_slice()
+        self.list.into_boxed_slice()
     }
 
     fn chain(
@@ -380,8 +380,8 @@ impl<'i> Chains<'i> {
             .map(|(plugin, entry)| self.link(plugin, entry, route, service, protocol))
             .filter(|link| link.everyone.is_some() || !link.consumers.is_empty())
             .collect();
-        let index = ChainIndex(u32::try_from(self.chains.len()).unwrap_or(u32::MAX));
-        self.chains.push(Chain::new(links));
+        let index = ChainIndex(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
+        self.list.push(Chain::new(links));
         self.made.insert((route, service, protocol), index);
         index
     }

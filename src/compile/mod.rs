@@ -65,13 +65,13 @@ impl Compiler {
         let balancers = upstreams::compile(config, &references, state);
         let services = upstreams::services(config, &references, &balancers, state);
         let mut chains = chains::Chains::new(&instances);
-        let (router, routes) =
+        let (table, routes) =
             routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let unrouted = chains.global();
         Some(Snapshot {
             hash: config.hash.clone(),
             settings,
-            router,
+            router: table,
             routes,
             services,
             consumers,

@@ -34,8 +34,8 @@ pub(super) fn compile(
         .iter()
         .map(|(_, route, _)| rule(&route.fields))
         .collect();
-    let router = match Router::build(&rules) {
-        Ok(router) => router,
+    let table = match Router::build(&rules) {
+        Ok(table) => table,
         Err(mistakes) => {
             for mistake in mistakes {
                 let Some((_, route, _)) = loaded.get(mistake.rule) else {
@@ -91,7 +91,7 @@ pub(super) fn compile(
             }
         })
         .collect();
-    Some((router, routes))
+    Some((table, routes))
 }
 
 fn rule(route: &Written) -> Rule {

@@ -60,13 +60,10 @@ async fn run_access(
         .await;
     let read = body.into_read();
     *session.req_header_mut() = head;
-    let ended = match ended {
-        Ok(ended) => ended,
-        Err(_) => {
-            telemetry.panicked();
-            error!(request_id = exchange.id.as_str(), "a plugin panicked");
-            return Err(Box::new(fault(Reason::Internal)));
-        }
+    let Ok(ended) = ended else {
+        telemetry.panicked();
+        error!(request_id = exchange.id.as_str(), "a plugin panicked");
+        return Err(Box::new(fault(Reason::Internal)));
     };
     match ended {
         Ok(()) => {}
@@ -111,12 +108,11 @@ async fn access(
         return Ok(());
     };
     let sent_path;
-    let path = match normal_path {
-        Some(path) => path.as_slice(),
-        None => {
-            sent_path = raw_path(head).to_vec();
-            &sent_path
-        }
+    let path = if let Some(path) = normal_path {
+        path.as_slice()
+    } else {
+        sent_path = raw_path(head).to_vec();
+        &sent_path
     };
     let host = std::str::from_utf8(host).unwrap_or_default();
     let matched = Matched {

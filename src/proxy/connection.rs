@@ -97,7 +97,7 @@ impl Edge {
                 Next::Head(head) => head,
                 Next::Closed => return,
                 Next::Refused(refusal) => {
-                    self.refuse(&mut stream, &connection, refusal).await;
+                    Box::pin(self.refuse(&mut stream, &connection, refusal)).await;
                     return;
                 }
             };
@@ -121,17 +121,14 @@ impl Edge {
     ) -> Option<Box<ClientStream>> {
         let _ = stream.ahead().split_to(head.leading);
         let bytes = head.bytes - head.leading;
-        let request = match stream.begin(bytes, head.framing, head.tunnel) {
-            Ok(request) => request,
-            Err(_) => {
-                let refusal = Refusal {
-                    status: 400,
-                    reason: Reason::BadRequest,
-                    detail: "the chunked body is malformed",
-                };
-                self.refuse(&mut stream, connection, refusal).await;
-                return None;
-            }
+        let Ok(request) = stream.begin(bytes, head.framing, head.tunnel) else {
+            let refusal = Refusal {
+                status: 400,
+                reason: Reason::BadRequest,
+                detail: "the chunked body is malformed",
+            };
+            Box::pin(self.refuse(&mut stream, connection, refusal)).await;
+            return None;
         };
         let mut session = ServerSession::new_http1(stream);
         session.set_keepalive(Some(0));
@@ -145,15 +142,12 @@ impl Edge {
         let processed = AssertUnwindSafe(self.proxy.process_new_http(session, &self.shutdown))
             .catch_unwind()
             .await;
-        match processed {
-            Ok(reused) => {
-                let (stream, _) = reused?.consume();
-                stream.into_any().downcast::<ClientStream>().ok()
-            }
-            Err(_) => {
-                self.gateway.state.telemetry.panicked();
-                None
-            }
+        if let Ok(reused) = processed {
+            let (stream, _) = reused?.consume();
+            stream.into_any().downcast::<ClientStream>().ok()
+        } else {
+            self.gateway.state.telemetry.panicked();
+            None
         }
     }
 
@@ -240,7 +234,7 @@ impl Edge {
         exchange.client.ip = connection.ip;
         let state = &self.gateway.state;
         let message = Reply::message(refusal.status, refusal.reason, refusal.message());
-        let bytes = reply::raw(&mut exchange, message, &state.telemetry);
+        let bytes = reply::raw(&mut exchange, message, state);
         let sent = tokio::time::timeout(LINGER, async {
             stream.write_all(&bytes).await?;
             stream.flush().await?;
@@ -259,7 +253,7 @@ impl Edge {
 async fn linger(stream: &mut ClientStream) {
     let drained = async {
         stream.abandon();
-        let mut space = [0; 4096];
+        let mut space = vec![0; 4096];
         let mut taken = 0;
         while let Ok(count) = stream.read(&mut space).await {
             taken += count;

@@ -1,7 +1,7 @@
 //! Step 6: the response head on its way to the client.
 
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -32,6 +32,14 @@ pub(super) fn deliver(
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
+    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && !exchange.forward.tunnel {
+        return Err(Error::explain(
+            ErrorType::InvalidHTTPHeader,
+            "the upstream switches protocols without being asked",
+        )
+        .into_up());
+    }
     exchange.outcome.status = response.status.as_u16();
     exchange.outcome.source = Source::Upstream;
     exchange
@@ -41,7 +49,6 @@ pub(super) fn deliver(
     if draining {
         session.set_keepalive(None);
     }
-    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     remove_hop_by_hop(session, response, switching);
     if session.req_header().version == Version::HTTP_10 {
         // Chunks mean nothing to this client: the end of the connection ends the body.

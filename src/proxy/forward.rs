@@ -93,13 +93,12 @@ pub(super) async fn peer(
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
     }
-    match snapshot.settings.upstream_idle_timeout {
-        Some(timeout) => options.idle_timeout = Some(timeout),
-        None => {
-            // Nothing is kept: no later request has the same key, and the connection ends at once.
-            options.idle_timeout = Some(Duration::ZERO);
-            peer.group_key = identifiers.serial();
-        }
+    if let Some(timeout) = snapshot.settings.upstream_idle_timeout {
+        options.idle_timeout = Some(timeout)
+    } else {
+        // Nothing is kept: no later request has the same key, and the connection ends at once.
+        options.idle_timeout = Some(Duration::ZERO);
+        peer.group_key = identifiers.serial();
     }
     options.verify_cert = service.tls.verify;
     options.verify_hostname = service.tls.verify;
@@ -122,7 +121,7 @@ fn no_target(tries: u32) -> Reply {
 /// address is no name (RFC 6066 §3) and is sent only where it must be verified.
 fn server_name(head: &RequestHeader, route: &Route, service: &Service, target: &Target) -> String {
     let host = host_header(head, route, service, target)
-        .and_then(|host| host.to_str().ok())
+        .to_str()
         .unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -144,16 +143,16 @@ fn host_header<'h>(
     route: &Route,
     service: &'h Service,
     target: &'h Target,
-) -> Option<&'h HeaderValue> {
+) -> &'h HeaderValue {
     if route.preserve_host
         && let Some(host) = head.headers.get(header::HOST)
     {
-        return Some(host);
+        return host;
     }
-    Some(match &service.balancer.host_header {
+    match &service.balancer.host_header {
         Some(host) => host,
         None => target.host_header(service.protocol),
-    })
+    }
 }
 
 /// Shapes the request for the upstream.
@@ -176,7 +175,7 @@ pub(super) async fn shape(
                 .as_downstream_mut()
                 .write_continue_response()
                 .await
-                .map_err(|error| error.into_down())?;
+                .map_err(Error::into_down)?;
         }
     }
     let client = session.req_header();
@@ -187,9 +186,8 @@ pub(super) async fn shape(
             .and_then(|place| service.balancer.targets().get(place))
     {
         let prefix = set_target(request, client, exchange, route, service)?;
-        if let Some(host) = host_header(client, route, service, target) {
-            request.insert_header(header::HOST, host.clone())?;
-        }
+        let host = host_header(client, route, service, target);
+        request.insert_header(header::HOST, host.clone())?;
         set_forwarding(request, client, exchange, prefix)?;
     }
     if te_trailers(&client.headers) {

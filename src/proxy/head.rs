@@ -134,9 +134,8 @@ impl HeadReader {
                 }
                 return Ok(None);
             };
-            let line = match rest.get(..end).and_then(|line| line.split_last()) {
-                Some((b'\r', line)) => line,
-                _ => return Err(bad("a line ends in LF without CR")),
+            let Some((b'\r', line)) = rest.get(..end).and_then(<[u8]>::split_last) else {
+                return Err(bad("a line ends in LF without CR"));
             };
             self.line_start += end + 1;
             if self.version_11.is_none() {
@@ -283,7 +282,7 @@ impl HeadReader {
                     .any(|option| trim(option).eq_ignore_ascii_case(b"upgrade"));
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.content_length(trim(value))?
+                self.content_length(trim(value))?;
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.transfer_encoding(trim(value))?;
@@ -415,10 +414,11 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
     let port_is_valid = port.is_none_or(|port| {
         port.len() <= 5
             && port.iter().all(u8::is_ascii_digit)
-            && port
-                .iter()
-                .fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0'))
-                <= u32::from(u16::MAX)
+            && u16::try_from(
+                port.iter()
+                    .fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0')),
+            )
+            .is_ok()
     });
     if port_is_valid {
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a client may take none of its response.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -216,7 +216,11 @@ fn remove_hop_by_hop(head: &mut RequestHeader, tunnel: bool) {
     if !tunnel {
         head.remove_header(&header::UPGRADE);
     }
+    // CGI programs behind an origin would take it for the variable HTTP_PROXY.
+    head.remove_header(&PROXY);
 }
+
+const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// Fields that a client cannot take away: they frame or address the message, or mean something on
 /// this hop that is dealt with elsewhere.
@@ -258,13 +262,13 @@ fn is_claim(name: &str, identity: bool) -> bool {
                 .all(|(known, byte)| known == *byte || (known == b'-' && *byte == b'_'))
     };
     let has_twin = bytes.contains(&b'_');
-    if IDENTITY.iter().any(|known| same(known)) {
+    if IDENTITY.iter().any(&same) {
         return identity || has_twin;
     }
     if identity && (name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_")) {
         return true;
     }
-    has_twin && FORWARDING.iter().any(|known| same(known))
+    has_twin && FORWARDING.iter().any(same)
 }
 
 const IDENTITY: [&str; 7] = [

@@ -12,6 +12,7 @@ use super::{error_body, exchange::Exchange};
 use crate::{
     entity::reason::Reason,
     plugin::{Body, Reply, Response, Source},
+    state::State,
     telemetry::Telemetry,
 };
 
@@ -52,7 +53,8 @@ pub(super) async fn send(
 }
 
 /// A reply as bytes for a connection without a request, which it closes.
-pub(super) fn raw(exchange: &mut Exchange, reply: Reply, telemetry: &Telemetry) -> Vec<u8> {
+pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u8> {
+    let telemetry = &*state.telemetry;
     exchange.outcome.reason = Some(reply.reason);
     exchange.outcome.status = reply.status;
     telemetry.replies(reply.reason).inc();
@@ -65,7 +67,7 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, telemetry: &Telemetry) 
     bytes.extend_from_slice(
         format!(
             "Date: {}\r\n",
-            httpdate::fmt_http_date(std::time::SystemTime::now())
+            httpdate::fmt_http_date(state.clock.system_time())
         )
         .as_bytes(),
     );

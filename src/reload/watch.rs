@@ -259,14 +259,14 @@ fn wake_of(event: notify::Result<notify::Event>) -> Option<Wake> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, sync::mpsc, thread};
+    use std::{io::Write as _, thread};
 
     use super::*;
 
     /// Watches a folder with `gateway.yaml` and gives a channel of what was read at each load.
-    fn watching(folder: &Path) -> mpsc::Receiver<String> {
+    fn watching(folder: &Path) -> Receiver<String> {
         let file = folder.join("gateway.yaml");
-        let (loaded, loads) = mpsc::channel();
+        let (loaded, loads) = channel();
         let paths = vec![file.clone(), folder.join("conf.d")];
         let (watch, ask) = Watch::new(paths.clone(), Clock::system());
         thread::spawn(move || {
@@ -280,7 +280,7 @@ mod tests {
         loads
     }
 
-    fn next(loads: &mpsc::Receiver<String>) -> String {
+    fn next(loads: &Receiver<String>) -> String {
         loads
             .recv_timeout(Duration::from_secs(10))
             .expect("a change is noticed")

@@ -7,6 +7,10 @@ use ipnet::IpNet;
 
 /// Settings in the form requests need them.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the operator's"
+)]
 pub struct Settings {
     pub trusted: Trusted,
     pub real_ip: RealIp,

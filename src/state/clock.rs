@@ -52,6 +52,12 @@ impl Clock {
         }
     }
 
+    /// The wall clock as the standard library knows it.
+    pub fn system_time(&self) -> SystemTime {
+        let since = u64::try_from(self.unix_milliseconds()).unwrap_or(0);
+        UNIX_EPOCH + Duration::from_millis(since)
+    }
+
     /// Seconds since 1970-01-01 UTC.
     pub fn unix_seconds(&self) -> i64 {
         self.unix_milliseconds().div_euclid(1000)

@@ -327,9 +327,9 @@ fn a_bad_file_keeps_the_old_configuration_and_says_where_it_is_wrong() {
         (200, hash)
     );
     assert!(!last_reload_succeeded(&gateway));
-    gateway.wait_for_log("gateway.yaml:8:");
+    gateway.wait_for_log("gateway.yaml:9:");
     gateway.wait_for_log("services[1].retries");
-    gateway.wait_for_log("gateway.yaml:9:3: ");
+    gateway.wait_for_log("gateway.yaml:10:3: ");
 
     gateway.reload(&paths(&origin, &["/b"]));
     assert_eq!(gateway.get("/b").status, 200);

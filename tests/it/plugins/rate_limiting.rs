@@ -1,7 +1,7 @@
 //! `rate-limiting`: how many, whose, and what the client is told.
 
 use crate::harness::{
-    Gateway, Origin, Reply, Request, Response, Stopwatch, check, one_service_and, wait_until,
+    Gateway, Origin, Reply, Request, Response, check, one_service_and, wait_until,
 };
 
 /// Long periods, so that no window ends while a test runs.
