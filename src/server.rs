@@ -35,6 +35,7 @@ use crate::{
     },
     proxy::{
         Gateway,
+        access_log::AccessLog,
         connection::Edge,
         listener::{self, Address, BindError},
     },
@@ -126,11 +127,17 @@ pub fn run(start: Start) -> Result<(), StartError> {
         (beside.start)(runtime.handle(), &beside_stopped).map_err(StartError::Beside)?;
     }
     let reloader = Reloader::new(start.source, compiler, snapshot, settings.clone());
+    let access_log = AccessLog::start(
+        reloader.live().look().settings.access_log.as_ref(),
+        reloader.state(),
+    )
+    .map_err(StartError::Runtime)?;
     let running = Arc::new(Running {
         gateway: Gateway {
             live: Arc::clone(reloader.live()),
             state: Arc::clone(reloader.state()),
             drain: Arc::default(),
+            access_log: Arc::new(access_log),
         },
         reloader,
         logging,
@@ -146,6 +153,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
     // Whatever runs beside the gateway ends by itself or with the process.
     let _ = stop_beside.send(true);
     runtime.shutdown_timeout(RUNTIME_END);
+    running.gateway.access_log.flush(LOG_FLUSH);
     running.logging.flush(LOG_FLUSH);
     served
 }
@@ -165,6 +173,10 @@ impl Running {
         let (paths, settings) = self.reloader.reload();
         if let Some(settings) = settings {
             self.logging.set_level(level(settings.log_level));
+            let snapshot = self.gateway.live.take();
+            self.gateway
+                .access_log
+                .adopt(snapshot.settings.access_log.as_ref());
         }
         paths
     }
@@ -398,7 +410,8 @@ impl Signals {
     }
 }
 
-/// Reloads on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a second one stops at once.
+/// Reloads and reopens the access log on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a
+/// second one stops at once.
 async fn until_stopped(
     mut signals: Signals,
     ask: &Ask,
@@ -407,7 +420,10 @@ async fn until_stopped(
 ) {
     loop {
         tokio::select! {
-            _ = signals.hangup.recv() => ask.reload(),
+            _ = signals.hangup.recv() => {
+                gateway.access_log.reopen();
+                ask.reload();
+            }
             _ = signals.terminate.recv() => break,
             _ = signals.quit.recv() => break,
             _ = signals.interrupt.recv() => break,

@@ -6,9 +6,10 @@ use crate::{
     config::model::{
         Gateway,
         gateway::ErrorType as WrittenErrorType,
-        settings::{RequestToken, ResponseToken},
+        settings::{AccessLog as WrittenAccessLog, RequestToken, ResponseToken},
     },
-    snapshot::{ErrorType, RealIp, ResponseTokens, Settings, Trusted},
+    snapshot::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted},
+    telemetry::log_file::Destination,
 };
 
 /// Request lines and header lines are never cut shorter than this, however the buffers are set.
@@ -62,7 +63,22 @@ pub(super) fn compile(gateway: &Gateway) -> Settings {
             .map(|ports| (ports.inner, ports.outer))
             .collect(),
         debug_header: gateway.allow_debug_header.0,
+        access_log: access_log(&gateway.access_log),
     }
+}
+
+fn access_log(written: &WrittenAccessLog) -> Option<AccessLog> {
+    let WrittenAccessLog::On { path, plain } = written else {
+        return None;
+    };
+    Some(AccessLog {
+        to: path.clone().map_or(Destination::Stdout, Destination::Path),
+        format: if *plain {
+            AccessFormat::Plain
+        } else {
+            AccessFormat::Json
+        },
+    })
 }
 
 fn bytes(size: u64) -> usize {

@@ -241,7 +241,7 @@ impl Edge {
             AsyncWriteExt::shutdown(stream).await
         })
         .await;
-        record::record(None, &mut exchange, state);
+        record::record(None, None, &mut exchange, &self.gateway);
         if matches!(sent, Ok(Ok(()))) {
             linger(stream).await;
         }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::stream::Wire;
 use crate::{
     chain::Run,
-    entity::reason::Reason,
+    entity::{consumer::Consumer, reason::Reason},
     plugin::{Client, Identity, Notes, Reply, Scheme, Source},
     router::PatternId,
     snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
@@ -81,6 +81,8 @@ pub struct Forward {
     pub tries: u32,
     /// The place of the target of the current try.
     pub target: Option<usize>,
+    /// The address of the last try.
+    pub backend: Option<SocketAddr>,
     pub tunnel: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
     pub stale_repeated: bool,
@@ -143,6 +145,11 @@ impl Exchange {
     /// The service of the route.
     pub fn service(&self) -> Option<&Service> {
         self.snapshot.service(self.route()?)
+    }
+
+    /// The consumer that authentication found.
+    pub fn consumer(&self) -> Option<&Consumer> {
+        self.snapshot.consumers.get(self.identity.consumer?)
     }
 
     /// The chain of the route, or that of requests without one.

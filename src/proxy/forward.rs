@@ -1,6 +1,6 @@
 //! Step 5: pick a target, shape the request for it, and try again where that is safe.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -12,6 +12,7 @@ use super::{
     exchange::{Connection, Exchange},
     receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
     reply::{REQUEST_ID, request_id},
+    tunnel,
 };
 use crate::{
     entity::{Protocol, reason::Reason},
@@ -78,27 +79,32 @@ pub(super) async fn peer(
     };
     forward.tries += 1;
     let (target, address) = picked;
+    let backend = SocketAddr::new(address, target.port);
+    forward.backend = Some(backend);
     let tls = service.protocol == Protocol::Https;
     let name = if tls {
         server_name(session.req_header(), route, service, target)
     } else {
         String::new()
     };
-    let mut peer = HttpPeer::new((address, target.port), tls, name);
+    let mut peer = HttpPeer::new(backend, tls, name);
     let options = &mut peer.options;
     options.connection_timeout = Some(service.timeouts.connect);
     options.total_connection_timeout = Some(service.timeouts.connect);
-    // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-    if !forward.tunnel {
+    if forward.tunnel {
+        // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
+        options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
+    } else {
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
     }
-    if let Some(timeout) = snapshot.settings.upstream_idle_timeout {
-        options.idle_timeout = Some(timeout)
-    } else {
-        // Nothing is kept: no later request has the same key, and the connection ends at once.
-        options.idle_timeout = Some(Duration::ZERO);
-        peer.group_key = identifiers.serial();
+    match snapshot.settings.upstream_idle_timeout {
+        Some(timeout) if !forward.tunnel => options.idle_timeout = Some(timeout),
+        _ => {
+            // Nothing is shared: no other request has the same key, and nothing stays idle.
+            options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key = identifiers.serial();
+        }
     }
     options.verify_cert = service.tls.verify;
     options.verify_hostname = service.tls.verify;

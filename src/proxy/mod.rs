@@ -1,6 +1,7 @@
 //! The path of a request, step by step, in the order of the modules. Pingora's callback names
 //! appear here and nowhere else; each callback only delegates.
 
+pub mod access_log;
 pub mod connection;
 pub mod drain;
 pub mod listener;
@@ -17,6 +18,7 @@ mod admit;
 mod body;
 
 mod forward;
+mod tunnel;
 
 mod deliver;
 
@@ -35,6 +37,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::{plugin::Reply, snapshot::live::Live, state::State};
+use access_log::AccessLog;
 use drain::Drain;
 use exchange::{Connection, Exchange};
 
@@ -44,6 +47,7 @@ pub struct Gateway {
     pub live: Arc<Live>,
     pub state: Arc<State>,
     pub drain: Arc<Drain>,
+    pub access_log: Arc<AccessLog>,
 }
 
 impl Gateway {
@@ -191,13 +195,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn logging(
-        &self,
-        _session: &mut Session,
-        error: Option<&Error>,
-        exchange: &mut Exchange,
-    ) {
-        record::record(error, exchange, &self.state);
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        record::record(Some(session), error, exchange, self);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {

@@ -20,6 +20,9 @@ const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The longest body that is read only to keep a connection.
+const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -75,9 +78,8 @@ pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
     session.set_read_timeout(Some(settings.body_timeout));
     session.set_write_timeout(Some(SEND_TIMEOUT));
     session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-    let waits_for_permission = session.req_header().headers.contains_key(header::EXPECT);
-    // A client that waits for "100 Continue" may never send the body: there is nothing to drain.
-    session.set_close_on_response_before_downstream_finish(waits_for_permission);
+    let drainable = is_drainable(&session.req_header().headers);
+    session.set_close_on_response_before_downstream_finish(!drainable);
     // Interim responses of origins concern the origin's client, which is the gateway.
     session.set_ignore_info_resp(true);
 }
@@ -85,6 +87,22 @@ pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
 /// 413.
 pub(super) fn too_large() -> Reply {
     Reply::message(413, Reason::BodyTooLarge, "Payload too large")
+}
+
+/// Whether the rest of a body is awaited when a request was answered without it, so that the
+/// connection can go on: only if it is announced and small. A client that waits for "100 Continue"
+/// may never send it.
+fn is_drainable(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    !headers.contains_key(header::EXPECT)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && length.is_none_or(|length| {
+            length
+                .to_str()
+                .ok()
+                .and_then(|length| length.parse().ok())
+                .is_some_and(|length: u64| length <= DRAIN_BYTES_MAX)
+        })
 }
 
 /// Counts a piece of the body against the limit, where there is one. A body with a length was

@@ -1,20 +1,26 @@
-//! Step 7: the exchange is over; metrics, and the log phase of the chain.
+//! Step 7: the exchange is over; metrics, the log phase of the chain, and the access log.
 
 use std::panic::AssertUnwindSafe;
 
 use pingora_core::Error;
+use pingora_proxy::Session;
 use tracing::debug;
 
-use super::exchange::Exchange;
+use super::{Gateway, access_log::Entry, exchange::Exchange};
 use crate::{
-    entity::reason::Reason,
+    entity::{consumer::Consumer, reason::Reason},
     plugin::{Latencies, Record, Source},
-    state::State,
     telemetry::Telemetry,
 };
 
-/// Records the exchange.
-pub(super) fn record(error: Option<&Error>, exchange: &mut Exchange, state: &State) {
+/// Records the exchange. `session` is absent if what came was no request.
+pub(super) fn record(
+    session: Option<&Session>,
+    error: Option<&Error>,
+    exchange: &mut Exchange,
+    gateway: &Gateway,
+) {
+    let state = &gateway.state;
     let ended = state.clock.instant();
     let telemetry = &*state.telemetry;
     if exchange.outcome.status == 0 || (error.is_some() && exchange.outcome.reason.is_none()) {
@@ -39,6 +45,7 @@ pub(super) fn record(error: Option<&Error>, exchange: &mut Exchange, state: &Sta
         status = exchange.outcome.status,
         reason = exchange.outcome.reason.map(Reason::code),
         route = exchange.route().map(|route| route.facts.label.as_str()),
+        consumer = exchange.consumer().map(Consumer::label),
         client_ip = %exchange.client.ip,
         total_ms = latencies.total.as_secs_f64() * 1e3,
         error = error.map(tracing::field::display),
@@ -75,6 +82,10 @@ pub(super) fn record(error: Option<&Error>, exchange: &mut Exchange, state: &Sta
     }));
     if ran.is_err() {
         telemetry.panicked();
+    }
+    let bytes = (received_bytes, sent_bytes);
+    if let Some(entry) = Entry::of(exchange, session, latencies, bytes) {
+        gateway.access_log.push(entry);
     }
 }
 

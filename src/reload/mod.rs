@@ -115,7 +115,7 @@ impl Reloader {
         info!(
             changed,
             routes,
-            took_ms = took.as_secs_f64() * 1e3,
+            took = ?took,
             "configuration reloaded"
         );
         {

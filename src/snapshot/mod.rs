@@ -19,7 +19,7 @@ use crate::{
     upstream::Balancer,
 };
 
-pub use settings::{ErrorType, RealIp, ResponseTokens, Settings, Trusted};
+pub use settings::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted};
 
 /// The place of a route in [`Snapshot::routes`].
 pub type RouteIndex = usize;

@@ -5,6 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::telemetry::log_file::Destination;
+
 /// Settings in the form requests need them.
 #[derive(Debug, Clone)]
 #[expect(
@@ -43,6 +45,24 @@ pub struct Settings {
     pub port_maps: Vec<(u16, u16)>,
     /// Whether `Kong-Debug: 1` is answered with the names of route and service.
     pub debug_header: bool,
+    /// The log of requests; absent = there is none.
+    pub access_log: Option<AccessLog>,
+}
+
+/// Where a line for each request is written, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    pub to: Destination,
+    pub format: AccessFormat,
+}
+
+/// How a line of the access log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// One JSON object.
+    Json,
+    /// What Kong writes, which is nginx's `combined` and the request id.
+    Plain,
 }
 
 /// The peers whose forwarding headers are believed.

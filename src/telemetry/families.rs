@@ -93,6 +93,9 @@ families! {
     LOG_LINES_DROPPED: Counter "tollgate_log_lines_dropped_total"
         []
         "Lines of the gateway's log that were lost because nobody read stderr fast enough.";
+    LOG_ENTRIES_DROPPED: Counter "tollgate_log_entries_dropped_total"
+        ["plugin", "reason"]
+        "Entries about requests that were lost: too many waited, or they could not be written.";
     OPEN_FDS: Gauge "process_open_fds"
         []
         "Open file descriptors.";

@@ -11,7 +11,10 @@ mod growing_map;
 pub mod health;
 mod held;
 mod histogram;
+pub mod log_file;
 pub mod logging;
+mod losses;
+pub mod outbox;
 mod page;
 pub mod process;
 pub mod requests;
@@ -29,6 +32,7 @@ pub use count::Count;
 use exports::Exports;
 use health::TargetHealth;
 use held::Held;
+pub use losses::Losses;
 use page::Page;
 use requests::{Requests, RouteSeries};
 
@@ -49,6 +53,7 @@ pub struct Telemetry {
     panics: Count,
     reloads: Reloads,
     log_lines_dropped: OnceLock<Arc<Count>>,
+    losses: Held<str, Losses>,
     /// The size of the last page, so that the next one is not copied as it grows.
     page_bytes: AtomicUsize,
 }
@@ -83,6 +88,7 @@ impl Telemetry {
             panics: Count::default(),
             reloads: Reloads::default(),
             log_lines_dropped: OnceLock::new(),
+            losses: Held::default(),
             page_bytes: AtomicUsize::new(0),
         }
     }
@@ -112,6 +118,11 @@ impl Telemetry {
     /// The retries of a service, by its label. Held like [`Self::route`].
     pub fn retries(&self, service: &str) -> Arc<Count> {
         self.retries.get_or_create(service, Count::default)
+    }
+
+    /// The entries that a log of requests lost, by the name of the log. Held like [`Self::route`].
+    pub fn losses(&self, log: &str) -> Arc<Losses> {
+        self.losses.get_or_create(log, Losses::default)
     }
 
     /// The responses that the gateway made for `reason`.
@@ -210,6 +221,13 @@ impl Telemetry {
                 self.log_lines_dropped.get().map_or(0, |count| count.get()),
             )
             .end();
+        let mut losses = page.family(&families::LOG_ENTRIES_DROPPED);
+        for (log, lost) in self.losses.sorted() {
+            losses
+                .count(&[&log, "queue_full"], lost.queue_full.get())
+                .count(&[&log, "unwritable"], lost.unwritable.get());
+        }
+        losses.end();
     }
 
     fn write_configuration(&self, page: &mut Page) {
@@ -331,6 +349,20 @@ mod tests {
     }
 
     #[test]
+    fn lost_entries_are_counted_by_log_and_reason() {
+        let telemetry = Telemetry::new();
+        let losses = telemetry.losses("some-log");
+        losses.queue_full.inc();
+        assert_eq!(
+            samples(&page(&telemetry), "tollgate_log_entries_dropped_total"),
+            [
+                "tollgate_log_entries_dropped_total{plugin=\"some-log\",reason=\"queue_full\"} 1",
+                "tollgate_log_entries_dropped_total{plugin=\"some-log\",reason=\"unwritable\"} 0",
+            ]
+        );
+    }
+
+    #[test]
     fn families_of_plugins_are_on_the_page() {
         let telemetry = Telemetry::new();
         let counter = prometheus::IntCounter::new("tollgate_example_total", "An example.")
@@ -414,6 +446,7 @@ mod tests {
             series.transferred(100, 200, None);
         }
         let _retries = telemetry.retries("orders");
+        let _losses = telemetry.losses("some-log");
         let page = telemetry.render([target()]);
         let mut seen = HashSet::new();
         let mut current = String::new();

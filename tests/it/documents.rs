@@ -63,7 +63,9 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut open: Option<(bool, usize, String)> = None;
     for (line, number) in text.lines().zip(1..) {
         match (line.trim_start().strip_prefix("```"), open.take()) {
-            (Some(found), None) => open = Some((found.trim() == language, number + 1, String::new())),
+            (Some(found), None) => {
+                open = Some((found.trim() == language, number + 1, String::new()));
+            }
             (Some(_), Some((true, start, block))) => blocks.push((start, block)),
             (None, Some((wanted, start, mut block))) => {
                 block.push_str(line);
@@ -216,9 +218,63 @@ fn every_plugin_has_its_page_and_every_page_its_plugin() {
         .collect();
 
     assert!(!plugins.is_empty(), "src/plugins is empty");
-    assert_eq!(
-        plugins, pages,
-        "src/plugins against docs/reference/plugins"
+    assert_eq!(plugins, pages, "src/plugins against docs/reference/plugins");
+}
+
+/// The names that a pattern finds in a source file before its unit tests.
+fn names(source: &str, pattern: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join("src").join(source)).expect("a source file");
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let pattern = Regex::new(pattern).expect("a pattern");
+    let found = pattern.captures_iter(code);
+    found.map(|found| found[1].to_owned()).collect()
+}
+
+#[test]
+fn the_reference_pages_have_a_row_for_everything_that_the_source_defines() {
+    let mut missing = Vec::new();
+    for (page, source, pattern) in [
+        (
+            "metrics",
+            "telemetry/families.rs",
+            r#"(?:Counter|Gauge|Histogram) "(\w+)""#,
+        ),
+        (
+            "diagnostics",
+            "config/diagnostics.rs",
+            r#"\w+ = "(\w+::\w+)":"#,
+        ),
+        (
+            "errors-and-reasons",
+            "entity/reason.rs",
+            r#"Self::\w+ => "(\w+)""#,
+        ),
+        (
+            "settings",
+            "config/model/gateway.rs",
+            r"(?m)^    pub (\w+): ",
+        ),
+        ("cli", "cli/mod.rs", r"(?m)^    (\w+)\(\w+::Arguments\)"),
+    ] {
+        let path = root()
+            .join("docs/reference")
+            .join(page)
+            .with_extension("md");
+        let text = fs::read_to_string(&path).expect("a readable page");
+        let names = names(source, pattern);
+        assert!(!names.is_empty(), "nothing is found in src/{source}");
+        for name in names {
+            let row = format!("| `{name}`");
+            let heading = format!("## {}\n", name.to_lowercase());
+            if !text.contains(&row) && !text.contains(&heading) {
+                missing.push(format!("{name} in docs/reference/{page}.md"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "not documented:\n{}",
+        missing.join("\n")
     );
 }
 

@@ -485,7 +485,7 @@ fn answers_of_the_gateway_are_counted_by_reason() {
     }
 }
 
-/// Reliability: what came is passed on, and the client can tell that it is not all.
+/// What came is passed on, and the client can tell that it is not all.
 #[test]
 fn a_response_that_breaks_off_is_never_passed_off_as_complete() {
     let origin = Origin::start(|request| match request.target.as_str() {

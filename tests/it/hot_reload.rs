@@ -458,7 +458,9 @@ fn a_hundred_reloads_under_load_lose_nothing() {
         "the clients were busy all along"
     );
     assert!(
-        origin.connections() <= CLIENTS + 2,
+        // Now and then Pingora's pool opens one although another is idle; a lost pool would show
+        // in hundreds.
+        origin.connections() <= 2 * CLIENTS + 2,
         "{} upstream connections",
         origin.connections()
     );

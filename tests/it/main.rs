@@ -8,9 +8,11 @@
 
 mod harness;
 
+mod access_log;
 mod admin;
 mod balancing;
 mod diagnostics;
+mod documents;
 mod errors;
 mod forwarding;
 mod hot_reload;

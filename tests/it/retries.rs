@@ -215,7 +215,7 @@ fn a_body_that_is_too_large_to_keep_is_not_repeated() {
     assert_eq!(origin.count(), 1);
 }
 
-/// Reliability: a kept connection that the origin closes while it is idle.
+/// A kept connection that the origin closes while it is idle.
 #[test]
 fn stale_connections_are_invisible_to_idempotent_requests_even_without_retries() {
     let origin = Origin::start(|_| Reply::ok("hello").then_close());

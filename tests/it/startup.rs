@@ -375,7 +375,7 @@ fn values_come_from_the_environment() {
     );
 }
 
-/// Reliability: names that do not resolve are no reason not to start.
+/// Names that do not resolve are no reason not to start.
 #[test]
 fn unresolvable_names_do_not_keep_the_gateway_from_starting() {
     let gateway = Gateway::start(&format!(

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader, RequestToken,
-    ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
+    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
@@ -143,17 +143,7 @@ pub enum RouterFlavor {
     TraditionalCompatible,
 }
 
-/// Where a log goes: only the default in this version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-hint" = "other places for logs are not supported in this version; redirect the output"))]
-pub enum AccessLog {
-    /// Standard output.
-    #[default]
-    #[serde(rename = "stdout", alias = "/dev/stdout")]
-    Stdout,
-}
-
-/// Where a log goes: only the default in this version.
+/// Where the gateway's own log goes: only the default in this version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-hint" = "other places for logs are not supported in this version; redirect the output"))]
 pub enum ErrorLog {
@@ -178,7 +168,7 @@ pub enum StreamListen {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`reuseport`, `deferred`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`.
+    /// Where requests come in: `ip:port` with flags (`reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`.
     pub listen: List<ListenEntry>,
     /// Only `off` in this version.
     pub stream_listen: StreamListen,
@@ -229,13 +219,13 @@ pub struct Gateway {
     pub client_body_timeout: Seconds,
     /// How much goes into the log.
     pub log_level: LogLevel,
-    /// Only `stdout` in this version.
+    /// Where a line for each request goes: `stdout`, a path, or `off`; JSON, or with ` plain` behind the place as Kong writes it.
     pub access_log: AccessLog,
     /// Only `stderr` in this version.
     pub error_log: ErrorLog,
     /// How routes are written and weighed.
     pub router_flavor: RouterFlavor,
-    /// Which plugins may be configured: names, or `bundled`.
+    /// Which plugins may be configured: names, `bundled` for all, or `off` for none.
     pub plugins: List<PluginName>,
     /// `outer:inner` pairs: the port that clients see for a port that the gateway listens on.
     pub port_maps: List<PortMap>,
@@ -287,7 +277,7 @@ impl Default for Gateway {
             client_header_timeout: seconds(60),
             client_body_timeout: seconds(60),
             log_level: LogLevel::Notice,
-            access_log: AccessLog::Stdout,
+            access_log: AccessLog::default(),
             error_log: ErrorLog::Stderr,
             router_flavor: RouterFlavor::TraditionalCompatible,
             plugins: List(vec![PluginName::Bundled]),

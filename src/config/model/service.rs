@@ -142,6 +142,12 @@ impl Model for Service {
                     inspection.error(Code::InvalidCombination, field, message);
                 }
             }
+        } else if inspection.has("tls_verify_depth") {
+            inspection.warning(
+                Code::Ignored,
+                "tls_verify_depth",
+                "`tls_verify_depth` has no effect in this version: chains may be as long as OpenSSL takes them",
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -68,6 +69,10 @@ const FORMATS: &[Format] = &[
     Format {
         name: Threads::FORMAT,
         validate: rule::<Threads>,
+    },
+    Format {
+        name: AccessLog::FORMAT,
+        validate: rule::<AccessLog>,
     },
 ];
 
@@ -347,14 +352,71 @@ impl FromStr for Threads {
     }
 }
 
+/// Where a line for each request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    On {
+        /// Relative to the working directory; absent = standard output.
+        path: Option<PathBuf>,
+        /// In the format of Kong's log rather than as JSON.
+        plain: bool,
+    },
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self::On {
+            path: None,
+            plain: false,
+        }
+    }
+}
+
+written!(AccessLog, "access-log", "string");
+
+impl FromStr for AccessLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (place, format) = match text.trim().split_once(char::is_whitespace) {
+            Some((place, format)) => (place, format.trim_start()),
+            None => (text.trim(), ""),
+        };
+        let plain = match format {
+            "" => false,
+            "plain" => true,
+            _ => {
+                return Err(format!(
+                    "only `plain` may follow the place of a log, found `{format}`"
+                ));
+            }
+        };
+        match (place, plain) {
+            ("", _) => Err("must be stdout, off or a path".into()),
+            ("off", false) => Ok(Self::Off),
+            ("off", true) => Err("a log that is `off` has no format".into()),
+            ("stdout" | "/dev/stdout", plain) => Ok(Self::On { path: None, plain }),
+            (place, _) if place.starts_with("syslog:") => {
+                Err("a log goes to stdout or to a file, not to syslog".into())
+            }
+            (place, _) if place.contains(char::is_control) => {
+                Err(format!("{place:?} is not a path"))
+            }
+            (path, plain) => Ok(Self::On {
+                path: Some(path.into()),
+                plain,
+            }),
+        }
+    }
+}
+
 /// An address to listen on, with nginx's flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub address: SocketAddr,
-    /// Each thread has a socket of its own.
+    /// Other processes may listen on the same address, and share its connections.
     pub reuseport: bool,
-    /// A connection is accepted once it brings data.
-    pub deferred: bool,
     /// How many connections wait to be accepted.
     pub backlog: Option<u32>,
     /// An IPv6 socket takes no IPv4 connections; `None`: as the system does.
@@ -369,7 +431,6 @@ impl Listen {
         Self {
             address,
             reuseport: false,
-            deferred: false,
             backlog: None,
             ipv6only: None,
             so_keepalive: None,
@@ -444,7 +505,6 @@ impl Listen {
             .map_or((flag, None), |(name, value)| (name, Some(value)));
         match (name, value) {
             ("reuseport", None) => self.reuseport = true,
-            ("deferred", None) => self.deferred = true,
             ("bind", None) => {}
             ("backlog", Some(value)) => {
                 let backlog = value.parse().ok().filter(|&backlog: &u32| backlog > 0);
@@ -456,14 +516,13 @@ impl Listen {
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
             ("so_keepalive", Some("off")) => self.so_keepalive = Some(false),
             ("so_keepalive", Some(_)) => self.so_keepalive = Some(true),
-            ("ssl" | "http2" | "proxy_protocol", None) => {
+            ("ssl" | "http2" | "proxy_protocol" | "deferred", None) => {
                 return Err(format!(
                     "the flag `{name}` is not supported in this version"
                 ));
             }
             _ => {
-                let known =
-                    "reuseport, deferred, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                let known = "reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }
@@ -722,7 +781,7 @@ mod tests {
     fn listen_flags_are_understood() {
         let found = listen("0.0.0.0:8000 reuseport backlog=16384 so_keepalive=on bind").unwrap();
         assert_eq!(found.address, "0.0.0.0:8000".parse().unwrap());
-        assert!(found.reuseport && !found.deferred);
+        assert!(found.reuseport);
         assert_eq!(
             (found.backlog, found.so_keepalive, found.ipv6only),
             (Some(16384), Some(true), None)
@@ -775,6 +834,34 @@ mod tests {
             })
         );
         assert!("4".parse::<HeaderBuffers>().is_err());
+    }
+
+    #[test]
+    fn an_access_log_has_a_place_and_perhaps_a_format() {
+        assert_eq!("off".parse(), Ok(AccessLog::Off));
+        for (text, path, plain) in [
+            ("stdout", None, false),
+            ("/dev/stdout", None, false),
+            ("stdout plain", None, true),
+            ("logs/access.log", Some("logs/access.log"), false),
+            ("/a.log  plain", Some("/a.log"), true),
+        ] {
+            let path = path.map(PathBuf::from);
+            assert_eq!(text.parse(), Ok(AccessLog::On { path, plain }), "{text}");
+        }
+        for (text, expected) in [
+            ("", "must be stdout, off or a path"),
+            ("off plain", "has no format"),
+            (
+                "/var/log/access.log combined",
+                "only `plain` may follow the place of a log, found `combined`",
+            ),
+            ("syslog:server=localhost", "not to syslog"),
+            ("/a\0b", "is not a path"),
+        ] {
+            let error = text.parse::<AccessLog>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! What authenticates the request is masked: an answer may be cached, logged or shown to somebody.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use serde_json::{Map, Value, json};
@@ -81,7 +83,7 @@ fn described(request: &Request<'_>, body: &[u8]) -> Value {
         "path": request.path(),
         "headers": headers(request),
         "query": arguments(request.query().unwrap_or_default().as_bytes(), request.notes),
-        "raw_body": String::from_utf8_lossy(body),
+        "raw_body": raw_body(request, body),
         "uri_captures": captures(request.about.matched),
     });
     if let (Some(members), Some(fields)) = (description.as_object_mut(), fields(request, body)) {
@@ -90,9 +92,23 @@ fn described(request: &Request<'_>, body: &[u8]) -> Value {
     description
 }
 
+/// The body as it came, unless a credential may be in it.
+fn raw_body<'b>(request: &Request<'_>, body: &'b [u8]) -> Cow<'b, str> {
+    if request.notes.masked_arguments.is_empty() || body.is_empty() {
+        String::from_utf8_lossy(body)
+    } else {
+        MASK.into()
+    }
+}
+
 fn headers(request: &Request<'_>) -> Value {
+    let masked = &request.notes.masked_arguments;
     grouped(request.headers.iter().map(|(name, value)| {
-        let text = if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) {
+        let text = if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
+            || masked
+                .iter()
+                .any(|masked| masked.eq_ignore_ascii_case(name.as_str()))
+        {
             MASK.to_owned()
         } else {
             String::from_utf8_lossy(value.as_bytes()).into_owned()
@@ -121,12 +137,26 @@ fn fields(request: &Request<'_>, body: &[u8]) -> Option<Value> {
         .next()?
         .trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/json") {
-        serde_json::from_slice(body).ok()
+        serde_json::from_slice(body)
+            .ok()
+            .map(|json| masked_members(json, request.notes))
     } else if essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
         Some(arguments(body, request.notes))
     } else {
         None
     }
+}
+
+/// A JSON value without the values of the members that carry a credential.
+fn masked_members(json: Value, notes: &Notes) -> Value {
+    let Value::Object(members) = json else {
+        return json;
+    };
+    let mask = |(name, value): (String, Value)| {
+        let is_masked = notes.masked_arguments.contains(&name);
+        (name, if is_masked { MASK.into() } else { value })
+    };
+    Value::Object(members.into_iter().map(mask).collect())
 }
 
 /// A text for a name that comes once, a list for one that comes several times.

@@ -1,48 +1,44 @@
-//! Writes lines on a thread of its own behind a bounded queue: whoever logs never waits for whoever
-//! reads stderr, and what does not fit is counted.
+//! Writes the lines of the log on a thread of its own: whoever logs never waits for whoever reads
+//! stderr, and what does not fit is counted.
 
 use std::{
     io::{self, Write},
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, Sender, SyncSender},
-    },
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
-use crate::telemetry::Count;
+use crate::telemetry::{Count, outbox::Outbox};
 
 /// The most lines that wait to be written.
 const LINES_MAX: usize = 4096;
 
-/// The way into the queue. Each `write` must be one whole line.
+/// The way to the thread. Each `write` must be one whole line.
 #[derive(Debug, Clone)]
 pub(super) struct Lines {
-    queue: SyncSender<Item>,
+    outbox: Arc<Outbox<Vec<u8>>>,
     dropped: Arc<Count>,
 }
 
-#[derive(Debug)]
-enum Item {
-    Line(Vec<u8>),
-    /// Everything before this is written.
-    Flush(Sender<()>),
-}
-
 impl Lines {
-    /// Starts the thread that writes to `to`.
+    /// Starts the thread that writes to `to`. A line that cannot be written is lost; the next one
+    /// is tried all the same, because whoever reads may come back.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
-        let (queue, waiting) = mpsc::sync_channel(LINES_MAX);
+    pub(super) fn start(mut to: impl Write + Send + 'static) -> io::Result<Self> {
         let dropped = Arc::new(Count::default());
         let lost = Arc::clone(&dropped);
-        thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || write_all(&waiting, to, &lost))?;
-        Ok(Self { queue, dropped })
+        let outbox = Outbox::start("log", LINES_MAX, move |lines: &[Vec<u8>]| {
+            for line in lines {
+                if to.write_all(line).and_then(|()| to.flush()).is_err() {
+                    lost.inc();
+                }
+            }
+        })?;
+        Ok(Self {
+            outbox: Arc::new(outbox),
+            dropped,
+        })
     }
 
     /// The count of lines that were lost.
@@ -50,20 +46,15 @@ impl Lines {
         Arc::clone(&self.dropped)
     }
 
-    /// Waits until the lines before are written, at most `at_most`, and not at all if the queue is
-    /// full: then nobody reads.
+    /// Waits until the lines before are written, at most `at_most`.
     pub(super) fn flush(&self, at_most: Duration) {
-        let (done, wait) = mpsc::channel();
-        if self.queue.try_send(Item::Flush(done)).is_ok() {
-            // Too late is not an error: the lines are written later or never.
-            let _ = wait.recv_timeout(at_most);
-        }
+        self.outbox.flush(at_most);
     }
 }
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Item::Line(line.to_vec())).is_err() {
+        if self.outbox.push(line.to_vec()).is_some() {
             self.dropped.inc();
         }
         Ok(line.len())
@@ -74,24 +65,10 @@ impl Write for Lines {
     }
 }
 
-/// Writes until nobody can log any more. A line that cannot be written is lost; the next one is
-/// tried all the same, because whoever reads may come back.
-fn write_all(waiting: &Receiver<Item>, mut to: impl Write, lost: &Count) {
-    for item in waiting {
-        match item {
-            Item::Line(line) => {
-                if to.write_all(&line).and_then(|()| to.flush()).is_err() {
-                    lost.inc();
-                }
-            }
-            // Whoever wanted to know may have given up.
-            Item::Flush(done) => _ = done.send(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+
     use super::*;
 
     /// Lets one write through for each permit, and reports what was written.
@@ -126,13 +103,13 @@ mod tests {
     fn a_reader_that_blocks_costs_lines_but_no_time() {
         let (to, permit, seen) = gate();
         let mut lines = Lines::start(to).expect("a thread starts");
-        for _ in 0..LINES_MAX * 2 {
+        for _ in 0..LINES_MAX * 3 {
             lines.write_all(b"line\n").expect("logging never fails");
         }
         let dropped = lines.dropped().get();
-        // The thread holds one line and the queue the rest.
+        // The thread holds a batch and the queue the rest.
         assert!(
-            dropped >= u64::try_from(LINES_MAX).expect("small") - 1,
+            dropped >= u64::try_from(LINES_MAX).expect("small"),
             "{dropped}"
         );
         lines.flush(Duration::from_millis(1));

@@ -1,0 +1,190 @@
+//! What the log remembers of a finished request: counted references and small values, so that
+//! handing it over costs the request next to nothing.
+
+use std::{
+    borrow::Cow,
+    mem::take,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use http::{HeaderName, Method, Version, header, uri::PathAndQuery};
+use pingora_proxy::Session;
+
+use super::line::{Agent, Line, Now, masked, milliseconds};
+use crate::{
+    entity::{Protocol, consumer::Consumer, reason::Reason},
+    plugin::{Identity, Latencies, Notes, Source},
+    proxy::exchange::Exchange,
+    snapshot::{AccessFormat, RouteIndex, Snapshot},
+    state::identifiers::RequestId,
+};
+
+/// One request and how it ended.
+#[derive(Debug)]
+pub(in crate::proxy) struct Entry {
+    snapshot: Arc<Snapshot>,
+    id: RequestId,
+    began: Instant,
+    client_ip: IpAddr,
+    /// Absent if what came was no request.
+    request: Option<Asked>,
+    route: Option<RouteIndex>,
+    identity: Identity,
+    notes: Notes,
+    backend: Option<SocketAddr>,
+    tries: u32,
+    status: u16,
+    source: Source,
+    reason: Option<Reason>,
+    latencies: Latencies,
+    received_bytes: u64,
+    sent_bytes: u64,
+    /// What only the plain format tells.
+    plain: Option<Box<Plain>>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    method: Method,
+    /// As sent, without scheme and authority.
+    target: Option<PathAndQuery>,
+}
+
+/// Copies: a header value would keep the whole request head in memory.
+#[derive(Debug, Default)]
+struct Plain {
+    version: Option<Version>,
+    referer: Box<[u8]>,
+    agent: Box<[u8]>,
+    body_bytes_sent: u64,
+}
+
+impl Entry {
+    /// Takes what the log needs out of `exchange`, which is over; `None` if its configuration wants
+    /// no log. `session` is absent if what came was no request.
+    pub(in crate::proxy) fn of(
+        exchange: &mut Exchange,
+        session: Option<&Session>,
+        latencies: Latencies,
+        (received_bytes, sent_bytes): (u64, u64),
+    ) -> Option<Self> {
+        let format = exchange.snapshot.settings.access_log.as_ref()?.format;
+        Some(Self {
+            snapshot: Arc::clone(&exchange.snapshot),
+            id: exchange.id,
+            began: exchange.began,
+            client_ip: exchange.client.ip,
+            request: session.map(|session| {
+                let head = session.req_header();
+                Asked {
+                    method: head.method.clone(),
+                    target: head.uri.path_and_query().cloned(),
+                }
+            }),
+            route: exchange.route,
+            identity: take(&mut exchange.identity),
+            notes: take(&mut exchange.notes),
+            backend: exchange.forward.backend,
+            tries: exchange.forward.tries,
+            status: exchange.outcome.status,
+            source: exchange.outcome.source,
+            reason: exchange.outcome.reason,
+            latencies,
+            received_bytes,
+            sent_bytes,
+            plain: match format {
+                AccessFormat::Json => None,
+                AccessFormat::Plain => Some(Box::new(session.map_or_else(Plain::default, plain))),
+            },
+        })
+    }
+
+    /// Appends the line for this request, with its line break.
+    pub(super) fn write_line(&self, now: Now, lines: &mut Vec<u8>) {
+        let line = self.line(now);
+        match &self.plain {
+            None => line.write_json(lines),
+            Some(plain) => line.write_plain(
+                &Agent {
+                    version: plain.version,
+                    referer: &plain.referer,
+                    agent: &plain.agent,
+                    body_bytes_sent: plain.body_bytes_sent,
+                },
+                &self.notes.masked_arguments,
+                lines,
+            ),
+        }
+    }
+
+    fn line(&self, now: Now) -> Line<'_> {
+        let route = self.route.and_then(|route| self.snapshot.routes.get(route));
+        let service = route.and_then(|route| self.snapshot.service(route));
+        let scheme = match service.map(|service| service.protocol) {
+            Some(Protocol::Https) => "https",
+            Some(Protocol::Http) | None => "http",
+        };
+        let target = self
+            .request
+            .as_ref()
+            .and_then(|request| request.target.as_ref());
+        Line {
+            started_at: now.at(self.began),
+            method: self
+                .request
+                .as_ref()
+                .map_or("", |request| request.method.as_str()),
+            path: target.map_or(Cow::Borrowed(""), |target| {
+                masked(target.as_str(), &self.notes.masked_arguments)
+            }),
+            client_ip: self.client_ip,
+            api_key: self
+                .identity
+                .credential
+                .as_ref()
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default(),
+            consumer: self
+                .identity
+                .consumer
+                .and_then(|consumer| self.snapshot.consumers.get(consumer))
+                .map_or_else(String::new, Consumer::label),
+            status: self.status,
+            response_time_ms: milliseconds(self.latencies.total),
+            backend: self
+                .backend
+                .map_or_else(String::new, |address| format!("{scheme}://{address}")),
+            error: self.reason.map_or("", Reason::code),
+            route: route.map_or("", |route| &route.facts.label),
+            service: service.map_or(Cow::Borrowed(""), |service| match &service.facts.name {
+                Some(name) => Cow::Borrowed(name.as_str()),
+                None => Cow::Owned(service.facts.id.to_string()),
+            }),
+            request_id: self.id.as_str(),
+            correlation_id: self.notes.correlation_id.as_deref(),
+            upstream_status: (self.source == Source::Upstream).then_some(self.status),
+            upstream_latency_ms: self.latencies.upstream.map(milliseconds),
+            gateway_latency_ms: milliseconds(self.latencies.gateway),
+            received_bytes: self.received_bytes,
+            sent_bytes: self.sent_bytes,
+            tries: self.tries,
+        }
+    }
+}
+
+fn plain(session: &Session) -> Plain {
+    let head = session.req_header();
+    let copy = |name: HeaderName| {
+        head.headers
+            .get(name)
+            .map_or_else(Box::default, |value| value.as_bytes().into())
+    };
+    Plain {
+        version: Some(head.version),
+        referer: copy(header::REFERER),
+        agent: copy(header::USER_AGENT),
+        body_bytes_sent: u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX),
+    }
+}
