@@ -1,7 +1,7 @@
 //! Plugins: their configuration, and which of their instances runs where.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, LazyLock},
 };
 
@@ -103,6 +103,16 @@ struct Placed {
 }
 
 impl Instances {
+    /// The names of all instances' secret arguments, each once.
+    pub(super) fn secret_arguments(&self) -> Box<[String]> {
+        let names: BTreeSet<String> = self
+            .instances
+            .iter()
+            .flat_map(Instance::secret_arguments)
+            .collect();
+        names.into_iter().collect()
+    }
+
     pub(super) fn into_instances(self) -> Box<[Instance]> {
         self.instances.into_boxed_slice()
     }

@@ -76,6 +76,7 @@ impl Compiler {
             services,
             consumers,
             chains: chains.into_chains(),
+            secret_arguments: instances.secret_arguments(),
             instances: instances.into_instances(),
             unrouted,
             unrouted_series: state.telemetry.route("", ""),

@@ -50,6 +50,12 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// The field that is wrong and why, for a rule that spans fields or that its type cannot say.
     fn configure(config: Self::Config, env: &Env<'_, Self>) -> Result<Self, ConfigError>;
 
+    /// Names of query arguments and form fields in which this instance may find a credential. Their
+    /// values are masked on every route, in logs and wherever a request is shown.
+    fn secret_arguments(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Before the request is proxied. `Err` ends it: with a reply, or with a fault of ours.
     fn access(
         &self,

@@ -113,6 +113,11 @@ macro_rules! plugins {
                 match self { $(Self::$plugin(_) => Memo::$plugin(Default::default())),+ }
             }
 
+            /// Names of arguments in which the plugin may find a credential.
+            pub fn secret_arguments(&self) -> Vec<String> {
+                match self { $(Self::$plugin(plugin) => plugin.secret_arguments()),+ }
+            }
+
             /// Runs the access phase. `memo` must come from this instance's [`Self::memo`].
             ///
             /// # Errors

@@ -122,6 +122,7 @@ pub(crate) struct Visit<'w, P: Plugin> {
     response: ResponseHeader,
     pub(crate) identity: Identity,
     pub(crate) notes: Notes,
+    pub(crate) secret_arguments: Vec<String>,
     forward_query: Option<String>,
     route: RouteFacts,
     service: ServiceFacts,
@@ -145,6 +146,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
             response: ResponseHeader::build(200, None).expect("a response builds"),
             identity: Identity::default(),
             notes: Notes::default(),
+            secret_arguments: Vec::new(),
             forward_query: None,
             route: RouteFacts {
                 id: Uuid::from_u128(0xa),
@@ -207,6 +209,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
                 route: &self.route,
                 service: Some(&self.service),
                 consumers: &self.world.consumers,
+                secret_arguments: &self.secret_arguments,
                 matched: Matched::default(),
             },
             &mut self.identity,

@@ -63,8 +63,6 @@ pub struct Identity {
 #[derive(Debug, Default, Clone)]
 pub struct Notes {
     pub correlation_id: Option<String>,
-    /// Names of query arguments that carried a credential: masked wherever the query is logged.
-    pub masked_arguments: Vec<String>,
 }
 
 /// What is the same for all plugins of the request.
@@ -79,6 +77,8 @@ pub struct Surroundings<'a> {
     pub route: &'a RouteFacts,
     pub service: Option<&'a ServiceFacts>,
     pub consumers: &'a Consumers,
+    /// Names of arguments whose values nobody may see, see `Plugin::secret_arguments`.
+    pub secret_arguments: &'a [String],
     /// How the route's path matched, for captures.
     pub matched: Matched<'a>,
 }

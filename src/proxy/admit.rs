@@ -128,6 +128,7 @@ async fn access(
         route: &route.facts,
         service: snapshot.service(route).map(|service| &service.facts),
         consumers: &snapshot.consumers,
+        secret_arguments: &snapshot.secret_arguments,
         matched,
     };
     let mut request = Request::new(head, about, identity, notes, body, &mut forward.query);

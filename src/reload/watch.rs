@@ -135,9 +135,13 @@ impl Watch {
         }
     }
 
+    /// Something was written in a watched folder; waits only if it was one of the files.
     fn touch(&self, pending: &mut Option<Pending>) {
-        let now = self.clock.instant();
         let current = fingerprint(&self.paths);
+        if current == self.seen {
+            return;
+        }
+        let now = self.clock.instant();
         match pending {
             Some(pending) => pending.extend(now, current),
             None => {

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub services: Box<[Service]>,
     pub consumers: Arc<Consumers>,
     pub instances: Box<[Instance]>,
+    /// Names of arguments in which some plugin may find a credential.
+    pub secret_arguments: Box<[String]>,
     pub chains: Box<[Chain]>,
     /// The global plugins, whose response and log phases see requests without a route.
     pub unrouted: ChainIndex,

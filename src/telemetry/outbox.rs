@@ -225,7 +225,7 @@ mod tests {
         for _ in 0..2 {
             permit.send(()).expect("the thread waits");
         }
-        outbox.flush(Duration::from_secs(60));
+        outbox.flush(Duration::from_mins(1));
         assert_eq!(seen.try_recv().expect("dealt with"), [1]);
     }
 

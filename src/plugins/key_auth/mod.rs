@@ -174,8 +174,14 @@ impl Plugin for KeyAuth {
         })
     }
 
+    fn secret_arguments(&self) -> Vec<String> {
+        self.names
+            .iter()
+            .map(|name| name.argument.clone())
+            .collect()
+    }
+
     async fn access(&self, _memo: &mut (), request: &mut Request<'_>) -> Result<(), Halt> {
-        self.mask_arguments(request);
         if self.lets_pass(request) {
             return Ok(());
         }
@@ -204,18 +210,6 @@ impl Plugin for KeyAuth {
 }
 
 impl KeyAuth {
-    /// Tells the log which query arguments hold a key, whether or not they are looked at.
-    fn mask_arguments(&self, request: &mut Request<'_>) {
-        let Some(query) = request.query() else { return };
-        let present: Vec<String> = self
-            .names
-            .iter()
-            .filter(|name| arguments::contains(query.as_bytes(), &name.argument))
-            .map(|name| name.argument.clone())
-            .collect();
-        request.notes.masked_arguments.extend(present);
-    }
-
     /// Whether the request needs no key of ours.
     fn lets_pass(&self, request: &Request<'_>) -> bool {
         let is_preflight = request.method() == Method::OPTIONS;

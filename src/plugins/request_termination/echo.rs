@@ -15,7 +15,7 @@ use crate::{
         facts::{RouteFacts, ServiceFacts},
         reason::Reason,
     },
-    plugin::{Halt, Matched, Notes, Reply, Request},
+    plugin::{Halt, Matched, Reply, Request},
 };
 
 const MASK: &str = "***";
@@ -82,7 +82,7 @@ fn described(request: &Request<'_>, body: &[u8]) -> Value {
         "method": request.method().as_str(),
         "path": request.path(),
         "headers": headers(request),
-        "query": arguments(request.query().unwrap_or_default().as_bytes(), request.notes),
+        "query": arguments(request.query().unwrap_or_default().as_bytes(), request.about.secret_arguments),
         "raw_body": raw_body(request, body),
         "uri_captures": captures(request.about.matched),
     });
@@ -94,7 +94,7 @@ fn described(request: &Request<'_>, body: &[u8]) -> Value {
 
 /// The body as it came, unless a credential may be in it.
 fn raw_body<'b>(request: &Request<'_>, body: &'b [u8]) -> Cow<'b, str> {
-    if request.notes.masked_arguments.is_empty() || body.is_empty() {
+    if request.about.secret_arguments.is_empty() || body.is_empty() {
         String::from_utf8_lossy(body)
     } else {
         MASK.into()
@@ -102,7 +102,7 @@ fn raw_body<'b>(request: &Request<'_>, body: &'b [u8]) -> Cow<'b, str> {
 }
 
 fn headers(request: &Request<'_>) -> Value {
-    let masked = &request.notes.masked_arguments;
+    let masked = request.about.secret_arguments;
     grouped(request.headers.iter().map(|(name, value)| {
         let text = if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
             || masked
@@ -118,9 +118,9 @@ fn headers(request: &Request<'_>) -> Value {
 }
 
 /// The arguments of a query or a form. One without `=` has an empty value.
-fn arguments(text: &[u8], notes: &Notes) -> Value {
+fn arguments(text: &[u8], secret: &[String]) -> Value {
     grouped(form_urlencoded::parse(text).map(|(name, value)| {
-        let is_masked = notes.masked_arguments.iter().any(|masked| *masked == name);
+        let is_masked = secret.iter().any(|secret| *secret == name);
         let value = if is_masked { MASK.into() } else { value };
         (name.into_owned(), value.into_owned())
     }))
@@ -139,21 +139,21 @@ fn fields(request: &Request<'_>, body: &[u8]) -> Option<Value> {
     if essence.eq_ignore_ascii_case(b"application/json") {
         serde_json::from_slice(body)
             .ok()
-            .map(|json| masked_members(json, request.notes))
+            .map(|json| masked_members(json, request.about.secret_arguments))
     } else if essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        Some(arguments(body, request.notes))
+        Some(arguments(body, request.about.secret_arguments))
     } else {
         None
     }
 }
 
 /// A JSON value without the values of the members that carry a credential.
-fn masked_members(json: Value, notes: &Notes) -> Value {
+fn masked_members(json: Value, secret: &[String]) -> Value {
     let Value::Object(members) = json else {
         return json;
     };
     let mask = |(name, value): (String, Value)| {
-        let is_masked = notes.masked_arguments.contains(&name);
+        let is_masked = secret.contains(&name);
         (name, if is_masked { MASK.into() } else { value })
     };
     Value::Object(members.into_iter().map(mask).collect())
@@ -326,7 +326,7 @@ mod tests {
             .header("Proxy-Authorization", "Basic secret")
             .header("Cookie", "a=secret")
             .header("Cookie", "b=secret");
-        visit.notes.masked_arguments.push("apikey".into());
+        visit.secret_arguments.push("apikey".into());
 
         let (_, description) = echoed(&world, "{ echo: true }", visit).await;
 

@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderName, Method, Version, header, uri::PathAndQuery};
 use pingora_proxy::Session;
 
-use super::line::{Agent, Line, Now, masked, milliseconds};
+use super::line::{Extras, Line, Now, masked, milliseconds};
 use crate::{
     entity::{Protocol, consumer::Consumer, reason::Reason},
     plugin::{Identity, Latencies, Notes, Source},
@@ -57,7 +57,7 @@ struct Asked {
 struct Plain {
     version: Option<Version>,
     referer: Box<[u8]>,
-    agent: Box<[u8]>,
+    user_agent: Box<[u8]>,
     body_bytes_sent: u64,
 }
 
@@ -107,13 +107,13 @@ impl Entry {
         match &self.plain {
             None => line.write_json(lines),
             Some(plain) => line.write_plain(
-                &Agent {
+                &Extras {
                     version: plain.version,
                     referer: &plain.referer,
-                    agent: &plain.agent,
+                    user_agent: &plain.user_agent,
                     body_bytes_sent: plain.body_bytes_sent,
                 },
-                &self.notes.masked_arguments,
+                &self.snapshot.secret_arguments,
                 lines,
             ),
         }
@@ -137,7 +137,7 @@ impl Entry {
                 .as_ref()
                 .map_or("", |request| request.method.as_str()),
             path: target.map_or(Cow::Borrowed(""), |target| {
-                masked(target.as_str(), &self.notes.masked_arguments)
+                masked(target.as_str(), &self.snapshot.secret_arguments)
             }),
             client_ip: self.client_ip,
             api_key: self
@@ -184,7 +184,7 @@ fn plain(session: &Session) -> Plain {
     Plain {
         version: Some(head.version),
         referer: copy(header::REFERER),
-        agent: copy(header::USER_AGENT),
+        user_agent: copy(header::USER_AGENT),
         body_bytes_sent: u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX),
     }
 }

@@ -69,11 +69,11 @@ pub(super) struct Line<'a> {
 
 /// What only Kong's format tells. Texts are as the client sent them.
 #[derive(Debug)]
-pub(super) struct Agent<'a> {
+pub(super) struct Extras<'a> {
     /// Absent if what came was no request.
     pub(super) version: Option<Version>,
     pub(super) referer: &'a [u8],
-    pub(super) agent: &'a [u8],
+    pub(super) user_agent: &'a [u8],
     pub(super) body_bytes_sent: u64,
 }
 
@@ -85,7 +85,7 @@ impl Line<'_> {
     }
 
     /// Appends the line in Kong's format, `masked` being the query arguments that no line may show.
-    pub(super) fn write_plain(&self, agent: &Agent<'_>, masked: &[String], lines: &mut Vec<u8>) {
+    pub(super) fn write_plain(&self, extras: &Extras<'_>, masked: &[String], lines: &mut Vec<u8>) {
         let time = self.started_at.format("%d/%b/%Y:%H:%M:%S +0000");
         // Writing to memory does not fail.
         let _ = write!(lines, "{} - ", self.client_ip);
@@ -95,7 +95,7 @@ impl Line<'_> {
             escape_word(&self.consumer, lines);
         }
         let _ = write!(lines, " [{time}] \"");
-        match agent.version {
+        match extras.version {
             Some(version) => {
                 escape(self.method.as_bytes(), lines);
                 lines.push(b' ');
@@ -104,16 +104,15 @@ impl Line<'_> {
             }
             None => lines.push(b'-'),
         }
-        let _ = write!(lines, "\" {} {} \"", self.status, agent.body_bytes_sent);
-        let referer = String::from_utf8_lossy(agent.referer);
+        let _ = write!(lines, "\" {} {} \"", self.status, extras.body_bytes_sent);
+        let referer = String::from_utf8_lossy(extras.referer);
         escape_or_dash(self::masked(&referer, masked).as_bytes(), lines);
         lines.extend_from_slice(b"\" \"");
-        escape_or_dash(agent.agent, lines);
+        escape_or_dash(extras.user_agent, lines);
         let _ = writeln!(lines, "\" kong_request_id: \"{}\"", self.request_id);
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn rfc3339<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
@@ -221,16 +220,16 @@ mod tests {
         String::from_utf8(bytes).expect("UTF-8")
     }
 
-    fn plain(line: &Line<'_>, agent: &Agent<'_>, masked: &[String]) -> String {
+    fn plain(line: &Line<'_>, extras: &Extras<'_>, masked: &[String]) -> String {
         let mut bytes = Vec::new();
-        line.write_plain(agent, masked, &mut bytes);
+        line.write_plain(extras, masked, &mut bytes);
         String::from_utf8(bytes).expect("UTF-8")
     }
 
-    const CURL: Agent<'_> = Agent {
+    const CURL: Extras<'_> = Extras {
         version: Some(Version::HTTP_11),
         referer: b"",
-        agent: b"curl/8",
+        user_agent: b"curl/8",
         body_bytes_sent: 12,
     };
 
@@ -271,12 +270,12 @@ mod tests {
     fn a_client_cannot_break_a_plain_line() {
         let mut line = line();
         line.consumer = "two words".into();
-        let agent = Agent {
+        let extras = Extras {
             referer: b"http://a/?apikey=secret&b=1",
-            agent: b"\" x\n\xff",
+            user_agent: b"\" x\n\xff",
             ..CURL
         };
-        let text = plain(&line, &agent, &["apikey".into()]);
+        let text = plain(&line, &extras, &["apikey".into()]);
         assert!(text.contains(" - two\\x20words ["), "{text}");
         assert!(text.contains("\"http://a/?apikey=REDACTED&b=1\""), "{text}");
         assert!(text.contains("\"\\x22 x\\x0A\\xFF\""), "{text}");
@@ -284,11 +283,11 @@ mod tests {
 
     #[test]
     fn what_was_no_request_has_no_request_line() {
-        let agent = Agent {
+        let extras = Extras {
             version: None,
             ..CURL
         };
-        assert!(plain(&line(), &agent, &[]).contains("+0000] \"-\" 200"));
+        assert!(plain(&line(), &extras, &[]).contains("+0000] \"-\" 200"));
     }
 
     #[test]
