@@ -1,6 +1,7 @@
 //! Compares a value tree with a shape and reports every difference; it never stops at the first one.
 
 use super::diagnostics::{Code, Diagnostic, Diagnostics, Span};
+use super::formats::comma_items;
 use super::node::{Entry, Kind, Node, Path, shorten};
 use super::schema::{Field, IntegerRange, List, NumberRange, Record, Shape, ShapeKind, Text};
 use super::suggest::nearest;
@@ -395,14 +396,6 @@ impl Checker<'_> {
             node.shown()
         }
     }
-}
-
-/// The items of a list that is written as one string with commas.
-pub fn comma_items(value: &str) -> impl Iterator<Item = &str> + Clone {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
 }
 
 /// Whether a value says «not used», so that a field which is not supported does no harm.

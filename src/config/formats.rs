@@ -100,12 +100,17 @@ pub const FORMATS: &[Format] = &[
     },
 ];
 
-/// The rule of a format by its name.
+/// The items of a list that is written as one string with commas.
+pub fn comma_items(value: &str) -> impl Iterator<Item = &str> + Clone {
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+/// The rule of one of these formats by its name.
 pub fn find(name: &str) -> Option<&'static Format> {
-    FORMATS
-        .iter()
-        .find(|format| format.name == name)
-        .or_else(|| super::model::settings::find_format(name))
+    FORMATS.iter().find(|format| format.name == name)
 }
 
 /// A UUID with its hyphens.

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value};
 
 use super::formats::{self, Format};
+use super::model::settings;
 
 /// What a value may look like.
 #[derive(Debug, Clone)]
@@ -287,7 +288,7 @@ fn text(object: &Map<String, Value>) -> Text {
         format: object
             .get("format")
             .and_then(Value::as_str)
-            .and_then(formats::find),
+            .and_then(|name| formats::find(name).or_else(|| settings::find_format(name))),
         allowed,
         refused: pairs(object, "x-refused-values"),
         hint: object

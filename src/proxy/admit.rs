@@ -55,17 +55,10 @@ async fn run_access(
         &head,
         &exchange.snapshot.settings,
     );
-    let ended = AssertUnwindSafe(access(&mut head, &mut body, exchange))
-        .catch_unwind()
-        .await;
+    let ended = caught(access(&mut head, &mut body, exchange), telemetry).await;
     let read = body.into_read();
     *session.req_header_mut() = head;
-    let Ok(ended) = ended else {
-        telemetry.panicked();
-        error!(request_id = exchange.id.as_str(), "a plugin panicked");
-        return Err(Box::new(fault(Reason::Internal)));
-    };
-    match ended {
+    match ended? {
         Ok(()) => {}
         Err((_, Halt::Reply(reply))) => return Err(reply),
         Err((plugin, Halt::Fault(cause))) => {
@@ -139,10 +132,42 @@ async fn access(
         .map_err(|ended| (ended.plugin, ended.halt))
 }
 
+/// Runs `plugins` to their end. A panic costs this request, which gets 500, and nobody else.
+async fn caught<T>(
+    plugins: impl Future<Output = T>,
+    telemetry: &Telemetry,
+) -> Result<T, Box<Reply>> {
+    AssertUnwindSafe(plugins).catch_unwind().await.map_err(|_| {
+        telemetry.panicked();
+        error!("a plugin panicked");
+        Box::new(fault(Reason::Internal))
+    })
+}
+
 fn fault(reason: Reason) -> Reply {
     Reply::message(500, reason, "An unexpected error occurred")
 }
 
 fn placeholder() -> RequestHeader {
     RequestHeader::build_no_case("GET", b"/", Some(0)).expect("a constant request head is valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_500_and_counted() {
+        let telemetry = Telemetry::new();
+        let reply = caught(async { panic!("a bug") }, &telemetry)
+            .await
+            .map(|(): ()| ())
+            .expect_err("the panic is caught");
+        assert_eq!((reply.status, reply.reason), (500, Reason::Internal));
+        assert!(
+            telemetry
+                .render(Vec::new())
+                .contains("tollgate_panics_total 1")
+        );
+    }
 }

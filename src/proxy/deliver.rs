@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 use super::{
     exchange::Exchange,
     forward::{VIA, appended},
+    hop_by_hop,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
 };
 use crate::{plugin::Source, state::State};
@@ -15,8 +16,6 @@ use crate::{plugin::Source, state::State};
 const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-kong-upstream-status");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Shapes an upstream's response head for the client and runs the response phase of the chain.
 ///
@@ -49,7 +48,8 @@ pub(super) fn deliver(
     if draining {
         session.set_keepalive(None);
     }
-    remove_hop_by_hop(session, response, switching);
+    let trailers = session.req_header().headers.contains_key(header::TE);
+    hop_by_hop::remove_from_response(response, switching, trailers);
     if session.req_header().version == Version::HTTP_10 {
         // Chunks mean nothing to this client: the end of the connection ends the body.
         if response.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -66,33 +66,6 @@ pub(super) fn deliver(
     }
     run_response_phase(exchange, response, Source::Upstream, &state.telemetry);
     Ok(())
-}
-
-/// Removes what concerns only the upstream's connection (RFC 9110 §7.6.1).
-fn remove_hop_by_hop(session: &Session, response: &mut ResponseHeader, switching: bool) {
-    let nominated: Vec<HeaderName> = response
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .filter(|name| !switching || name != header::UPGRADE)
-        // Framing is not the upstream's to take away.
-        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
-        .collect();
-    for name in nominated {
-        response.remove_header(&name);
-    }
-    response.remove_header(&KEEP_ALIVE);
-    response.remove_header(&PROXY_CONNECTION);
-    if !switching {
-        response.remove_header(&header::UPGRADE);
-    }
-    let wants_trailers = session.req_header().headers.contains_key(header::TE);
-    if !wants_trailers {
-        response.remove_header(&header::TRAILER);
-    }
 }
 
 fn add_own(response: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {

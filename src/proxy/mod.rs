@@ -11,6 +11,7 @@ mod head;
 mod stream;
 
 mod exchange;
+mod hop_by_hop;
 mod receive;
 mod route;
 

@@ -8,7 +8,10 @@ use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::exchange::{Exchange, Host};
+use super::{
+    exchange::{Exchange, Host},
+    hop_by_hop,
+};
 use crate::{
     entity::{path, reason::Reason},
     plugin::{Client, Reply, Scheme},
@@ -57,7 +60,7 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
     }
     remove_claims(head, settings.strip_identity_headers);
     exchange.forward.tunnel = is_websocket(&head.headers);
-    remove_hop_by_hop(head, exchange.forward.tunnel);
+    hop_by_hop::remove_from_request(head, exchange.forward.tunnel);
     exchange.debug_wanted = settings.debug_header
         && head
             .headers
@@ -208,50 +211,6 @@ fn host_and_port(head: &RequestHeader, listener_port: u16) -> (Host, u16) {
         .unwrap_or(listener_port);
     (name.iter().map(u8::to_ascii_lowercase).collect(), port)
 }
-
-/// Removes what concerns only the client's connection (RFC 9110 §7.6.1): the fields that it
-/// nominates, but none that the gateway itself sets, and every upgrade but that to a WebSocket.
-fn remove_hop_by_hop(head: &mut RequestHeader, tunnel: bool) {
-    if head.headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = head
-            .headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| !KEPT.contains(name))
-            .collect();
-        for name in nominated {
-            head.remove_header(&name);
-        }
-        head.remove_header(&header::CONNECTION);
-        if tunnel {
-            head.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
-                .expect("a constant header is valid");
-        }
-    }
-    if !tunnel {
-        head.remove_header(&header::UPGRADE);
-    }
-    // CGI programs behind an origin would take it for the variable HTTP_PROXY.
-    head.remove_header(&PROXY);
-}
-
-const PROXY: HeaderName = HeaderName::from_static("proxy");
-
-/// Fields that a client cannot take away: they frame or address the message, or mean something on
-/// this hop that is dealt with elsewhere.
-const KEPT: [HeaderName; 8] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::EXPECT,
-    FORWARDED_FOR,
-    FORWARDED_PROTO,
-];
 
 /// Removes what a client must not say: who it is, and the `_` twins of headers that the gateway
 /// sets, which many servers read as the same name.

@@ -15,8 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::config::check::comma_items;
-use crate::config::formats::{self, Format};
+use crate::config::formats::{self, Format, comma_items};
 
 /// A value that is written as one string.
 pub trait Written: FromStr<Err = String> {
