@@ -109,8 +109,10 @@ impl Watch {
                 .map_or(LOOK, |pending| pending.due.saturating_duration_since(now));
             match self.wakes.recv_timeout(wait) {
                 Ok(Wake::Asked) => return Some(()),
+                // A rename is told as two events, the first of which looks like a file that is gone:
+                // what is pending because of it need not be waited for.
                 Ok(Wake::Replaced) => {
-                    if fingerprint(&self.paths) != self.seen && pending.is_none() {
+                    if fingerprint(&self.paths) != self.seen {
                         return Some(());
                     }
                 }

@@ -11,7 +11,7 @@ use crate::entity::pattern::Pattern;
 /// second and much memory.
 const COMPILED_AT_BUILD: usize = 100;
 
-/// Names a regex in [`Patterns`].
+/// Names a regex of a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatternId(usize);
 
