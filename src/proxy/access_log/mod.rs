@@ -27,6 +27,8 @@ use crate::{
 const NAME: &str = "access-log";
 /// The most requests that wait to be written.
 const ENTRIES_MAX: usize = 10_000;
+/// How long a new place waits for what belongs to the old one.
+const TURN: Duration = Duration::from_millis(200);
 /// How much memory for lines is kept from one batch to the next.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 
@@ -75,8 +77,10 @@ impl AccessLog {
         Ok(log)
     }
 
-    /// Takes over where to write from a new configuration.
+    /// Takes over where to write from a new configuration. What is queued by then still goes to the
+    /// old place, unless that does not take it soon.
     pub fn adopt(&self, setting: Option<&Setting>) {
+        self.flush(TURN);
         self.order(setting.map_or(Order::Stop, |setting| Order::WriteTo(setting.to.clone())));
     }
 

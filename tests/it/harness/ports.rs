@@ -2,8 +2,10 @@
 //! Ports lie below 32768, where the kernel takes the source ports of outgoing connections from.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
+
+use socket2::{Domain, Socket, Type};
 
 use super::wait::fail;
 
@@ -55,12 +57,21 @@ impl Allocator {
         let Ok(lock) = File::create(folder.join(port.to_string())) else {
             return false;
         };
-        let free = lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let free = lock.try_lock().is_ok() && nobody_listens(port);
         if free {
             self.locks.push(lock);
         }
         free
     }
+}
+
+/// Binds without listening: a process that is forked meanwhile keeps the socket for a moment, and
+/// a listening one would be in the way of whoever gets the port.
+fn nobody_listens(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    Socket::new(Domain::IPV4, Type::STREAM, None).is_ok_and(|socket| {
+        socket.set_reuse_address(true).is_ok() && socket.bind(&address.into()).is_ok()
+    })
 }
 
 #[cfg(test)]
