@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use tokio::sync::Semaphore;
 
 use super::references::References;
 use crate::{
@@ -23,13 +24,15 @@ pub(super) fn compile(
     for (written, upstream) in config.targets.iter().zip(&references.target_upstream) {
         if let Some(targets) = upstream.and_then(|upstream| targets.get_mut(upstream)) {
             let (host, port) = written.fields.address();
-            targets.push(target(
+            let mut target = target(
                 host,
                 port,
                 written.fields.weight,
                 written.fields.target.clone(),
                 state,
-            ));
+            );
+            target.slots = slots(config, *upstream, &target.label, state);
+            targets.push(target);
         }
     }
     config
@@ -50,6 +53,24 @@ pub(super) fn compile(
             ))
         })
         .collect()
+}
+
+/// The connections that a target of an upstream may take, where they are limited.
+fn slots(
+    config: &Config,
+    upstream: Option<usize>,
+    label: &str,
+    state: &State,
+) -> Option<Arc<Semaphore>> {
+    let upstream = config.upstreams.get(upstream?)?;
+    let limit = upstream.fields.max_connections;
+    (limit > 0).then(|| {
+        state
+            .slots
+            .get_or_create((upstream.id, label.to_owned(), limit), || {
+                Semaphore::new(usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS))
+            })
+    })
 }
 
 pub(super) fn services(
@@ -132,6 +153,7 @@ fn target(host: &str, port: u16, weight: u16, label: String, state: &State) -> T
         port,
         weight,
         label,
+        slots: None,
         server_name: bare.into(),
     }
 }

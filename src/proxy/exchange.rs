@@ -8,6 +8,7 @@ use std::{
 
 use http::HeaderValue;
 use smallvec::SmallVec;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::stream::Wire;
 use crate::{
@@ -86,6 +87,8 @@ pub struct Forward {
     pub tunnel: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
     pub stale_repeated: bool,
+    /// The place among the connections of the current target, where those are limited.
+    pub slot: Option<OwnedSemaphorePermit>,
     /// When the request was sent, and when the response head came.
     pub sent_at: Option<Instant>,
     pub answered_at: Option<Instant>,

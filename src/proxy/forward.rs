@@ -1,12 +1,13 @@
 //! Step 5: pick a target, shape the request for it, and try again where that is safe.
 
-use std::{borrow::Cow, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
@@ -63,11 +64,21 @@ pub(super) async fn peer(
             TargetHost::Address(address) => Some(*address),
             TargetHost::Name(name) => name.address(service.timeouts.connect).await,
         };
-        if let Some(address) = address {
+        // A place at an earlier target is given back before one is asked for here.
+        forward.slot = None;
+        let (has_slot, slot) = slot(target, service.timeouts.connect).await;
+        if let Some(address) = address
+            && has_slot
+        {
+            forward.slot = slot;
             forward.target = Some(place);
             break (target, address);
         }
         if forward.tried.contains(&place) {
+            if !has_slot {
+                outcome.failure = Some(Box::new(no_target(forward.tries)));
+                return Err(Error::new(ErrorType::Custom("no connection is left")));
+            }
             outcome.failure = Some(Box::new(Reply::message(
                 503,
                 Reason::NameResolution,
@@ -109,6 +120,18 @@ pub(super) async fn peer(
     options.verify_cert = service.tls.verify;
     options.verify_hostname = service.tls.verify;
     Ok(Box::new(peer))
+}
+
+/// Waits up to `patience` for a place among the connections of `target`. Whether it may be used,
+/// and the place, where places are limited.
+async fn slot(target: &Target, patience: Duration) -> (bool, Option<OwnedSemaphorePermit>) {
+    let Some(slots) = &target.slots else {
+        return (true, None);
+    };
+    match tokio::time::timeout(patience, Arc::clone(slots).acquire_owned()).await {
+        Ok(Ok(slot)) => (true, Some(slot)),
+        Ok(Err(_)) | Err(_) => (false, None),
+    }
 }
 
 fn no_target(tries: u32) -> Reply {

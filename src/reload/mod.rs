@@ -129,6 +129,7 @@ impl Reloader {
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
         state.positions.sweep();
+        state.slots.sweep();
         (loaded.watch, Some(loaded.config.gateway))
     }
 

@@ -9,6 +9,7 @@ pub mod registry;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
@@ -26,6 +27,8 @@ pub struct State {
     pub rates: Rates,
     /// The round-robin position of each upstream or service host, by the entity's id.
     pub positions: Registry<Uuid, AtomicU64>,
+    /// The connections that a target may still take, by upstream, target and limit.
+    pub slots: Registry<(Uuid, String, u32), Semaphore>,
     pub names: Names,
     pub telemetry: Arc<Telemetry>,
 }
@@ -40,6 +43,7 @@ impl State {
             identifiers,
             rates: Rates::default(),
             positions: Registry::default(),
+            slots: Registry::default(),
             names: Names::default(),
             telemetry,
         }

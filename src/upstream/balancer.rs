@@ -100,6 +100,7 @@ mod tests {
                 HeaderValue::from_static("127.0.0.1"),
                 HeaderValue::from_static("127.0.0.1:80"),
             ],
+            slots: None,
             server_name: "127.0.0.1".into(),
         }
     }

@@ -6,6 +6,7 @@ pub mod wheel;
 use std::{net::IpAddr, sync::Arc};
 
 use http::HeaderValue;
+use tokio::sync::Semaphore;
 
 use crate::{entity::Protocol, state::names::Name};
 
@@ -21,6 +22,8 @@ pub struct Target {
     pub label: String,
     /// The `Host` sent to it over http and over https, unless the route or upstream says otherwise.
     pub host_headers: [HeaderValue; 2],
+    /// What is left of `max_connections`; absent = no limit.
+    pub slots: Option<Arc<Semaphore>>,
     /// The name to verify and to send as SNI: the host without its port.
     pub server_name: Arc<str>,
 }

@@ -65,6 +65,40 @@ fn no_more_idle_connections_are_kept_than_the_pool_holds() {
     origin.wait_for_open_connections(2);
 }
 
+/// S43: over the limit a request waits, and is refused when it waited for too long.
+#[test]
+fn a_target_never_has_more_than_its_maximum_of_connections() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |_| Reply::ok("late").after(&held));
+    let gateway = Gateway::start(&format!(
+        "
+        services:
+        - {{ name: api, host: pool, connect_timeout: 300, retries: 0, routes: [{{ name: all, paths: [/] }}] }}
+        upstreams:
+        - name: pool
+          max_connections: 2
+          targets: [{{ target: '{}' }}]
+        ",
+        origin.authority()
+    ));
+    let mut holders = [gateway.connect(), gateway.connect()];
+    for holder in &mut holders {
+        holder.write(Request::get("/").bytes()).expect("written");
+    }
+    origin.wait_until("both requests", |requests| requests.len() == 2);
+
+    assert_eq!(gateway.get("/").status, 503);
+    assert_eq!(origin.connections(), 2);
+
+    gate.open();
+    for holder in &mut holders {
+        assert_eq!(holder.read_response().expect("an answer").text(), "late");
+    }
+    assert_eq!(gateway.get("/").text(), "late");
+    assert_eq!(origin.connections(), 2);
+}
+
 #[test]
 fn a_pool_of_size_zero_keeps_nothing() {
     let origin = Origin::replying("hello");

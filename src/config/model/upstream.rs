@@ -107,7 +107,7 @@ pub struct Upstream {
     pub host_header: Option<String>,
     /// Whether the Host header is the name of the SRV record; only `false` in this version.
     pub use_srv_name: bool,
-    /// The most connections to one target; only 0, which means no limit, in this version.
+    /// The most requests that one target serves at once, and so the most connections to it; 0: no limit. A further request waits up to `connect_timeout`.
     pub max_connections: u32,
     /// How the health of targets is watched; only settings that watch nothing in this version.
     pub healthchecks: Healthchecks,
@@ -161,15 +161,6 @@ impl Model for Upstream {
                     "`use_srv_name: true` is not supported in this version",
                 )
                 .hint("give the name in `host_header`");
-        }
-        if self.max_connections > 0 {
-            inspection
-                .error(
-                    Code::UnsupportedValue,
-                    "max_connections",
-                    "`max_connections` above 0 is not supported in this version",
-                )
-                .hint("set it to 0 or leave it out");
         }
         healthchecks::refuse(inspection);
     }
