@@ -1,11 +1,10 @@
 //! Header access of the views: thin, so that a header map is touched once and never copied.
 
-use http::{HeaderName, HeaderValue};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderName, HeaderValue, request, response};
 
 /// The headers of the request: what the client sent, and what will go upstream.
 #[derive(Debug)]
-pub struct RequestHeaders<'a>(pub(super) &'a mut RequestHeader);
+pub struct RequestHeaders<'a>(pub(super) &'a mut request::Parts);
 
 impl RequestHeaders<'_> {
     /// The first value of `name`.
@@ -30,20 +29,18 @@ impl RequestHeaders<'_> {
 
     /// Replaces every line of `name` by one.
     pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.0
-            .insert_header(name.clone(), value)
-            .expect("a HeaderName and a HeaderValue are always valid");
+        self.0.headers.insert(name.clone(), value);
     }
 
     /// Removes every line of `name`.
     pub fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
+        self.0.headers.remove(name);
     }
 }
 
 /// The headers of the response on its way to the client.
 #[derive(Debug)]
-pub struct ResponseHeaders<'a>(pub(super) &'a mut ResponseHeader);
+pub struct ResponseHeaders<'a>(pub(super) &'a mut response::Parts);
 
 impl ResponseHeaders<'_> {
     /// The first value of `name`.
@@ -53,13 +50,11 @@ impl ResponseHeaders<'_> {
 
     /// Replaces every line of `name` by one.
     pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.0
-            .insert_header(name.clone(), value)
-            .expect("a HeaderName and a HeaderValue are always valid");
+        self.0.headers.insert(name.clone(), value);
     }
 
     /// Removes every line of `name`.
     pub fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
+        self.0.headers.remove(name);
     }
 }

@@ -5,8 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderName, HeaderValue, request, response};
 use uuid::Uuid;
 
 use super::{
@@ -117,9 +116,9 @@ impl RequestBody for MemoryBody {
 pub(crate) struct Visit<'w, P: Plugin> {
     world: &'w World,
     memo: P::Memo,
-    request: RequestHeader,
+    request: request::Parts,
     body: MemoryBody,
-    response: ResponseHeader,
+    response: response::Parts,
     pub(crate) identity: Identity,
     pub(crate) notes: Notes,
     pub(crate) secret_arguments: Vec<String>,
@@ -132,18 +131,20 @@ pub(crate) struct Visit<'w, P: Plugin> {
 impl<'w, P: Plugin> Visit<'w, P> {
     /// A request of `method` for `target` (path and query).
     pub(crate) fn new(world: &'w World, method: &str, target: &str) -> Self {
-        let mut request =
-            RequestHeader::build(method, target.as_bytes(), None).expect("a request builds");
-        request
-            .insert_header("host", "api.test")
-            .expect("a host header is valid");
+        let (request, ()) = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", "api.test")
+            .body(())
+            .expect("a request builds")
+            .into_parts();
         let peer: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
         Self {
             world,
             memo: P::Memo::default(),
             request,
             body: MemoryBody::default(),
-            response: ResponseHeader::build(200, None).expect("a response builds"),
+            response: response_head(200),
             identity: Identity::default(),
             notes: Notes::default(),
             secret_arguments: Vec::new(),
@@ -181,8 +182,8 @@ impl<'w, P: Plugin> Visit<'w, P> {
     /// Adds one header line.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.request
-            .append_header(name, value)
-            .expect("a header is valid");
+            .headers
+            .append(name, value.parse().expect("a header is valid"));
         self
     }
 
@@ -230,11 +231,11 @@ impl<'w, P: Plugin> Visit<'w, P> {
 
     /// Runs the response phase on a response of `status` with `headers`.
     pub(crate) fn deliver(&mut self, plugin: &P, status: u16, headers: &[(&'static str, &str)]) {
-        self.response = ResponseHeader::build(status, None).expect("a response builds");
+        self.response = response_head(status);
         for (name, value) in headers {
             self.response
-                .append_header(*name, *value)
-                .expect("a header is valid");
+                .headers
+                .append(*name, value.parse().expect("a header is valid"));
         }
         plugin.response(
             &mut self.memo,
@@ -305,6 +306,12 @@ pub(crate) fn reply_header<'r>(reply: &'r Reply, name: &str) -> &'r str {
             .find(|(candidate, _)| *candidate == name)
             .map(|(_, value)| value),
     )
+}
+
+fn response_head(status: u16) -> response::Parts {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = status.try_into().expect("a status");
+    head
 }
 
 fn text(value: Option<&HeaderValue>) -> &str {

@@ -8,8 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Version};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderValue, Version, request, response};
 
 use super::{
     Halt,
@@ -121,7 +120,7 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 impl<'a> Request<'a> {
     /// Puts a view together. The proxy and the test harness do so.
     pub fn new(
-        head: &'a mut RequestHeader,
+        head: &'a mut request::Parts,
         about: Surroundings<'a>,
         identity: &'a mut Identity,
         notes: &'a mut Notes,
@@ -236,7 +235,7 @@ impl<'a> Request<'a> {
 }
 
 /// Whether a request's content type says gRPC.
-pub(crate) fn is_grpc(head: &RequestHeader) -> bool {
+pub(crate) fn is_grpc(head: &request::Parts) -> bool {
     head.headers
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
@@ -258,7 +257,7 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     /// Puts a view together. The proxy and the test harness do so.
-    pub fn new(head: &'a mut ResponseHeader, source: Source) -> Self {
+    pub fn new(head: &'a mut response::Parts, source: Source) -> Self {
         Self {
             headers: ResponseHeaders(head),
             source,
@@ -303,15 +302,16 @@ pub struct Record<'a> {
 pub(crate) mod names {
     use http::HeaderName;
 
-    pub(crate) const CONSUMER_ID: HeaderName = HeaderName::from_static("x-consumer-id");
-    pub(crate) const CONSUMER_CUSTOM_ID: HeaderName =
+    pub(crate) static CONSUMER_ID: HeaderName = HeaderName::from_static("x-consumer-id");
+    pub(crate) static CONSUMER_CUSTOM_ID: HeaderName =
         HeaderName::from_static("x-consumer-custom-id");
-    pub(crate) const CONSUMER_USERNAME: HeaderName = HeaderName::from_static("x-consumer-username");
-    pub(crate) const CREDENTIAL_IDENTIFIER: HeaderName =
+    pub(crate) static CONSUMER_USERNAME: HeaderName =
+        HeaderName::from_static("x-consumer-username");
+    pub(crate) static CREDENTIAL_IDENTIFIER: HeaderName =
         HeaderName::from_static("x-credential-identifier");
-    pub(crate) const ANONYMOUS_CONSUMER: HeaderName =
+    pub(crate) static ANONYMOUS_CONSUMER: HeaderName =
         HeaderName::from_static("x-anonymous-consumer");
-    pub(crate) const CONSUMER_GROUPS: HeaderName = HeaderName::from_static("x-consumer-groups");
-    pub(crate) const AUTHENTICATED_GROUPS: HeaderName =
+    pub(crate) static CONSUMER_GROUPS: HeaderName = HeaderName::from_static("x-consumer-groups");
+    pub(crate) static AUTHENTICATED_GROUPS: HeaderName =
         HeaderName::from_static("x-authenticated-groups");
 }

@@ -3,13 +3,14 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
-use pingora_http::RequestHeader;
+use http::request::Parts;
 use pingora_proxy::Session;
 use tracing::{error, warn};
 
 use super::{
     body::{self, ClientBody},
     exchange::Exchange,
+    parts,
     receive::raw_path,
 };
 use crate::{
@@ -49,7 +50,7 @@ async fn run_access(
     // The views edit the head while a plugin may await the body, so the two part for this phase;
     // the body's framing must be read from the head before.
     session.is_body_done();
-    let mut head = std::mem::replace(session.req_header_mut(), placeholder());
+    let mut head = parts::of_request(session.req_header_mut());
     let mut body = ClientBody::new(
         session.as_downstream_mut(),
         &head,
@@ -57,7 +58,7 @@ async fn run_access(
     );
     let ended = caught(access(&mut head, &mut body, exchange), telemetry).await;
     let read = body.into_read();
-    *session.req_header_mut() = head;
+    *session.req_header_mut() = head.into();
     match ended? {
         Ok(()) => {}
         Err((_, Halt::Reply(reply))) => return Err(reply),
@@ -76,7 +77,7 @@ async fn run_access(
 }
 
 async fn access(
-    head: &mut RequestHeader,
+    head: &mut Parts,
     body: &mut ClientBody<'_>,
     exchange: &mut Exchange,
 ) -> Result<(), (&'static str, Halt)> {
@@ -146,10 +147,6 @@ async fn caught<T>(
 
 fn fault(reason: Reason) -> Reply {
     Reply::message(500, reason, "An unexpected error occurred")
-}
-
-fn placeholder() -> RequestHeader {
-    RequestHeader::build_no_case("GET", b"/", Some(0)).expect("a constant request head is valid")
 }
 
 #[cfg(test)]

@@ -7,12 +7,11 @@
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{header, request::Parts};
 use pingora_core::{
     ErrorType,
     protocols::http::{ServerSession, v1::server::HttpSession as SessionV1},
 };
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use thiserror::Error;
 
@@ -41,11 +40,7 @@ impl std::fmt::Debug for ClientBody<'_> {
 }
 
 impl<'s> ClientBody<'s> {
-    pub(super) fn new(
-        session: &'s mut ServerSession,
-        head: &RequestHeader,
-        settings: &Settings,
-    ) -> Self {
+    pub(super) fn new(session: &'s mut ServerSession, head: &Parts, settings: &Settings) -> Self {
         let body_max = settings
             .body_bytes_max
             .and_then(|limit| usize::try_from(limit).ok())

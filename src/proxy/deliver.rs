@@ -1,6 +1,6 @@
 //! Step 6: the response head on its way to the client.
 
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, response::Parts};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::{
     exchange::Exchange,
     forward::{VIA, appended},
-    hop_by_hop,
+    hop_by_hop, parts,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
 };
 use crate::{plugin::Source, state::State};
@@ -16,6 +16,10 @@ use crate::{plugin::Source, state::State};
 const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-kong-upstream-status");
+const ROUTE_ID: HeaderName = HeaderName::from_static("kong-route-id");
+const ROUTE_NAME: HeaderName = HeaderName::from_static("kong-route-name");
+const SERVICE_ID: HeaderName = HeaderName::from_static("kong-service-id");
+const SERVICE_NAME: HeaderName = HeaderName::from_static("kong-service-name");
 
 /// Shapes an upstream's response head for the client and runs the response phase of the chain.
 ///
@@ -49,75 +53,87 @@ pub(super) fn deliver(
         session.set_keepalive(None);
     }
     let trailers = session.req_header().headers.contains_key(header::TE);
-    hop_by_hop::remove_from_response(response, switching, trailers);
-    if session.req_header().version == Version::HTTP_10 {
-        // Chunks mean nothing to this client: the end of the connection ends the body.
-        if response.headers.contains_key(header::TRANSFER_ENCODING) {
-            response.remove_header(&header::TRANSFER_ENCODING);
-            session.set_keepalive(None);
-        }
+    let phrase = unusual_phrase(response);
+    let mut head = parts::of_response(response);
+    hop_by_hop::remove_from_response(&mut head.headers, switching, trailers);
+    // Chunks mean nothing to a client of HTTP/1.0: the end of the connection ends the body.
+    if session.req_header().version == Version::HTTP_10
+        && head.headers.remove(header::TRANSFER_ENCODING).is_some()
+    {
+        session.set_keepalive(None);
     }
-    add_own(response, exchange)?;
+    add_own(&mut head, exchange);
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())
     {
         let silence = service.timeouts.read.min(service.timeouts.write);
         connection.wire.begin_tunnel(silence);
     }
-    run_response_phase(exchange, response, Source::Upstream, &state.telemetry);
-    Ok(())
+    run_response_phase(exchange, &mut head, Source::Upstream, &state.telemetry);
+    *response = head.into();
+    match phrase {
+        Some(phrase) => response.set_reason_phrase(Some(&phrase)),
+        None => Ok(()),
+    }
 }
 
-fn add_own(response: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+/// The reason phrase, if it is not the customary one of the status.
+fn unusual_phrase(response: &ResponseHeader) -> Option<String> {
+    let phrase = response.get_reason_phrase()?;
+    (response.status.canonical_reason() != Some(phrase)).then(|| phrase.to_owned())
+}
+
+fn add_own(response: &mut Parts, exchange: &Exchange) {
     let tokens = exchange.snapshot.settings.tokens;
     let forward = &exchange.forward;
+    let headers = &mut response.headers;
     if tokens.upstream_latency
         && let (Some(sent), Some(answered)) = (forward.sent_at, forward.answered_at)
     {
-        response.insert_header(UPSTREAM_LATENCY, milliseconds(answered - sent))?;
+        headers.insert(UPSTREAM_LATENCY, milliseconds(answered - sent));
     }
     if tokens.proxy_latency
         && let Some(sent) = forward.sent_at
     {
-        response.insert_header(PROXY_LATENCY, milliseconds(sent - exchange.began))?;
+        headers.insert(PROXY_LATENCY, milliseconds(sent - exchange.began));
     }
     if tokens.upstream_status {
-        response.insert_header(UPSTREAM_STATUS, HeaderValue::from(response.status.as_u16()))?;
+        headers.insert(UPSTREAM_STATUS, HeaderValue::from(response.status.as_u16()));
     }
     if tokens.via {
-        let via = appended(
-            &response.headers,
-            &header::VIA,
-            &HeaderValue::from_static(VIA),
-        );
-        response.insert_header(header::VIA, via)?;
+        let via = appended(headers, &header::VIA, &HeaderValue::from_static(VIA));
+        headers.insert(header::VIA, via);
     }
-    if tokens.server && !response.headers.contains_key(header::SERVER) {
-        response.insert_header(header::SERVER, SERVER)?;
+    if tokens.server {
+        headers.entry(header::SERVER).or_insert(SERVER);
     }
     if tokens.request_id {
-        response.insert_header(REQUEST_ID, request_id(exchange))?;
+        headers.insert(REQUEST_ID, request_id(exchange));
     }
     if exchange.debug_wanted {
-        add_debug(response, exchange)?;
+        add_debug(headers, exchange);
     }
-    Ok(())
 }
 
-fn add_debug(response: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+fn add_debug(headers: &mut HeaderMap, exchange: &Exchange) {
+    let mut set = |name: HeaderName, value: &str| {
+        // Names of entities hold letters, digits and a few marks.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
     if let Some(route) = exchange.route() {
-        response.insert_header("Kong-Route-Id", route.facts.id.to_string())?;
+        set(ROUTE_ID, &route.facts.id.to_string());
         if let Some(name) = &route.facts.name {
-            response.insert_header("Kong-Route-Name", name.as_str())?;
+            set(ROUTE_NAME, name);
         }
     }
     if let Some(service) = exchange.service() {
-        response.insert_header("Kong-Service-Id", service.facts.id.to_string())?;
+        set(SERVICE_ID, &service.facts.id.to_string());
         if let Some(name) = &service.facts.name {
-            response.insert_header("Kong-Service-Name", name.as_str())?;
+            set(SERVICE_NAME, name);
         }
     }
-    Ok(())
 }
 
 fn milliseconds(duration: std::time::Duration) -> HeaderValue {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
+    parts,
     receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
     reply::{REQUEST_ID, request_id},
     tunnel,
@@ -148,7 +149,7 @@ fn no_target(tries: u32) -> Reply {
 
 /// The name that an https upstream must prove: the Host sent to it, without its port. A bare
 /// address is no name (RFC 6066 §3) and is sent only where it must be verified.
-fn server_name(head: &RequestHeader, route: &Route, service: &Service, target: &Target) -> String {
+fn server_name(head: &Parts, route: &Route, service: &Service, target: &Target) -> String {
     let host = host_header(head, route, service, target)
         .to_str()
         .unwrap_or_default();
@@ -168,7 +169,7 @@ fn server_name(head: &RequestHeader, route: &Route, service: &Service, target: &
 }
 
 fn host_header<'h>(
-    head: &'h RequestHeader,
+    head: &'h Parts,
     route: &Route,
     service: &'h Service,
     target: &'h Target,
@@ -194,18 +195,17 @@ pub(super) async fn shape(
     exchange: &mut Exchange,
     clock: &Clock,
 ) -> Result<()> {
-    if request.headers.contains_key(header::EXPECT) {
-        request.remove_header(&header::EXPECT);
-        if exchange.forward.tries == 1
-            && session.req_header().version == http::Version::HTTP_11
-            && !session.as_downstream_mut().is_body_done()
-        {
-            session
-                .as_downstream_mut()
-                .write_continue_response()
-                .await
-                .map_err(Error::into_down)?;
-        }
+    let mut head = parts::of_request(request);
+    if head.headers.remove(header::EXPECT).is_some()
+        && exchange.forward.tries == 1
+        && session.req_header().version == http::Version::HTTP_11
+        && !session.as_downstream_mut().is_body_done()
+    {
+        session
+            .as_downstream_mut()
+            .write_continue_response()
+            .await
+            .map_err(Error::into_down)?;
     }
     let client = session.req_header();
     if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
@@ -214,28 +214,30 @@ pub(super) async fn shape(
             .target
             .and_then(|place| service.balancer.targets().get(place))
     {
-        let prefix = set_target(request, client, exchange, route, service)?;
+        let prefix = set_target(&mut head, client, exchange, route, service)?;
         let host = host_header(client, route, service, target);
-        request.insert_header(header::HOST, host.clone())?;
-        set_forwarding(request, client, exchange, prefix)?;
+        head.headers.insert(header::HOST, host.clone());
+        set_forwarding(&mut head.headers, client, exchange, prefix);
     }
     if te_trailers(&client.headers) {
-        request.insert_header(header::TE, "trailers")?;
+        head.headers
+            .insert(header::TE, HeaderValue::from_static("trailers"));
     }
     // Pingora removes everything that begins with Proxy-; these two are end to end here.
     for name in [header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE] {
         for value in client.headers.get_all(&name) {
-            request.append_header(name.clone(), value.clone())?;
+            head.headers.append(name.clone(), value.clone());
         }
     }
+    *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
     Ok(())
 }
 
 /// Sets path and query; gives the prefix that was cut off the path.
 fn set_target(
-    request: &mut RequestHeader,
-    client: &RequestHeader,
+    head: &mut Parts,
+    client: &Parts,
     exchange: &Exchange,
     route: &Route,
     service: &Service,
@@ -247,12 +249,10 @@ fn set_target(
     let normal = exchange.normal_path.as_deref().unwrap_or(sent);
     // A route without paths counts as one for `/`.
     let cut = route.strip_path.then(|| exchange.matched.unwrap_or(1));
-    let is_absolute = client.uri.authority().is_some();
     let unchanged = cut.is_none()
         && service.path.is_none()
         && exchange.normal_path.is_none()
-        && exchange.forward.query.is_none()
-        && !is_absolute;
+        && exchange.forward.query.is_none();
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
         return Ok(None);
     }
@@ -272,14 +272,13 @@ fn set_target(
             }
         }
     }
-    let uri = Uri::from_maybe_shared(Bytes::from(target)).map_err(|error| {
+    head.uri = Uri::from_maybe_shared(Bytes::from(target)).map_err(|error| {
         Error::because(
             ErrorType::InternalError,
             "an upstream path is not a URI",
             error,
         )
     })?;
-    request.set_uri(uri);
     let prefix = cut
         .and_then(|bytes| normal.get(..bytes))
         .filter(|prefix| *prefix != b"/" && !prefix.is_empty())
@@ -290,61 +289,59 @@ fn set_target(
 
 /// Tells the upstream who asked for what, and how it came here.
 fn set_forwarding(
-    request: &mut RequestHeader,
-    client: &RequestHeader,
+    headers: &mut HeaderMap,
+    client: &Parts,
     exchange: &Exchange,
     prefix: Option<HeaderValue>,
-) -> Result<()> {
+) {
     let Some(connection) = &exchange.connection else {
-        return Ok(());
+        return;
     };
-    let headers = &client.headers;
-    request.insert_header(
+    let sent = &client.headers;
+    headers.insert(
         FORWARDED_FOR,
-        appended(headers, &FORWARDED_FOR, &connection.ip_header),
-    )?;
+        appended(sent, &FORWARDED_FOR, &connection.ip_header),
+    );
     let real_ip = if exchange.client.ip == connection.ip {
         connection.ip_header.clone()
     } else {
         HeaderValue::from_str(&exchange.client.ip.to_string()).expect("an address is visible ASCII")
     };
-    request.insert_header(REAL_IP, real_ip)?;
-    let kept = |name: &HeaderName| exchange.trusted && headers.contains_key(name);
+    headers.insert(REAL_IP, real_ip);
+    let kept = |name: &HeaderName| exchange.trusted && sent.contains_key(name);
     if !kept(&FORWARDED_PROTO) {
-        request.insert_header(FORWARDED_PROTO, connection.scheme.as_str())?;
+        let scheme = HeaderValue::from_static(connection.scheme.as_str());
+        headers.insert(FORWARDED_PROTO, scheme);
     }
     if !kept(&FORWARDED_HOST) {
-        request.insert_header(FORWARDED_HOST, exchange.host())?;
+        let host = HeaderValue::from_bytes(&exchange.host)
+            .unwrap_or_else(|_| HeaderValue::from_static(""));
+        headers.insert(FORWARDED_HOST, host);
     }
     if !kept(&FORWARDED_PORT) {
-        request.insert_header(
-            FORWARDED_PORT,
-            HeaderValue::from(outer_port(exchange, connection)),
-        )?;
+        let port = HeaderValue::from(outer_port(exchange, connection));
+        headers.insert(FORWARDED_PORT, port);
     }
     if !kept(&FORWARDED_PATH) {
         let path = HeaderValue::from_bytes(raw_path(client))
             .unwrap_or_else(|_| HeaderValue::from_static("/"));
-        request.insert_header(FORWARDED_PATH, path)?;
+        headers.insert(FORWARDED_PATH, path);
     }
     if !kept(&FORWARDED_PREFIX) {
         match prefix {
-            Some(prefix) => request.insert_header(FORWARDED_PREFIX, prefix)?,
-            None => {
-                request.remove_header(&FORWARDED_PREFIX);
-            }
-        }
+            Some(prefix) => headers.insert(FORWARDED_PREFIX, prefix),
+            None => headers.remove(&FORWARDED_PREFIX),
+        };
     }
-    request.insert_header(
+    headers.insert(
         header::VIA,
-        appended(headers, &header::VIA, &HeaderValue::from_static(VIA)),
-    )?;
+        appended(sent, &header::VIA, &HeaderValue::from_static(VIA)),
+    );
     if exchange.snapshot.settings.upstream_request_id {
-        request.insert_header(REQUEST_ID, request_id(exchange))?;
+        headers.insert(REQUEST_ID, request_id(exchange));
     } else {
-        request.remove_header(&REQUEST_ID);
+        headers.remove(&REQUEST_ID);
     }
-    Ok(())
 }
 
 fn outer_port(exchange: &Exchange, connection: &Connection) -> u16 {

@@ -8,10 +8,12 @@ pub mod listener;
 
 mod chunks;
 mod head;
+mod spelling;
 mod stream;
 
 mod exchange;
 mod hop_by_hop;
+mod parts;
 mod receive;
 mod route;
 

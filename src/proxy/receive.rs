@@ -3,14 +3,13 @@
 use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use pingora_core::{Error, ErrorType};
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, Host},
-    hop_by_hop,
+    hop_by_hop, parts,
 };
 use crate::{
     entity::{path, reason::Reason},
@@ -22,6 +21,9 @@ use crate::{
 const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many fields the gateway and a few plugins add to a request.
+const ADDED_FIELDS: usize = 16;
 
 /// The longest body that is read only to keep a connection.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024;
@@ -36,6 +38,17 @@ pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwar
 pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let settings = &exchange.snapshot.settings;
     set_limits(session, settings);
+    let mut head = parts::of_request(session.req_header_mut());
+    // One step for the fields that the gateway adds on the way, here and in Pingora's copy.
+    head.headers.reserve(ADDED_FIELDS);
+    let received = inspect(&mut head, exchange);
+    *session.req_header_mut() = head.into();
+    received
+}
+
+/// What [`receive`] does with the head.
+fn inspect(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+    let settings = &exchange.snapshot.settings;
     let Some(connection) = &exchange.connection else {
         return Err(Box::new(Reply::message(
             500,
@@ -43,7 +56,6 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
             "An unexpected error occurred",
         )));
     };
-    let head = session.req_header_mut();
     exchange.trusted = settings.trusted.contains(connection.ip);
     exchange.client = Client {
         ip: if exchange.trusted {
@@ -54,13 +66,13 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
         peer: connection.peer,
     };
     exchange.scheme = scheme(&head.headers, exchange.trusted, connection.scheme);
-    (exchange.host, exchange.port) = host_and_port(head, connection.port);
+    (exchange.host, exchange.port) = host_and_port(&head.headers, connection.port);
     if let std::borrow::Cow::Owned(normal) = path::normalise(raw_path(head)) {
         exchange.normal_path = Some(normal);
     }
-    remove_claims(head, settings.strip_identity_headers);
+    remove_claims(&mut head.headers, settings.strip_identity_headers);
     exchange.forward.tunnel = is_websocket(&head.headers);
-    hop_by_hop::remove_from_request(head, exchange.forward.tunnel);
+    hop_by_hop::remove_from_request(&mut head.headers, exchange.forward.tunnel);
     exchange.debug_wanted = settings.debug_header
         && head
             .headers
@@ -126,10 +138,7 @@ pub(super) fn limit_body(piece: Option<&Bytes>, exchange: &mut Exchange) -> Resu
 }
 
 /// The path as sent, without the query.
-pub(super) fn raw_path(head: &RequestHeader) -> &[u8] {
-    if head.method == http::Method::OPTIONS && head.raw_path() == b"*" {
-        return b"*";
-    }
+pub(super) fn raw_path(head: &Parts) -> &[u8] {
     head.uri.path().as_bytes()
 }
 
@@ -194,9 +203,8 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-fn host_and_port(head: &RequestHeader, listener_port: u16) -> (Host, u16) {
-    let raw = head
-        .headers
+fn host_and_port(headers: &HeaderMap, listener_port: u16) -> (Host, u16) {
+    let raw = headers
         .get(header::HOST)
         .map_or(&b""[..], HeaderValue::as_bytes);
     let name_end = match raw.iter().rposition(|byte| *byte == b':') {
@@ -214,15 +222,15 @@ fn host_and_port(head: &RequestHeader, listener_port: u16) -> (Host, u16) {
 
 /// Removes what a client must not say: who it is, and the `_` twins of headers that the gateway
 /// sets, which many servers read as the same name.
-fn remove_claims(head: &mut RequestHeader, identity: bool) {
+fn remove_claims(headers: &mut HeaderMap, identity: bool) {
     let mut claims: Vec<HeaderName> = Vec::new();
-    for name in head.headers.keys() {
+    for name in headers.keys() {
         if is_claim(name.as_str(), identity) {
             claims.push(name.clone());
         }
     }
     for name in claims {
-        head.remove_header(&name);
+        headers.remove(&name);
     }
 }
 
@@ -356,9 +364,7 @@ mod tests {
     #[test]
     fn the_host_is_lower_case_and_the_port_is_its_own_or_the_listeners() {
         let host = |value: &'static str| {
-            let mut head = RequestHeader::build("GET", b"/", None).expect("a head");
-            head.insert_header("host", value).expect("a header");
-            let (name, port) = host_and_port(&head, 8000);
+            let (name, port) = host_and_port(&headers(&[("host", value)]), 8000);
             (String::from_utf8(name.to_vec()).expect("text"), port)
         };
         assert_eq!(host("API.test"), ("api.test".into(), 8000));

@@ -3,12 +3,12 @@
 use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header, request, response};
 use pingora_core::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{error_body, exchange::Exchange};
+use super::{error_body, exchange::Exchange, spelling};
 use crate::{
     entity::reason::Reason,
     plugin::{Body, Reply, Response, Source},
@@ -40,8 +40,9 @@ pub(super) async fn send(
         session.set_keepalive(None);
         return Ok(());
     }
-    let (mut head, body) = shape(session.req_header(), exchange, reply);
+    let (mut head, body) = shape(session.req_header().as_ref(), exchange, reply);
     run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
+    let head = ResponseHeader::from(head);
     let ends_here = body.is_empty() || session.req_header().method == http::Method::HEAD;
     session
         .write_response_header(Box::new(head), ends_here)
@@ -58,8 +59,7 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u
     exchange.outcome.reason = Some(reply.reason);
     exchange.outcome.status = reply.status;
     telemetry.replies(reply.reason).inc();
-    let request = RequestHeader::build_no_case("GET", b"/", Some(0))
-        .expect("a constant request head is valid");
+    let (request, ()) = http::Request::new(()).into_parts();
     let (mut head, body) = shape(&request, exchange, reply);
     run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
     let mut bytes = Vec::with_capacity(512);
@@ -71,8 +71,9 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u
         )
         .as_bytes(),
     );
-    head.header_to_h1_wire(&mut bytes);
+    ResponseHeader::from(head).header_to_h1_wire(&mut bytes);
     bytes.extend_from_slice(b"Connection: close\r\n\r\n");
+    spelling::capitalise(&mut bytes);
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -81,7 +82,7 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u
 /// reach. A panic costs the plugins' changes, not the response.
 pub(super) fn run_response_phase(
     exchange: &mut Exchange,
-    head: &mut ResponseHeader,
+    head: &mut response::Parts,
     source: Source,
     telemetry: &Telemetry,
 ) {
@@ -105,18 +106,18 @@ pub(super) fn run_response_phase(
 
 /// The head and body of a reply, before the plugins had their say.
 pub(super) fn shape(
-    request: &RequestHeader,
+    request: &request::Parts,
     exchange: &Exchange,
     reply: Reply,
-) -> (ResponseHeader, Bytes) {
+) -> (response::Parts, Bytes) {
     let settings = &exchange.snapshot.settings;
     let grpc = crate::plugin::is_grpc(request);
     let status = if grpc { 200 } else { reply.status };
-    let mut head = ResponseHeader::build(status, Some(8 + reply.headers.len()))
-        .unwrap_or_else(|_| ResponseHeader::build_no_case(500, None).expect("500 is a status"));
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    head.headers.reserve(8 + reply.headers.len());
     let mut set = |name: HeaderName, value: HeaderValue| {
-        head.append_header(name, value)
-            .expect("a HeaderName and a HeaderValue are always valid");
+        head.headers.append(name, value);
     };
     let body = match reply.body {
         body if grpc => {

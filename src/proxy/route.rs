@@ -1,7 +1,6 @@
 //! Step 2: find the route, or say why there is none.
 
-use http::{HeaderValue, header};
-use pingora_http::RequestHeader;
+use http::{HeaderValue, header, request::Parts};
 
 use super::{exchange::Exchange, receive::raw_path};
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// A reply: 404 (405 where so configured), or the way to HTTPS.
-pub(super) fn find(head: &RequestHeader, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let snapshot = &exchange.snapshot;
     let key = Key {
         method: head.method.as_str(),
@@ -57,7 +56,7 @@ pub(super) fn find(head: &RequestHeader, exchange: &mut Exchange) -> Result<(), 
 }
 
 /// 426, or a redirect to the same address over HTTPS.
-fn to_https(head: &RequestHeader, host: &str, status: u16) -> Reply {
+fn to_https(head: &Parts, host: &str, status: u16) -> Reply {
     if status != 426
         && let Ok(location) = location(head, host)
     {
@@ -71,7 +70,7 @@ fn to_https(head: &RequestHeader, host: &str, status: u16) -> Reply {
         )
 }
 
-fn location(head: &RequestHeader, host: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
+fn location(head: &Parts, host: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
     let target = head
         .uri
         .path_and_query()

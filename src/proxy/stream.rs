@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{chunks::Chunks, head::Framing};
+use super::{chunks::Chunks, head::Framing, spelling};
 
 /// The most that is joined with a response head into one send.
 const JOIN_BYTES_MAX: usize = 16 * 1024;
@@ -324,8 +324,11 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.joining {
-            this.joining = false;
+            // Behind the head of an interim response comes another head.
+            this.joining = bytes.starts_with(b"HTTP/1.1 1") && !bytes.starts_with(b"HTTP/1.1 101");
+            let begin = this.output.len();
             this.output.extend_from_slice(bytes);
+            spelling::capitalise(this.output.get_mut(begin..).unwrap_or_default());
             this.wire
                 .sent
                 .fetch_add(bytes.len() as u64, Ordering::Relaxed);
