@@ -1,7 +1,7 @@
 # Every command that a developer or CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools test-tools build demo test check fmt clippy doc bench-router
+.PHONY: help tools test-tools build demo test check fmt clippy doc docs bench-router
 
 CARGO ?= cargo
 
@@ -33,6 +33,9 @@ clippy: tools ## Check the lints
 
 doc: tools ## Build the API documentation, links checked
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
+
+docs: tools ## Write the generated pages and the JSON Schema anew; `check` fails if they are not current
+	UPDATE=1 $(CARGO) test --quiet --test it generated::
 
 bench-router: tools ## Measure look-ups in routing tables of up to 10,000 routes
 	$(CARGO) bench --bench router

@@ -4,13 +4,14 @@ mod check;
 mod demo;
 mod mock;
 mod run;
+mod schema;
 
 use std::{
     io::{self, Write as _},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// A declarative API gateway that reads Kong's configuration format.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ enum Command {
     Run(run::Arguments),
     /// Report every mistake of a configuration
     Check(check::Arguments),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Run a mock origin to put behind the gateway
     Mock(mock::Arguments),
     /// Run the gateway with three mock origins in one process
@@ -37,9 +40,15 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Schema => schema::run(),
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
     }
+}
+
+/// The commands and their options, for the reference page about them.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 fn report<E: std::error::Error>(result: Result<(), E>) -> ExitCode {

@@ -57,9 +57,9 @@ codes! {
     YamlTag = "config::yaml_tag": "A YAML tag such as `!foo` has no meaning here.";
     YamlKey = "config::yaml_key": "A key of a record is not a string.";
     DuplicateKey = "config::duplicate_key": "A key is given twice in one record.";
-    EmptyDocument = "config::empty_document": "The file has no content; that is never taken for «no services».";
+    EmptyDocument = "config::empty_document": "The file has no content; that is never taken for \"no services\".";
     Environment = "config::environment": "An environment variable that the file refers to is missing or does not fit.";
-    FormatVersion = "config::format_version": "`_format_version` is missing, unknown or not written as a string.";
+    FormatVersion = "config::format_version": "`_format_version` is missing or unknown.";
     UnknownField = "config::unknown_field": "A record has a key that nothing reads.";
     MissingField = "config::missing_field": "A required field is missing or null.";
     WrongType = "config::wrong_type": "A value is of the wrong type; nothing is converted.";
@@ -76,7 +76,7 @@ codes! {
     Ignored = "config::ignored": "Something is accepted but has no effect (warning).";
     Deprecated = "config::deprecated": "Something is accepted but should be written differently (warning).";
     GeneratedKey = "config::generated_key": "A credential without a key got a random one that nobody knows (warning).";
-    UnknownPlugin = "plugin::unknown": "A plugin's name is not known or not enabled.";
+    UnknownPlugin = "plugin::unknown": "A plugin's name is not known, or `gateway.plugins` does not allow it.";
     UnsupportedPlugin = "plugin::unsupported": "A plugin of Kong's that this version does not have.";
     PluginScope = "plugin::scope": "A plugin cannot be put on this kind of entity.";
     PluginConfig = "plugin::config": "A plugin refuses its configuration.";

@@ -20,7 +20,7 @@ const CERTIFICATES: &str = "TLS is not configured by entities; leave the list ou
 const ENTERPRISE: &str = "it is an enterprise entity; leave the list out";
 
 /// Kong's entities that this version does not have, on the top level or nested, and what to say about each.
-const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
+pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
     ("certificates", CERTIFICATES),
     ("snis", CERTIFICATES),
     ("ca_certificates", CERTIFICATES),
@@ -62,7 +62,7 @@ const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
 ];
 
 /// Entities of Kong's own bookkeeping, which mean nothing to a data plane.
-const BOOKKEEPING: &[&str] = &["parameters", "workspaces", "clustering_data_planes"];
+pub(super) const BOOKKEEPING: &[&str] = &["parameters", "workspaces", "clustering_data_planes"];
 
 /// What to say about a list of entities that this version does not have.
 pub(super) fn unsupported_entity(name: &str) -> Option<&'static str> {

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod diagnostics;
 mod document;
+pub mod editor;
 pub mod environment;
 pub mod formats;
 mod hash;

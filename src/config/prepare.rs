@@ -55,7 +55,8 @@ impl<'a> Info<'a> {
     }
 }
 
-const WITH_DEFAULTS: [EntityKind; 4] = [
+/// The kinds for which `_info.defaults` may have defaults.
+pub(super) const WITH_DEFAULTS: [EntityKind; 4] = [
     EntityKind::Service,
     EntityKind::Route,
     EntityKind::Upstream,

@@ -112,9 +112,14 @@ impl Record {
 
 /// The shape of a type. Costs some tens of microseconds, so keep it.
 pub fn shape_of<T: JsonSchema>() -> Shape {
+    Shape::of_schema(&derived::<T>())
+}
+
+/// The JSON Schema of a type, with nothing referred to elsewhere.
+pub(super) fn derived<T: JsonSchema>() -> Schema {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
-    Shape::of_schema(&settings.into_generator().into_root_schema_for::<T>())
+    settings.into_generator().into_root_schema_for::<T>()
 }
 
 impl Shape {

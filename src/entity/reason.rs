@@ -3,54 +3,102 @@
 /// The reason of a response that the gateway made rather than an upstream.
 ///
 /// The codes are part of the product: dashboards and alerts name them, so they are never renamed.
+/// The comment of each is its row of the reference page: when it is given, and in a paragraph of
+/// its own `status: message`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reason {
-    /// The request's bytes are not acceptable HTTP.
+    /// The request is not acceptable HTTP/1.1: framing, characters, Host, target, version. A body with broken chunks.
+    ///
+    /// 400, 505: Bad request · HTTP version not supported
     BadRequest,
-    /// A header line or the whole head is over the limit.
+    /// A header line or the head is over its limit, or there are more than 256 fields.
+    ///
+    /// 400: Request header or cookie too large
     HeaderTooLarge,
-    /// The request line is over the limit.
+    /// The request line is over its limit.
+    ///
+    /// 414: URI too long
     UriTooLong,
-    /// The client was too slow with its head or body.
+    /// Head or body did not arrive in time.
+    ///
+    /// 408: Request timeout
     RequestTimeout,
-    /// An `Expect` other than `100-continue`.
+    /// `Expect` is something other than `100-continue`.
+    ///
+    /// 417: Expectation failed
     ExpectationFailed,
-    /// CONNECT, TRACE, or a method that only kept a route from matching.
+    /// CONNECT or TRACE; or, with `gateway.method_not_allowed: 405`, only the method keeps the request from a route.
+    ///
+    /// 405: Method not allowed
     MethodNotAllowed,
-    /// A transfer coding that the gateway does not speak.
+    /// A transfer coding other than `chunked`, or a method of more than 32 characters.
+    ///
+    /// 501: Not implemented
     NotImplemented,
-    /// The request body is over the limit.
+    /// The body is over `client_max_body_size`, or over `client_body_buffer_limit` when a plugin reads it.
+    ///
+    /// 413: Payload too large
     BodyTooLarge,
     /// No route matches.
+    ///
+    /// 404: no Route matched with those values
     NoRoute,
-    /// The route is served over HTTPS only.
+    /// The route is for https only. A redirect has no body.
+    ///
+    /// 426, 301, 302, 307, 308: Please use HTTPS protocol
     HttpsRequired,
-    /// The route has no service and no plugin answered.
+    /// The route has no service, and no plugin answered.
+    ///
+    /// 503: no Service found with those values
     NoService,
-    /// The upstream has no usable target.
+    /// No target has a weight above 0. The second message is that of a later try.
+    ///
+    /// 503: failure to get a peer from the ring-balancer · The upstream server is currently unavailable
     NoTarget,
-    /// No address is known for the upstream's name.
+    /// No address is known for the name.
+    ///
+    /// 503: name resolution failed
     NameResolution,
-    /// The upstream could not be connected to.
+    /// The upstream could not be connected to, or the TLS handshake with it failed.
+    ///
+    /// 502: An invalid response was received from the upstream server
     UpstreamConnect,
-    /// The upstream did not answer in time.
+    /// `connect_timeout`, `write_timeout` or `read_timeout` passed.
+    ///
+    /// 504: The upstream server is timing out
     UpstreamTimeout,
     /// The upstream closed or reset the connection.
+    ///
+    /// 502: An invalid response was received from the upstream server
     UpstreamReset,
     /// The upstream sent something that is not HTTP.
+    ///
+    /// 502: An invalid response was received from the upstream server
     UpstreamInvalid,
-    /// The client went away before it was answered.
+    /// The client went away; nothing is sent.
+    ///
+    /// 499: –
     ClientClosed,
-    /// Authentication failed.
+    /// `key-auth` found no valid key.
+    ///
+    /// 401: No API key found in request · Duplicate API key found · Unauthorized
     Unauthorized,
-    /// A rate limit is exhausted.
+    /// A limit of `rate-limiting` is reached; status and message can be configured.
+    ///
+    /// 429: API rate limit exceeded
     RateLimited,
     /// `request-termination` answered.
+    ///
+    /// as configured: as configured
     Terminated,
-    /// A plugin failed.
+    /// A plugin failed; the cause is in the log.
+    ///
+    /// 500: An unexpected error occurred
     PluginFault,
     /// A bug of the gateway.
+    ///
+    /// 500: An unexpected error occurred
     Internal,
 }
 

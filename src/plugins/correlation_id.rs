@@ -1,6 +1,13 @@
-//! Gives every request an id that the client, the upstream and the access log share.
+//! Gives every request an id that the client and the upstream share.
 //!
 //! ```yaml
+//! _format_version: "3.0"
+//! services:
+//!   - name: orders
+//!     url: http://orders.internal
+//!     routes:
+//!       - name: orders
+//!         paths: [/orders]
 //! plugins:
 //!   - name: correlation-id
 //!     config:
@@ -9,8 +16,18 @@
 //!       echo_downstream: true
 //! ```
 //!
-//! An id that the client sends is kept if it is 1 to 128 bytes of visible ASCII; anything else is
-//! replaced. A header that comes several times counts as its first line, and goes upstream once.
+//! # Which id it is
+//!
+//! An id that the client sends is kept if it is 1 to 128 bytes of visible ASCII; anything else is replaced. A
+//! header that comes several times counts as its first line, and goes upstream once.
+//!
+//! A request without a route has no access phase; with `echo_downstream` its response gets a new id.
+//!
+//! The gateway's own `X-Kong-Request-Id` is another id: it is always new, and it is the `request_id` in error
+//! bodies and in the log.
+//!
+//! The plugin runs before authentication, when the consumer is not known yet. An instance on a consumer therefore
+//! does not run; put it on routes or services, or make it global.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -1,9 +1,16 @@
 //! Counts the requests of its scope for Prometheus.
 //!
-//! `GET /metrics` on the admin listener always shows how the gateway itself is. What it shows of
-//! requests is what this plugin turns on, for everything, for a service or for a route:
+//! `GET /metrics` on the admin listener always shows how the gateway itself is. What it shows of requests is what
+//! this plugin turns on. Everything is off by default.
 //!
 //! ```yaml
+//! _format_version: "3.0"
+//! services:
+//!   - name: orders
+//!     url: http://orders.internal
+//!     routes:
+//!       - name: orders
+//!         paths: [/orders]
 //! plugins:
 //!   - name: prometheus
 //!     config:
@@ -13,7 +20,12 @@
 //!       upstream_health_metrics: true
 //! ```
 //!
-//! With `namespace: kong` the metrics carry Kong's names, and dashboards made for Kong keep working.
+//! # Names and limits
+//!
+//! With `namespace: kong` dashboards made for Kong keep working. The families, labels and limits are in
+//! [Metrics](../metrics.md).
+//!
+//! Only a global instance counts requests without a route, such as 404s.
 
 use std::borrow::Cow;
 

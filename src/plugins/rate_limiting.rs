@@ -1,33 +1,58 @@
 //! Limits how many requests a client may make in a second, minute, hour, day, month or year.
 //!
 //! ```yaml
-//! plugins:
-//!   - name: rate-limiting
-//!     config:
-//!       second: 5
-//!       hour: 10000
-//!       limit_by: header
-//!       header_name: X-Api-Client
-//!       policy: local
+//! _format_version: "3.0"
+//! services:
+//!   - name: orders
+//!     url: http://orders.internal
+//!     routes:
+//!       - name: orders
+//!         paths: [/orders]
+//!     plugins:
+//!       - name: rate-limiting
+//!         config:
+//!           second: 5
+//!           hour: 10000
+//!           limit_by: header
+//!           header_name: X-Api-Client
+//!           policy: local
 //! ```
 //!
-//! Windows follow the calendar in UTC: `minute` begins at :00, `month` on the 1st. A request passes
-//! if none of the limits is reached; then it counts in all windows, whatever the upstream answers.
-//! Otherwise the client gets status 429 with `Retry-After`, and the request counts nowhere. With a
-//! limit of N exactly N requests pass, however many arrive at once.
+//! # Whose requests
 //!
-//! Every place where the plugin is configured counts for itself: on two routes it counts each route
-//! apart, on a service all its routes together. A reload keeps the counts, also under new limits.
+//! The client address is that of the peer, or the one that a trusted peer reports (`gateway.trusted_ips`).
 //!
-//! Counts live in the memory of this process, exactly for `max_keys` clients; a million take about
-//! 90 MiB. If there are more, those that were let through longest ago are kept as estimates, and
-//! clients that reached a limit longest of all. An estimate never refuses a client by itself.
+//! # Windows
+//!
+//! Windows follow the calendar in UTC: a minute begins at :00, a month on the 1st. A request passes if none of
+//! the limits is reached; then it counts in all windows, whatever the upstream answers. Otherwise it is refused
+//! and counts nowhere. With a limit of N exactly N requests pass, however many arrive at once.
+//!
+//! # Headers
+//!
+//! | header | on | value |
+//! |---|---|---|
+//! | `X-RateLimit-Limit-Minute` and its like | every response | the limit of each period |
+//! | `X-RateLimit-Remaining-Minute` and its like | every response | what is left of it |
+//! | `RateLimit-Limit`, `RateLimit-Remaining` | every response | those of the period with the least remaining |
+//! | `RateLimit-Reset` | every response | seconds until the window of that period ends |
+//! | `Retry-After` | a refusal | the same |
+//!
+//! # Where it counts
+//!
+//! Every place where the plugin is configured counts for itself: on two routes it counts each route apart, on a
+//! service all its routes together. A reload keeps the counts, also under new limits. Several gateways do not
+//! share counts.
+//!
+//! Counts are exact for `max_keys` clients; a million take about 90 MiB. If there are more, those that were let
+//! through longest ago are kept as estimates, and clients that reached a limit are kept longest. An estimate
+//! never refuses a client that had not reached its limit.
 
 use std::{borrow::Cow, hash::Hash, net::IpAddr, sync::Arc};
 
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
@@ -84,10 +109,10 @@ pub struct Config {
     /// Whose requests are counted together. What a request does not have falls back to its
     /// client's address, `consumer` to its credential first.
     pub limit_by: LimitBy,
-    /// The request header whose value is the client, with `limit_by: header`.
+    /// The request header whose value is the client; required with `limit_by: header`.
     #[schemars(extend("format" = "header-name"))]
     pub header_name: Option<String>,
-    /// The path whose requests share one count, with `limit_by: path`. It must match as a whole.
+    /// The path whose requests share one count; required with `limit_by: path`. It must match as a whole.
     #[schemars(regex(pattern = "^/"))]
     pub path: Option<String>,
     /// Where the counts live.
@@ -97,7 +122,7 @@ pub struct Config {
     /// Whether requests pass while the store of the counts fails. The process's own memory does
     /// not fail, so this changes nothing with `policy: local`.
     pub fault_tolerant: bool,
-    /// Leaves out `X-RateLimit-*`, `RateLimit-*` and `Retry-After`.
+    /// Leaves out the headers `X-RateLimit-…`, `RateLimit-…` and `Retry-After`.
     pub hide_client_headers: bool,
     /// The status of a refusal.
     #[schemars(range(min = 200, max = 999))]
@@ -134,7 +159,7 @@ pub struct Config {
 }
 
 /// Whose requests are counted together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitBy {
     /// Those of a consumer, else of a credential, else of a client address.
@@ -153,7 +178,7 @@ pub enum LimitBy {
 }
 
 /// Where the counts live.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(extend("x-refused-values" = [
     ("redis", "write `policy: local`: each process then counts for itself, so divide the limits by the number of processes"),
@@ -166,7 +191,7 @@ pub enum Policy {
 }
 
 /// How requests are counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(extend("x-refused-values" = [
     ("sliding", "leave `algorithm` out: windows are fixed"),

@@ -18,51 +18,60 @@ pub struct Family {
     pub kind: Kind,
     pub labels: &'static [&'static str],
     pub help: &'static str,
+    /// The setting of the plugin `prometheus` that shows it; absent: it is always there.
+    pub switch: Option<&'static str>,
 }
 
 /// Defines the families and lists them all.
 macro_rules! families {
-    ($($constant:ident: $kind:ident $name:literal $(= $kong:literal)? [$($label:literal),*] $help:literal;)+) => {
+    ($($constant:ident: $kind:ident $name:literal $(= $kong:literal)? [$($label:literal),*] $help:literal $(if $switch:literal)?;)+) => {
         $(pub(super) const $constant: Family = Family {
             name: $name,
-            kong: families!(@kong $($kong)?),
+            kong: families!(@optional $($kong)?),
             kind: Kind::$kind,
             labels: &[$($label),*],
             help: $help,
+            switch: families!(@optional $($switch)?),
         };)+
 
         /// Every family of our own.
         pub const CATALOG: &[Family] = &[$($constant),+];
     };
-    (@kong) => { None };
-    (@kong $kong:literal) => { Some($kong) };
+    (@optional) => { None };
+    (@optional $text:literal) => { Some($text) };
 }
 
 families! {
     HTTP_REQUESTS: Counter "tollgate_http_requests_total" = "kong_http_requests_total"
         ["service", "route", "code", "source", "workspace", "consumer"]
-        "Requests by the status that was sent and by who decided it: the service or the gateway.";
+        "Requests by the status that was sent and by who decided it: `source` is `service` for the upstream, `tollgate` for the gateway. A client that went away before an answer counts as 499."
+        if "status_code_metrics";
     GATEWAY_LATENCY: Histogram "tollgate_gateway_latency_ms" = "kong_kong_latency_ms"
         ["service", "route", "workspace"]
-        "The gateway's own share of the time of a request, in milliseconds.";
+        "The gateway's own share of the time of a request, before it went upstream or was answered, in milliseconds."
+        if "latency_metrics";
     UPSTREAM_LATENCY: Histogram "tollgate_upstream_latency_ms" = "kong_upstream_latency_ms"
         ["service", "route", "workspace"]
-        "The time from sending a request upstream to the response head, in milliseconds.";
+        "The time from sending a request upstream to the response head, in milliseconds."
+        if "latency_metrics";
     REQUEST_LATENCY: Histogram "tollgate_request_latency_ms" = "kong_request_latency_ms"
         ["service", "route", "workspace"]
-        "The time from the first byte of a request to the last byte of its response, in milliseconds.";
+        "The time from the first byte of a request to the last byte of its response, in milliseconds."
+        if "latency_metrics";
     BANDWIDTH: Counter "tollgate_bandwidth_bytes" = "kong_bandwidth_bytes"
         ["service", "route", "direction", "workspace", "consumer"]
-        "Bytes that crossed client connections, heads and bodies.";
+        "Bytes that crossed client connections, heads and bodies; `direction` is `ingress` or `egress`."
+        if "bandwidth_metrics";
     TARGET_HEALTH: Gauge "tollgate_upstream_target_health" = "kong_upstream_target_health"
         ["upstream", "target", "address", "state", "subsystem"]
-        "The state of each target address: one of the four states is 1.";
+        "The state of each target address: one of the four states is 1."
+        if "upstream_health_metrics";
     CONNECTIONS: Gauge "tollgate_connections" = "kong_nginx_connections_total"
         ["node_id", "subsystem", "state"]
-        "Client connections by state; accepted, handled and total (requests) count up.";
+        "Client connections by state: `active`, `reading`, `writing`, `waiting`; `accepted`, `handled` and `total` (requests) count up.";
     REQUESTS: Counter "tollgate_requests_total" = "kong_nginx_requests_total"
         ["node_id", "subsystem"]
-        "Requests whose head arrived.";
+        "Requests whose head arrived and was accepted.";
     NODE_INFO: Gauge "tollgate_node_info" = "kong_node_info"
         ["node_id", "version"]
         "Always 1; the labels tell the node and its version.";
@@ -71,7 +80,7 @@ families! {
         "Always 1: the configuration comes from files.";
     RELOADS: Counter "tollgate_config_reloads_total"
         ["result"]
-        "Changes of the configuration files that were applied or refused.";
+        "Changes of the configuration files that were applied or refused: `success` or `failure`.";
     LAST_RELOAD_SUCCESSFUL: Gauge "tollgate_config_last_reload_successful"
         []
         "1 if the newest configuration is live, 0 if it was refused and an older one serves on.";
@@ -89,7 +98,7 @@ families! {
         "Panics that were caught. Each is a bug.";
     OVER_LIMIT: Counter "tollgate_metrics_over_limit_total"
         ["outcome"]
-        "Observations without a series of their own because there are too many: folded into consumer=\"__other__\", or dropped.";
+        "Observations without a series of their own because there are too many: `folded` into `consumer=\"__other__\"`, or `dropped`.";
     LOG_LINES_DROPPED: Counter "tollgate_log_lines_dropped_total"
         []
         "Lines of the gateway's log that were lost because nobody read stderr fast enough.";

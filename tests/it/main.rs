@@ -1,5 +1,6 @@
 //! Black-box tests: the real binary, real origins that we script, and what is seen on the wire.
-//! They know the product by its files, sockets, signals and exit codes only.
+//! They know the product by its files, sockets, signals and exit codes only; `generated.rs` alone
+//! reads the catalogs of the library, to write the reference pages.
 
 #![expect(
     clippy::format_push_string,
@@ -15,6 +16,7 @@ mod diagnostics;
 mod documents;
 mod errors;
 mod forwarding;
+mod generated;
 mod hot_reload;
 mod pingora;
 mod plugins;

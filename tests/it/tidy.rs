@@ -28,7 +28,7 @@ const ALONGSIDE: &[&[&str]] = &[
 /// Modules that only these may import, whatever the level.
 const RESERVED: &[(&str, &[&str])] = &[
     ("config", &["cli", "server", "reload", "compile"]),
-    ("plugins", &["chain", "snapshot", "compile"]),
+    ("plugins", &["chain", "snapshot", "compile", "cli"]),
 ];
 
 /// One source file without its comments and its unit tests.

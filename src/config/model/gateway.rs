@@ -56,7 +56,7 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// What Kong calls a setting in `kong.conf`, where that is not what it is called here.
-const KONG_NAMES: &[(&str, &str)] = &[
+pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("proxy_listen", "listen"),
     ("admin_listen", "admin"),
     ("status_listen", "admin"),
@@ -168,44 +168,44 @@ pub enum StreamListen {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`.
+    /// Where requests come in: `ip:port` with flags (`reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`. Needs a restart to change.
     pub listen: List<ListenEntry>,
     /// Only `off` in this version.
     pub stream_listen: StreamListen,
-    /// Where `/metrics`, `/status` and their like are served, or `off`.
+    /// Where `/metrics` and `/status` are served: like `listen`. Keep it private. Needs a restart to change.
     pub admin: List<ListenEntry>,
-    /// Threads that serve requests: a number, or `auto` for one per core.
+    /// Threads that serve requests: 1 to 1024, or `auto` for one per core. Needs a restart to change.
     pub threads: Threads,
-    /// A folder, relative to this file, whose `*.yaml` and `*.yml` files are further documents.
+    /// The folder of fragments, relative to this file: its `*.yaml` and `*.yml` files are further documents.
     pub conf_d: Option<String>,
-    /// Addresses and networks whose `X-Forwarded-*` headers are believed.
+    /// Addresses and networks whose `X-Forwarded-*` headers and `real_ip_header` are believed.
     pub trusted_ips: List<TrustedNetwork>,
-    /// The header by which a trusted peer tells the client's address.
+    /// The header by which a trusted peer tells the client's address; of `X-Forwarded-For` it is the last address.
     pub real_ip_header: RealIpHeader,
-    /// Whether the client is the last address in that header that is not trusted.
+    /// With `X-Forwarded-For`: whether the client is the last address that is not trusted.
     pub real_ip_recursive: Switch,
-    /// The largest request body, `10m`; 0: no limit.
+    /// The largest request body, such as `10m`; 0: no limit.
     pub client_max_body_size: Size,
     /// How many clients may be connected at once; 0: no limit.
     pub client_max_connections: u32,
-    /// The most that plugins may keep of one body.
+    /// The most that plugins may keep of one request body; over it 413.
     pub client_body_buffer_limit: Size,
     /// Whether a client's own copies of the identity headers are removed.
     pub strip_identity_headers: Switch,
     /// The status if only the method keeps a request from a route: 404, or 405 with `Allow`.
     #[schemars(extend("enum" = [404, 405]))]
     pub method_not_allowed: u16,
-    /// The first buffer for a request's head.
+    /// A line of a request's head may be at least so long, whatever `large_client_header_buffers` says.
     pub client_header_buffer_size: Size,
-    /// How many lines of what size a request's head may have.
+    /// The longest line of a request's head is one buffer, the largest head all of them.
     pub large_client_header_buffers: HeaderBuffers,
-    /// Headers that the gateway adds to responses.
+    /// Headers that the gateway adds to responses: `Server`, `Via`, `X-Kong-Proxy-Latency`, `X-Kong-Response-Latency`, `X-Kong-Upstream-Latency`, `X-Kong-Upstream-Status`, `X-Kong-Request-Id`, the groups `server_tokens` (the first two) and `latency_tokens` (the three latencies), or `off`.
     pub headers: List<ResponseToken>,
-    /// Headers that the gateway adds to requests.
+    /// Headers that the gateway adds to requests: `X-Kong-Request-Id` or `off`.
     pub headers_upstream: List<RequestToken>,
-    /// The type of an error's body if the client has no preference.
+    /// The type of some error bodies if the client has no preference.
     pub error_default_type: ErrorType,
-    /// Idle upstream connections that the process keeps, all upstreams together; 0: none.
+    /// Idle connections to upstreams that the process keeps, all upstreams together; 0: none. Needs a restart to change.
     pub upstream_keepalive_pool_size: u32,
     /// Seconds until an idle upstream connection is closed.
     pub upstream_keepalive_idle_timeout: Seconds,
@@ -219,7 +219,7 @@ pub struct Gateway {
     pub client_body_timeout: Seconds,
     /// How much goes into the log.
     pub log_level: LogLevel,
-    /// Where a line for each request goes: `stdout`, a path, or `off`; JSON, or with ` plain` behind the place as Kong writes it.
+    /// Where a line for each request goes: `stdout`, a path (best an absolute one), or `off`; JSON, or with ` plain` behind the place in the format of Kong's log.
     pub access_log: AccessLog,
     /// Only `stderr` in this version.
     pub error_log: ErrorLog,
@@ -227,9 +227,9 @@ pub struct Gateway {
     pub router_flavor: RouterFlavor,
     /// Which plugins may be configured: names, `bundled` for all, or `off` for none.
     pub plugins: List<PluginName>,
-    /// `outer:inner` pairs: the port that clients see for a port that the gateway listens on.
+    /// `outer:inner` pairs, such as `80:8000`: the port that `X-Forwarded-Port` tells for a port that the gateway listens on.
     pub port_maps: List<PortMap>,
-    /// Whether the request header `Kong-Debug: 1` makes the response name its route and service.
+    /// Whether the request header `Kong-Debug: 1` makes a proxied response name its route and service.
     pub allow_debug_header: Switch,
     /// Whether certificates of upstreams are verified where a service does not say.
     pub tls_verify: Switch,

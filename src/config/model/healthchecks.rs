@@ -38,6 +38,7 @@ pub enum CheckType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Active {
+    /// What a probe speaks.
     #[serde(rename = "type")]
     pub kind: CheckType,
     /// Seconds for one probe.
@@ -135,6 +136,7 @@ impl Default for ActiveUnhealthy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passive {
+    /// What the traffic speaks.
     #[serde(rename = "type")]
     pub kind: CheckType,
     /// What makes a target healthy.

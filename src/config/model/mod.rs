@@ -11,6 +11,7 @@ pub mod service;
 pub mod settings;
 pub mod target;
 pub mod upstream;
+mod written;
 
 use std::fmt;
 use std::sync::Arc;

@@ -80,6 +80,7 @@ impl JsonSchema for Reference {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
+            "x-noun": "name or id",
             "description": "A name or an id, or a record with one of `name`, `id`, `username`, `custom_id`.",
             "anyOf": [
                 {"type": "string"},

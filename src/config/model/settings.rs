@@ -621,6 +621,28 @@ pub enum ResponseToken {
     RequestId,
 }
 
+impl ResponseToken {
+    const NAMES: &[(Self, &'static str)] = &[
+        (Self::Off, "off"),
+        (Self::ServerTokens, "server_tokens"),
+        (Self::LatencyTokens, "latency_tokens"),
+        (Self::Server, "Server"),
+        (Self::Via, "Via"),
+        (Self::ProxyLatency, "X-Kong-Proxy-Latency"),
+        (Self::ResponseLatency, "X-Kong-Response-Latency"),
+        (Self::UpstreamLatency, "X-Kong-Upstream-Latency"),
+        (Self::AdminLatency, "X-Kong-Admin-Latency"),
+        (Self::UpstreamStatus, "X-Kong-Upstream-Status"),
+        (Self::RequestId, "X-Kong-Request-Id"),
+    ];
+
+    /// The name as operators write it.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(token, _)| *token == self);
+        found.map_or("", |(_, name)| *name)
+    }
+}
+
 impl Written for ResponseToken {
     const FORMAT: &'static str = "response-token";
 }
@@ -629,24 +651,14 @@ impl FromStr for ResponseToken {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text.to_ascii_lowercase().as_str() {
-            "off" => Self::Off,
-            "server_tokens" => Self::ServerTokens,
-            "latency_tokens" => Self::LatencyTokens,
-            "server" => Self::Server,
-            "via" => Self::Via,
-            "x-kong-proxy-latency" => Self::ProxyLatency,
-            "x-kong-response-latency" => Self::ResponseLatency,
-            "x-kong-upstream-latency" => Self::UpstreamLatency,
-            "x-kong-admin-latency" => Self::AdminLatency,
-            "x-kong-upstream-status" => Self::UpstreamStatus,
-            "x-kong-request-id" => Self::RequestId,
-            _ => {
-                return Err(format!(
-                    "`{text}` is none of server_tokens, latency_tokens, Server, Via, X-Kong-Proxy-Latency, \
-                     X-Kong-Response-Latency, X-Kong-Upstream-Latency, X-Kong-Upstream-Status, X-Kong-Request-Id, off"
-                ));
-            }
+        let found = Self::NAMES
+            .iter()
+            .find(|(_, name)| name.eq_ignore_ascii_case(text));
+        found.map(|(token, _)| *token).ok_or_else(|| {
+            format!(
+                "`{text}` is none of server_tokens, latency_tokens, Server, Via, X-Kong-Proxy-Latency, \
+                 X-Kong-Response-Latency, X-Kong-Upstream-Latency, X-Kong-Upstream-Status, X-Kong-Request-Id, off"
+            )
         })
     }
 }

@@ -1,21 +1,42 @@
-//! Lets in requests that carry a key of some consumer, in a header, the query or the body.
+//! Lets in requests that carry a key of some [consumer](../../concepts/consumers.md).
 //!
 //! ```yaml
-//! plugins:
-//!   - name: key-auth
-//!     config:
-//!       key_names: [apikey, X-API-Key]
-//!       hide_credentials: true
+//! _format_version: "3.0"
+//! services:
+//!   - name: orders
+//!     url: http://orders.internal
+//!     routes:
+//!       - name: orders
+//!         paths: [/orders]
+//!     plugins:
+//!       - name: key-auth
+//!         config:
+//!           key_names: [apikey, X-API-Key]
+//!           hide_credentials: true
 //! consumers:
-//!   - username: bob
+//!   - username: ann
 //!     keyauth_credentials:
-//!       - key: "{vault://env/BOB_KEY}"
+//!       - key: anns-key
 //! ```
 //!
-//! The names are tried in their order, each in the header, then in the query, then in the body, and
-//! the first place that has something decides: a wrong key in the header is not rescued by a right
-//! one in the query. Without a valid key the answer is 401, unless `anonymous` names a consumer
-//! that stands in. gRPC requests carry their key in a header.
+//! # Where a key is looked for
+//!
+//! The names are tried in their order, each in the header, then in the query, then in the body. The first place
+//! that has something decides: a wrong key in the header is not rescued by a right one in the query.
+//!
+//! | what is presented | answer without `anonymous` |
+//! |---|---|
+//! | nothing, or an empty key | 401 `No API key found in request` |
+//! | several values at the place that decides | 401 `Duplicate API key found` |
+//! | a key that nobody has, or that has expired | 401 `Unauthorized` |
+//!
+//! Every 401 carries `WWW-Authenticate: Key`, or `Key realm="…"`.
+//!
+//! A body is read only with `key_in_body`, only if header and query have nothing under that name, and only if its
+//! `Content-Type` is one of the three. It is then held in memory up to `gateway.client_body_buffer_limit`; a
+//! larger one is answered with 413. gRPC requests carry their key in a header.
+//!
+//! The plugin cannot be put on a consumer: it is what finds the consumer.
 
 mod arguments;
 mod body;
@@ -46,8 +67,8 @@ use body::{Fields, MediaType};
     reason = "each is one switch of the operator's"
 )]
 pub struct Config {
-    /// The names under which a key is looked for, in this order. A header matches in any letter
-    /// case, an argument or a field only exactly.
+    /// The names under which a key is looked for, in this order: letters, digits, `_` and `-`. A
+    /// header matches in any letter case, an argument or a field only exactly.
     #[schemars(
         length(min = 1),
         inner(regex(pattern = r"^[A-Za-z0-9_-]+$")),

@@ -1,16 +1,40 @@
-//! Answers requests itself, so that they never reach an upstream: for maintenance, for a route
-//! that only says no, or to see what the gateway makes of a request.
+//! Answers requests itself, so that they never reach an upstream: for maintenance, for a route that only says no,
+//! or to see what the gateway makes of a request.
 //!
 //! ```yaml
+//! _format_version: "3.0"
+//! routes:
+//!   - name: maintenance
+//!     paths: [/orders]
 //! plugins:
 //!   - name: request-termination
+//!     route: maintenance
 //!     config:
 //!       status_code: 503
-//!       message: So long and thanks for all the fish!
+//!       message: back in an hour
 //! ```
 //!
-//! With `trigger` it answers only requests that have a header or a query argument of that name.
-//! With `echo` the answer describes the request, without what authenticates it.
+//! # What goes together
+//!
+//! `message` goes without `body` and `content_type`, `content_type` only with `body`, `echo` without `body` and
+//! `content_type`. An answer with status 204 or 304 has no body.
+//!
+//! `message` comes in the [form](../errors-and-reasons.md#the-body) that the client's `Accept` asks for.
+//!
+//! It runs last of all plugins, so that authentication and limits come first. A route needs no service for it.
+//!
+//! # echo
+//!
+//! The answer is a JSON object: `message`, `request_id`, `gateway` (and the same as `kong`) with `node_id`,
+//! `worker_pid` and `hostname`, `request` with scheme, host, port, method, path, headers, query, body and
+//! captures of the route's regex, `matched_route` and `matched_service`.
+//!
+//! The headers `Authorization`, `Proxy-Authorization` and `Cookie`, and query arguments under a name that
+//! `key-auth` looks for, are masked. Other headers are not: a key in a header of its own is shown unless
+//! `key-auth` has `hide_credentials`. The request's body is read up to `gateway.client_body_buffer_limit` and
+//! shown as it is in `raw_body`.
+//!
+//! Do not leave `echo` on where strangers can reach it.
 
 mod echo;
 

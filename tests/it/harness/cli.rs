@@ -1,7 +1,9 @@
 //! Runs the binary's commands that end by themselves.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::wait::{PATIENCE, Stopwatch, wait_for};
@@ -27,26 +29,37 @@ pub(crate) fn tollgate(folder: &Path, arguments: &[&str]) -> Outcome {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
+    // Read while it runs: a full pipe would stop it.
+    let stdout = read(child.stdout.take().expect("a piped stdout"));
+    let stderr = read(child.stderr.take().expect("a piped stderr"));
     let mut exited = || child.try_wait().expect("a child's state can be asked for");
     let ended = wait_for_exit(&mut exited);
     if !ended {
         child.kill().expect("a running child can be killed");
     }
     let took = watch.elapsed();
-    let output = child.wait_with_output().expect("a child's output");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let status = child.wait().expect("a child's end");
+    let text = |reader: JoinHandle<String>| reader.join().expect("a child's output");
+    let (stdout, stderr) = (text(stdout), text(stderr));
     assert!(
         ended,
         "`tollgate {}` did not end; stderr: {stderr}",
         arguments.join(" ")
     );
     Outcome {
-        code: output.status.code(),
+        code: status.code(),
         stdout,
         stderr,
         took,
     }
+}
+
+fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a readable pipe");
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 fn wait_for_exit<T>(exited: &mut impl FnMut() -> Option<T>) -> bool {
