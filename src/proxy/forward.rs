@@ -167,7 +167,8 @@ fn server_name(head: &RequestHeader, route: &Route, service: &Service, target: &
     bare.to_owned()
 }
 
-fn host_header<'h>(
+/// The `Host` that `target` gets.
+pub(super) fn host_header<'h>(
     head: &'h RequestHeader,
     route: &Route,
     service: &'h Service,
@@ -194,20 +195,32 @@ pub(super) async fn shape(
     exchange: &mut Exchange,
     clock: &Clock,
 ) -> Result<()> {
-    if request.headers.contains_key(header::EXPECT) {
-        request.remove_header(&header::EXPECT);
-        if exchange.forward.tries == 1
-            && session.req_header().version == http::Version::HTTP_11
-            && !session.as_downstream_mut().is_body_done()
-        {
-            session
-                .as_downstream_mut()
-                .write_continue_response()
-                .await
-                .map_err(Error::into_down)?;
-        }
+    if request.headers.contains_key(header::EXPECT)
+        && exchange.forward.tries == 1
+        && session.req_header().version == http::Version::HTTP_11
+        && !session.as_downstream_mut().is_body_done()
+    {
+        session
+            .as_downstream_mut()
+            .write_continue_response()
+            .await
+            .map_err(Error::into_down)?;
     }
-    let client = session.req_header();
+    rewrite(request, session.req_header(), exchange)?;
+    exchange.forward.sent_at = Some(clock.instant());
+    Ok(())
+}
+
+/// Makes of what Pingora would pass on of `client`'s head what the target of the current try gets.
+///
+/// # Errors
+/// When a path is not sendable, which is a bug of ours.
+pub(super) fn rewrite(
+    request: &mut RequestHeader,
+    client: &RequestHeader,
+    exchange: &Exchange,
+) -> Result<()> {
+    request.remove_header(&header::EXPECT);
     if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
         && let Some(target) = exchange
             .forward
@@ -228,7 +241,6 @@ pub(super) async fn shape(
             request.append_header(name.clone(), value.clone())?;
         }
     }
-    exchange.forward.sent_at = Some(clock.instant());
     Ok(())
 }
 

@@ -34,8 +34,16 @@ pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwar
 /// # Errors
 /// A reply, if the request is refused as it is.
 pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+    set_limits(session, &exchange.snapshot.settings);
+    read(session.req_header_mut(), exchange)
+}
+
+/// The same for a head without a session.
+///
+/// # Errors
+/// See [`receive`].
+pub(super) fn read(head: &mut RequestHeader, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let settings = &exchange.snapshot.settings;
-    set_limits(session, settings);
     let Some(connection) = &exchange.connection else {
         return Err(Box::new(Reply::message(
             500,
@@ -43,7 +51,6 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
             "An unexpected error occurred",
         )));
     };
-    let head = session.req_header_mut();
     exchange.trusted = settings.trusted.contains(connection.ip);
     exchange.client = Client {
         ip: if exchange.trusted {
