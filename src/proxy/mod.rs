@@ -10,6 +10,8 @@ mod chunks;
 mod head;
 mod stream;
 
+pub mod rehearse;
+
 mod exchange;
 mod hop_by_hop;
 mod receive;

@@ -86,6 +86,7 @@ enum Answer {
 
 impl Plugin for RequestTermination {
     const NAME: &'static str = "request-termination";
+    const REHEARSABLE: bool = true;
     type Config = Config;
     type Memo = ();
     type Metrics = ();
