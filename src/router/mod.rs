@@ -24,7 +24,7 @@ use regex::bytes::Regex;
 
 use candidates::Candidate;
 use conditions::Conditions;
-pub use explain::{Explanation, Loser, LossReason, Mismatch};
+pub use explain::{Explanation, Likeness, Loser, LossReason, Met, Mismatch};
 use index::Index;
 pub use patterns::PatternId;
 use patterns::{PatternPool, Patterns};
