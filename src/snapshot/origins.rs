@@ -125,3 +125,44 @@ impl PluginOrigin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_entities_of_each_kind_take_less_than_a_mebibyte() {
+        let of_each = 3 * size_of::<Place>() + size_of::<PluginOrigin>();
+
+        assert!(10_000 * of_each < 1 << 20, "{of_each} bytes");
+    }
+
+    #[test]
+    fn a_plugin_concerns_what_its_scopes_name() {
+        let place = Place {
+            file: 0,
+            line: 1,
+            column: 1,
+        };
+        let scoped = |service, route| PluginOrigin {
+            place,
+            entry: 0,
+            service,
+            route,
+            consumer: Some(9),
+            instance: None,
+            protocols: [true, true],
+        };
+        for (plugin, route, service, expected) in [
+            (scoped(None, None), None, None, true),
+            (scoped(None, None), Some(1), Some(2), true),
+            (scoped(Some(2), None), Some(1), Some(2), true),
+            (scoped(Some(2), None), Some(1), None, false),
+            (scoped(Some(2), Some(1)), Some(1), Some(2), true),
+            (scoped(Some(2), Some(1)), Some(0), Some(2), false),
+            (scoped(None, Some(1)), None, None, false),
+        ] {
+            assert_eq!(plugin.concerns(route, service), expected, "{plugin:?}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod balancing;
 mod diagnostics;
 mod documents;
 mod errors;
+mod explain;
 mod forwarding;
 mod hot_reload;
 mod pingora;
