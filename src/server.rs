@@ -281,7 +281,7 @@ impl Sockets {
             if !listen.address.ip().is_loopback() {
                 warn!(
                     address = %listen.address,
-                    "the admin listener is not on loopback: whoever reaches it sees metrics and status"
+                    "the admin listener is not on loopback: whoever reaches it sees metrics, status and how requests are routed"
                 );
             }
         }

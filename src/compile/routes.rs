@@ -42,8 +42,8 @@ pub(super) fn compile(
         .iter()
         .map(|(_, route, _)| rule(&route.fields))
         .collect();
-    let router = match Router::build(&rules) {
-        Ok(router) => router,
+    let table = match Router::build(&rules) {
+        Ok(table) => table,
         Err(mistakes) => {
             for mistake in mistakes {
                 let Some((_, route, _)) = loaded.get(mistake.rule) else {
@@ -101,7 +101,7 @@ pub(super) fn compile(
         })
         .collect();
     Some(Served {
-        router,
+        router: table,
         routes,
         written,
     })

@@ -9,7 +9,7 @@ mod upstream;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 pub use document::{
     Access, Address, Answer, Change, Explanation, ForConsumer, Idle, IdlePlugin, Matched, NearMiss,
@@ -19,6 +19,7 @@ use question::Asked;
 pub use question::{Question, Unanswerable};
 
 use crate::{
+    entity::consumer::Consumer,
     plugin::{Body, Scheme, is_credential},
     proxy::{
         access_log::masked,
@@ -35,6 +36,9 @@ const MASK: &str = "***";
 /// What stands in place of a value that is made anew for each request.
 const FRESH: &str = "(new for each request)";
 
+/// Tells how the addresses of an upstream's targets are.
+pub type HealthOf = dyn Fn(&Balancer) -> Vec<TargetHealth>;
+
 /// What an explanation is made from.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
@@ -43,7 +47,7 @@ pub struct Subject<'a> {
     /// The ports of the listeners.
     pub ports: &'a [u16],
     /// How the addresses of targets are, where a process knows.
-    pub health: Option<&'a dyn Fn(&Balancer) -> Vec<TargetHealth>>,
+    pub health: Option<&'a HealthOf>,
 }
 
 /// Answers `question` about the configuration in `subject`.
@@ -100,7 +104,7 @@ fn request(snapshot: &Snapshot, rehearsal: &Rehearsal, question: &Question) -> R
         },
         client_ip: rehearsal.client().ip.to_string(),
         trusted: rehearsal.is_trusted(),
-        consumer: consumer.map(crate::entity::consumer::Consumer::label),
+        consumer: consumer.map(Consumer::label),
     }
 }
 
@@ -182,7 +186,7 @@ fn notes(snapshot: &Snapshot, rehearsal: &Rehearsal, question: &Question) -> Vec
 const UNSERVED_MAX: usize = 5;
 
 /// The lines of `name` as one text, masked if they may hold a credential.
-fn shown(headers: &HeaderMap, name: &http::HeaderName, secret: &[String]) -> String {
+fn shown(headers: &HeaderMap, name: &HeaderName, secret: &[String]) -> String {
     if is_credential(name, secret) {
         return MASK.to_owned();
     }

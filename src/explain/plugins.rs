@@ -68,14 +68,14 @@ fn link_of<'c>(snapshot: &Snapshot, chain: &'c Chain, origin: &PluginOrigin) -> 
 }
 
 /// The consumers for whom another instance than `running` runs, in their order. None where the
-/// consumer is known.
+/// consumer is known, or no plugin looks for one.
 fn others(
     snapshot: &Snapshot,
     rehearsal: &Rehearsal,
     link: Option<&Link>,
     running: InstanceIndex,
 ) -> Vec<(ConsumerIndex, InstanceIndex)> {
-    let Some(link) = link.filter(|_| rehearsal.consumer().is_none()) else {
+    let Some(link) = link.filter(|_| may_be_anybodys(rehearsal)) else {
         return Vec::new();
     };
     let mut others: Vec<(ConsumerIndex, InstanceIndex)> = link
@@ -146,7 +146,7 @@ fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal, chain: &Chain) -> IdlePlugin
     let is_told = |origin: &PluginOrigin| {
         running.iter().any(|running| {
             // A plugin that runs names the consumers who have their own.
-            let names = rehearsal.consumer().is_none() && origin.consumer.is_some();
+            let names = may_be_anybodys(rehearsal) && origin.consumer.is_some();
             let would_run = origin.instance.is_some() && origin.runs_over(scheme(rehearsal));
             running.place == origin.place || (names && would_run && running.entry == origin.entry)
         })
@@ -187,6 +187,11 @@ fn scheme(rehearsal: &Rehearsal) -> Scheme {
         Some(_) => rehearsal.scheme(),
         None => Scheme::Http,
     }
+}
+
+/// Whether the request has a route and no consumer yet.
+fn may_be_anybodys(rehearsal: &Rehearsal) -> bool {
+    rehearsal.route().is_some() && rehearsal.consumer().is_none()
 }
 
 fn is_for_another(rehearsal: &Rehearsal, origin: &PluginOrigin) -> bool {

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{plugin::Scheme, proxy::rehearse::Visitor, snapshot::Snapshot};
+use crate::{
+    entity::consumer::ConsumerIndex, plugin::Scheme, proxy::rehearse::Visitor, snapshot::Snapshot,
+};
 
 /// A question: what becomes of this request?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +69,7 @@ impl Asked {
         let port = authority
             .and_then(|authority| authority.rsplit_once(':')?.1.parse().ok())
             .filter(|port| ports.contains(port))
-            .or(ports.first().copied())
+            .or_else(|| ports.first().copied())
             .unwrap_or(match scheme {
                 Scheme::Http => 80,
                 Scheme::Https => 443,
@@ -77,7 +79,7 @@ impl Asked {
             let by_custom_id = || {
                 consumers
                     .find(|(consumer, _)| consumer.custom_id.as_deref() == Some(name))
-                    .map(|(_, index)| crate::entity::consumer::ConsumerIndex(index))
+                    .map(|(_, index)| ConsumerIndex(index))
             };
             snapshot
                 .consumers
@@ -88,7 +90,9 @@ impl Asked {
         Ok(Self {
             bytes: head(question, authority, &target)?,
             visitor: Visitor {
-                ip: question.client_ip.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                ip: question
+                    .client_ip
+                    .unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()),
                 port,
                 scheme,
                 consumer: consumer.transpose()?,

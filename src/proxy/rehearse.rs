@@ -121,10 +121,8 @@ impl Rehearsal {
         match read_head(bytes, exchange) {
             Ok(read) => *head = read,
             Err((detail, reply)) => {
-                return Some(Answer {
-                    by: AnsweredBy::Head(detail),
-                    reply: Box::new(reply),
-                });
+                let by = AnsweredBy::Head(detail);
+                return Some(Answer { by, reply });
             }
         }
         let routed = receive::read(head, exchange)
@@ -239,7 +237,10 @@ fn connection(visitor: &Visitor) -> Connection {
 }
 
 /// Judges the bytes and takes them apart, or says what is wrong with them and how it is answered.
-fn read_head(bytes: &[u8], exchange: &Exchange) -> Result<RequestHeader, (&'static str, Reply)> {
+fn read_head(
+    bytes: &[u8],
+    exchange: &Exchange,
+) -> Result<RequestHeader, (&'static str, Box<Reply>)> {
     let settings = &exchange.snapshot.settings;
     let limits = Limits {
         line: settings.head_line_bytes_max,
@@ -250,15 +251,15 @@ fn read_head(bytes: &[u8], exchange: &Exchange) -> Result<RequestHeader, (&'stat
         Ok(None) => return Err(unreadable()),
         Err(refusal) => {
             let reply = Reply::message(refusal.status, refusal.reason, refusal.message());
-            return Err((refusal.detail, reply));
+            return Err((refusal.detail, Box::new(reply)));
         }
     }
     parse(bytes).ok_or_else(unreadable)
 }
 
-fn unreadable() -> (&'static str, Reply) {
+fn unreadable() -> (&'static str, Box<Reply>) {
     let reply = Reply::message(400, Reason::BadRequest, "Bad request");
-    ("the head is not HTTP", reply)
+    ("the head is not HTTP", Box::new(reply))
 }
 
 /// Takes an acceptable head apart as Pingora does; `None` if the bytes are no head.

@@ -1,4 +1,5 @@
-//! Why a request went to one route and not to the others, for people.
+//! Why a request went to one route and not to the others, for people: what was met, what failed, and
+//! which rule decided. It routes nothing itself.
 
 use std::cmp::Reverse;
 use std::fmt;

@@ -6,7 +6,7 @@
 
 mod candidates; // the routes at one host and prefix, in the order in which they are tried
 mod conditions; // what one route asks for, and whether a request meets it
-mod explain; // why the other routes lost
+mod explain; // how the winner matches, and why the other routes lost
 mod host; // from a host to what is stored for it
 mod index; // from host and path to the few routes worth comparing
 pub mod path; // the path for the upstream, once a route is found
