@@ -142,7 +142,7 @@ plugins:
 - { name: rate-limiting, config: { year: 90006, limit_by: ip }, route: r5, enabled: false }
 - { name: rate-limiting, config: { year: 90007, limit_by: ip }, route: r6, protocols: [https] }
 - { name: correlation-id, config: { header_name: X-Of-Service, echo_downstream: true }, service: s2 }
-- { name: correlation-id, config: { header_name: X-Of-Route, echo_downstream: true }, route: r81 }
+- { name: correlation-id, config: { header_name: X-Of-Route, echo_downstream: true }, route: r82 }
 - { name: key-auth, config: { hide_credentials: true }, service: s3 }
 - { name: key-auth, config: { anonymous: bob }, service: s4 }
 - { name: request-termination, config: { status_code: 418 }, route: r8 }
@@ -184,6 +184,7 @@ fn requests() -> Vec<Ask> {
         ask("GET", "H1.test.", "/a", &[("X-Forwarded-For", "10.0.0.1")]),
         ask("GET", "h2.test:81", "/a/%7Ex//y", &[]),
         ask("GET", "h3.test", "/a/b", alice),
+        ask("GET", "h3.test", "/a/b", &[("apikey", "bob-key")]),
         ask("GET", "h3.test", "/a/b", &[]),
         ask("GET", "h4.test", "/a", &[("apikey", "nobody's")]),
         ask("GET", "h5.test", "/a", &[("stop", "1")]),
@@ -339,12 +340,26 @@ fn what_is_explained_is_what_live_traffic_takes() {
     let origin = Origin::replying("hello");
     let gateway = Gateway::start(&site(&origin));
 
-    let routes = compare(&origin, &gateway, &requests());
+    let (routes, instances) = compare(&origin, &gateway, &requests());
 
     assert!(
         routes.len() >= 16,
         "the requests are too much alike: {routes:?}"
     );
+    for instance in [
+        "90001",
+        "90002",
+        "90003",
+        "90004",
+        "90005",
+        "X-Of-Service",
+        "X-Of-Route",
+    ] {
+        assert!(
+            instances.contains(instance),
+            "{instance} runs for no request"
+        );
+    }
 }
 
 #[test]
@@ -383,9 +398,14 @@ fn forwarding_headers_of_a_trusted_peer_are_explained_as_they_are_believed() {
     );
 }
 
-/// Asks for, sends and compares each request; gives the routes that were taken.
-fn compare(origin: &Origin, gateway: &Gateway, requests: &[Ask]) -> BTreeSet<String> {
-    let mut routes = BTreeSet::new();
+/// Asks for, sends and compares each request; gives the routes that were taken and the instances
+/// that ran.
+fn compare(
+    origin: &Origin,
+    gateway: &Gateway,
+    requests: &[Ask],
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut routes, mut instances) = (BTreeSet::new(), BTreeSet::new());
     for request in requests {
         let (code, explanation) = offline(gateway.file(), &request.arguments());
         let response = gateway.send(&request.live());
@@ -403,7 +423,9 @@ fn compare(origin: &Origin, gateway: &Gateway, requests: &[Ask]) -> BTreeSet<Str
             explanation["request"]["consumer"].as_str().unwrap_or(""),
             "{what}"
         );
-        assert_eq!(seen_live(&response), foretold(&explanation), "{what}");
+        let seen = seen_live(&response);
+        assert_eq!(seen, foretold(&explanation), "{what}");
+        instances.extend(seen);
         let (_, mark) = request.target.split_once("?n=").expect("a mark");
         let mark = format!("n={mark}");
         let mut received = origin.requests().into_iter();
@@ -424,7 +446,7 @@ fn compare(origin: &Origin, gateway: &Gateway, requests: &[Ask]) -> BTreeSet<Str
         assert_eq!(without_addresses(&running), explanation, "{what}");
         routes.insert(name.to_owned());
     }
-    routes
+    (routes, instances)
 }
 
 /// A site for the questions below.
