@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use futures_util::FutureExt;
 use smallvec::SmallVec;
 
 use crate::{
     entity::consumer::ConsumerIndex,
-    plugin::{Halt, Record, Request, Response},
+    plugin::{Halt, Record, Reply, Request, Response},
     plugins::{Instance, Memo},
 };
 
@@ -27,7 +28,8 @@ pub struct Link {
 }
 
 impl Link {
-    fn pick(&self, consumer: Option<ConsumerIndex>) -> Option<InstanceIndex> {
+    /// The instance that runs for a request of `consumer`.
+    pub fn pick(&self, consumer: Option<ConsumerIndex>) -> Option<InstanceIndex> {
         if let Some(consumer) = consumer
             && !self.consumers.is_empty()
             && let Some(instance) = self.consumers.get(&consumer)
@@ -58,6 +60,30 @@ pub struct Run {
 pub struct Ended {
     pub plugin: &'static str,
     pub halt: Halt,
+}
+
+/// One plugin in the rehearsal of a request.
+#[derive(Debug)]
+pub struct Step {
+    pub instance: InstanceIndex,
+    pub access: Access,
+}
+
+/// What the access phase of a plugin came to in a rehearsal.
+#[derive(Debug)]
+pub enum Access {
+    /// The request goes on.
+    Passed,
+    /// It would leave something behind or wait for somebody, so it was not run.
+    NotRun,
+    /// It would have found the consumer, who was taken for granted instead.
+    Assumed,
+    /// It answered.
+    Replied(Box<Reply>),
+    /// It failed; why is for the operator.
+    Failed(String),
+    /// The request was answered before.
+    NotReached,
 }
 
 impl Chain {
@@ -98,6 +124,53 @@ impl Chain {
         Ok(())
     }
 
+    /// Goes through `access` like a request, but runs only what leaves nothing behind. With
+    /// `assumed`, that consumer is taken for granted where the chain would find one.
+    pub fn rehearse(
+        &self,
+        instances: &[Instance],
+        request: &mut Request<'_>,
+        assumed: Option<ConsumerIndex>,
+    ) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(self.links.len());
+        let mut has_ended = false;
+        for link in &self.links {
+            let Some(index) = link.pick(request.identity.consumer) else {
+                continue;
+            };
+            let Some(instance) = instances.get(index.0 as usize) else {
+                continue;
+            };
+            let access = if has_ended {
+                Access::NotReached
+            } else if let Some(consumer) = assumed.filter(|_| instance.finds_consumer()) {
+                request.assume(consumer);
+                Access::Assumed
+            } else if instance.is_rehearsable() {
+                rehearse_access(instance, request)
+            } else {
+                Access::NotRun
+            };
+            has_ended |= matches!(access, Access::Replied(_) | Access::Failed(_));
+            steps.push(Step {
+                instance: index,
+                access,
+            });
+        }
+        steps
+    }
+
+    /// The instances whose response and log phases see a request that no link admits.
+    pub fn bystanders(&self) -> Vec<Step> {
+        let picked = self.links.iter().filter_map(|link| link.pick(None));
+        picked
+            .map(|instance| Step {
+                instance,
+                access: Access::NotReached,
+            })
+            .collect()
+    }
+
     /// Lets the links that `access` did not reach take part in the later phases, as Kong does: a
     /// 401 carries its CORS headers and is counted like any other response.
     pub fn complete(&self, instances: &[Instance], run: &mut Run, consumer: Option<ConsumerIndex>) {
@@ -105,6 +178,16 @@ impl Chain {
             run.begin(link, instances, consumer);
         }
         run.links_seen = self.links.len();
+    }
+}
+
+fn rehearse_access(instance: &Instance, request: &mut Request<'_>) -> Access {
+    let mut memo = instance.memo();
+    match instance.access(&mut memo, request).now_or_never() {
+        Some(Ok(())) => Access::Passed,
+        Some(Err(Halt::Reply(reply))) => Access::Replied(reply),
+        Some(Err(Halt::Fault(fault))) => Access::Failed(fault.to_string()),
+        None => Access::NotRun,
     }
 }
 

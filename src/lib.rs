@@ -20,6 +20,7 @@ pub mod compile;
 pub mod snapshot;
 
 pub mod admin;
+pub mod explain;
 pub mod proxy;
 pub mod reload;
 

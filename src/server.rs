@@ -33,6 +33,7 @@ use crate::{
             settings::{Listen, Threads},
         },
     },
+    explain::{Explanation, Question, Subject, Unanswerable, explain},
     proxy::{
         Gateway,
         access_log::AccessLog,
@@ -48,7 +49,7 @@ use crate::{
         health::{TargetHealth, TargetState},
         logging::{self, Level, Logging},
     },
-    upstream::TargetHost,
+    upstream::{Balancer, TargetHost},
 };
 
 /// How long requests in flight may take once the process is told to stop.
@@ -142,6 +143,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         reloader,
         logging,
         accepting: AtomicBool::new(false),
+        ports: listen_ports(&settings),
     });
     let served = runtime.block_on(serve(
         &running,
@@ -165,6 +167,8 @@ struct Running {
     reloader: Reloader,
     logging: Logging,
     accepting: AtomicBool,
+    /// The ports of the proxy's listeners.
+    ports: Vec<u16>,
 }
 
 impl Running {
@@ -206,37 +210,51 @@ impl Facts for Running {
 
     fn targets(&self) -> Vec<TargetHealth> {
         let snapshot = self.gateway.live.take();
-        let mut targets = Vec::new();
-        for upstream in &snapshot.upstreams {
-            for target in upstream.targets() {
-                let health = |address: String, state| TargetHealth {
-                    upstream: upstream.name.clone(),
-                    target: target.label.clone(),
-                    address,
-                    state,
-                };
-                match &target.host {
-                    TargetHost::Address(address) => targets.push(health(
+        let upstreams = snapshot.upstreams.iter();
+        upstreams.flat_map(|upstream| health(upstream)).collect()
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable> {
+        let subject = Subject {
+            snapshot: &self.gateway.live.take(),
+            state: &self.gateway.state,
+            ports: &self.ports,
+            health: Some(&health),
+        };
+        explain(subject, question)
+    }
+}
+
+/// All addresses of the targets of `upstream`.
+fn health(upstream: &Balancer) -> Vec<TargetHealth> {
+    let mut targets = Vec::new();
+    for target in upstream.targets() {
+        let health = |address: String, state| TargetHealth {
+            upstream: upstream.name.clone(),
+            target: target.label.clone(),
+            address,
+            state,
+        };
+        match &target.host {
+            TargetHost::Address(address) => targets.push(health(
+                SocketAddr::new(*address, target.port).to_string(),
+                TargetState::HealthchecksOff,
+            )),
+            TargetHost::Name(name) => {
+                let addresses = name.addresses();
+                if addresses.is_empty() {
+                    targets.push(health(String::new(), TargetState::DnsError));
+                }
+                targets.extend(addresses.iter().map(|address| {
+                    health(
                         SocketAddr::new(*address, target.port).to_string(),
                         TargetState::HealthchecksOff,
-                    )),
-                    TargetHost::Name(name) => {
-                        let addresses = name.addresses();
-                        if addresses.is_empty() {
-                            targets.push(health(String::new(), TargetState::DnsError));
-                        }
-                        targets.extend(addresses.iter().map(|address| {
-                            health(
-                                SocketAddr::new(*address, target.port).to_string(),
-                                TargetState::HealthchecksOff,
-                            )
-                        }));
-                    }
-                }
+                    )
+                }));
             }
         }
-        targets
     }
+    targets
 }
 
 /// The sockets of the process, bound before anything runs.
@@ -263,7 +281,7 @@ impl Sockets {
             if !listen.address.ip().is_loopback() {
                 warn!(
                     address = %listen.address,
-                    "the admin listener is not on loopback: whoever reaches it sees metrics and status"
+                    "the admin listener is not on loopback: whoever reaches it sees metrics, status and how requests are routed"
                 );
             }
         }
@@ -460,6 +478,12 @@ const fn level(written: LogLevel) -> Level {
         LogLevel::Error => Level::Error,
         LogLevel::Crit => Level::Crit,
     }
+}
+
+/// The ports of the proxy's listeners, in their order.
+pub fn listen_ports(settings: &Settings) -> Vec<u16> {
+    let addresses = settings.listen.addresses();
+    addresses.map(|listen| listen.address.port()).collect()
 }
 
 fn threads(written: Threads) -> usize {

@@ -1,6 +1,7 @@
 //! The admin listener: how the gateway is, for operators, orchestrators and Prometheus. It changes
 //! nothing and shows no secret. It is never reachable through the proxy's listeners.
 
+mod explain;
 mod metrics;
 pub mod serve;
 mod status;
@@ -9,13 +10,17 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
+    extract::DefaultBodyLimit,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::telemetry::{Telemetry, health::TargetHealth};
+use crate::{
+    explain::{Explanation, Question, Unanswerable},
+    telemetry::{Telemetry, health::TargetHealth},
+};
 
 const SERVER: HeaderValue =
     HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
@@ -33,6 +38,12 @@ pub trait Facts: Send + Sync + 'static {
 
     /// All addresses of the targets of all upstreams. Not called on an async thread.
     fn targets(&self) -> Vec<TargetHealth>;
+
+    /// What becomes of a request with the configuration that is live. Not called on an async thread.
+    ///
+    /// # Errors
+    /// When the question makes no sense.
+    fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable>;
 }
 
 /// The state of the configuration, as `GET /status` shows it.
@@ -61,6 +72,7 @@ pub struct Admin {
     telemetry: Arc<Telemetry>,
     facts: Arc<dyn Facts>,
     scrapes: metrics::Scrapes,
+    questions: explain::Questions,
 }
 
 impl Admin {
@@ -70,6 +82,7 @@ impl Admin {
             telemetry,
             facts,
             scrapes: metrics::Scrapes::default(),
+            questions: explain::Questions::default(),
         }
     }
 }
@@ -80,6 +93,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/status", get(status::show))
         .route("/status/ready", get(status::ready))
         .route("/metrics", get(metrics::show))
+        .route("/explain", post(explain::show))
+        .layer(DefaultBodyLimit::max(explain::QUESTION_BYTES_MAX))
         .fallback(|| async { message(StatusCode::NOT_FOUND, "Not found") })
         .method_not_allowed_fallback(|| async {
             message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
@@ -94,10 +109,10 @@ async fn name_server(mut response: Response) -> Response {
 }
 
 /// `{"message": …}`, as Kong answers where there is nothing more to say.
-fn message(status: StatusCode, message: &'static str) -> Response {
+fn message(status: StatusCode, message: &str) -> Response {
     #[derive(Serialize)]
-    struct Message {
-        message: &'static str,
+    struct Message<'m> {
+        message: &'m str,
     }
     (status, Json(Message { message })).into_response()
 }
@@ -144,6 +159,10 @@ mod tests {
                 address: "10.0.0.1:80".into(),
                 state: TargetState::Healthy,
             }]
+        }
+
+        fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable> {
+            Err(Unanswerable::Url(question.url.clone()))
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod mock;
 mod run;
 mod schema;
@@ -27,6 +28,19 @@ enum Command {
     Run(run::Arguments),
     /// Report every mistake of a configuration
     Check(check::Arguments),
+    /// Say what becomes of a request, and why: route, near misses, plugins, upstream request
+    ///
+    /// Names the route that takes the request and why each similar one does not, the plugins in their
+    /// order with the place in the files that each comes from, the service with its targets, and the
+    /// request as the upstream gets it. The code that finds this out is the one that serves requests.
+    ///
+    /// Nothing is sent and nothing is counted. A plugin that keeps counts is therefore only named;
+    /// whether it lets the request pass depends on them.
+    ///
+    /// Exit codes: 0 if a route takes the request, also where the gateway answers it by itself; 3 if
+    /// none does; 1 if the configuration has mistakes, the process cannot be asked, or the question
+    /// makes no sense; 2 for arguments that are not understood.
+    Explain(explain::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Run a mock origin to put behind the gateway
@@ -40,6 +54,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema => schema::run(),
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -113,6 +113,11 @@ impl Instances {
         names.into_iter().collect()
     }
 
+    /// For each instance whether it runs for requests over http, and over https.
+    pub(super) fn protocols(&self) -> impl Iterator<Item = [bool; 2]> {
+        self.placed.iter().map(|placed| placed.protocols)
+    }
+
     pub(super) fn into_instances(self) -> Box<[Instance]> {
         self.instances.into_boxed_slice()
     }

@@ -2,6 +2,7 @@
 
 mod chains;
 mod consumers;
+mod origins;
 mod references;
 mod routes;
 mod settings;
@@ -65,14 +66,20 @@ impl Compiler {
         let balancers = upstreams::compile(config, &references, state);
         let services = upstreams::services(config, &references, &balancers, state);
         let mut chains = chains::Chains::new(&instances);
-        let (table, routes) =
-            routes::compile(config, &references, &mut chains, state, diagnostics)?;
+        let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let unrouted = chains.global();
+        let origins = origins::compile(
+            config,
+            &references,
+            &instances,
+            &served.written,
+            diagnostics,
+        );
         Some(Snapshot {
             hash: config.hash.clone(),
             settings,
-            router: table,
-            routes,
+            router: served.router,
+            routes: served.routes,
             services,
             consumers,
             chains: chains.into_chains(),
@@ -81,6 +88,7 @@ impl Compiler {
             unrouted,
             unrouted_series: state.telemetry.route("", ""),
             upstreams: balancers,
+            origins,
         })
     }
 }

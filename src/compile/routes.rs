@@ -9,6 +9,14 @@ use crate::{
     state::State,
 };
 
+/// The routes that are served.
+pub(super) struct Served {
+    pub(super) router: Router,
+    pub(super) routes: Box<[Route]>,
+    /// Their places in the configuration.
+    pub(super) written: Vec<usize>,
+}
+
 /// Compiles the routes of enabled services. `None` if the router refuses a pattern, which is then
 /// a diagnostic.
 pub(super) fn compile(
@@ -17,7 +25,7 @@ pub(super) fn compile(
     chains: &mut Chains<'_>,
     state: &State,
     diagnostics: &mut Diagnostics,
-) -> Option<(Router, Box<[Route]>)> {
+) -> Option<Served> {
     let loaded: Vec<(usize, &Entity<Written>, Option<usize>)> = config
         .routes
         .iter()
@@ -56,6 +64,7 @@ pub(super) fn compile(
             return None;
         }
     };
+    let written = loaded.iter().map(|(index, _, _)| *index).collect();
     let routes = loaded
         .into_iter()
         .map(|(index, route, service)| {
@@ -91,7 +100,11 @@ pub(super) fn compile(
             }
         })
         .collect();
-    Some((table, routes))
+    Some(Served {
+        router: table,
+        routes,
+        written,
+    })
 }
 
 fn rule(route: &Written) -> Rule {

@@ -164,6 +164,11 @@ impl Diagnostics {
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
+    /// The names of all files, by their indexes.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
     /// The name of a file by its index.
     pub fn file(&self, index: u16) -> &str {
         self.files

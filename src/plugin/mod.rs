@@ -24,7 +24,7 @@ pub use headers::{RequestHeaders, ResponseHeaders};
 pub(crate) use views::is_grpc;
 pub use views::{
     Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response, Scheme,
-    Source, Surroundings,
+    Source, Surroundings, is_credential,
 };
 
 /// One gateway feature. The registry in `plugins/mod.rs` gives it its place in the order.
@@ -36,6 +36,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it may be attached to a consumer. Not so for plugins that find the consumer.
     const CONSUMER_SCOPE: bool = true;
+    /// Whether `access` only looks at the request and edits or answers it: it counts nothing, waits
+    /// for nobody, and leaves nothing behind. Such an `access` is also run for explanations.
+    const REHEARSABLE: bool = false;
     /// The `config:` block exactly as written.
     type Config: DeserializeOwned + JsonSchema;
     /// What the plugin remembers from one phase to the next of the same request.

@@ -108,6 +108,16 @@ macro_rules! plugins {
                 match self { $(Self::$plugin(_) => <$module::$plugin as Plugin>::NAME),+ }
             }
 
+            /// Whether the access phase may be run for an explanation, see `Plugin::REHEARSABLE`.
+            pub fn is_rehearsable(&self) -> bool {
+                match self { $(Self::$plugin(_) => <$module::$plugin as Plugin>::REHEARSABLE),+ }
+            }
+
+            /// Whether the plugin is one that finds the consumer of a request.
+            pub fn finds_consumer(&self) -> bool {
+                match self { $(Self::$plugin(_) => !<$module::$plugin as Plugin>::CONSUMER_SCOPE),+ }
+            }
+
             /// A memo at its default.
             pub fn memo(&self) -> Memo {
                 match self { $(Self::$plugin(_) => Memo::$plugin(Default::default())),+ }

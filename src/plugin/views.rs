@@ -8,7 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Version, request, response};
+use http::{
+    HeaderName, HeaderValue, Version,
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
+    request, response,
+};
 
 use super::{
     Halt,
@@ -183,6 +187,14 @@ impl<'a> Request<'a> {
         self.headers.remove(&names::CREDENTIAL_IDENTIFIER);
     }
 
+    /// Takes for granted that `consumer` was authenticated, with whatever credential: what an
+    /// explanation does in place of authentication.
+    pub fn assume(&mut self, consumer: ConsumerIndex) {
+        self.identity.credential = None;
+        self.identify(consumer, false);
+        self.headers.remove(&names::CREDENTIAL_IDENTIFIER);
+    }
+
     fn identify(&mut self, index: ConsumerIndex, anonymous: bool) {
         self.identity.consumer = Some(index);
         self.identity.anonymous = anonymous;
@@ -232,6 +244,15 @@ impl<'a> Request<'a> {
     pub fn forward_query(&mut self, query: String) {
         *self.forward_query = Some(query);
     }
+}
+
+/// Whether the header `name` may hold what authenticates a request, where `secret_arguments` are the
+/// names under which plugins look for credentials. Its value is shown to nobody.
+pub fn is_credential(name: &HeaderName, secret_arguments: &[String]) -> bool {
+    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
+        || secret_arguments
+            .iter()
+            .any(|secret| secret.eq_ignore_ascii_case(name.as_str()))
 }
 
 /// Whether a request's content type says gRPC.

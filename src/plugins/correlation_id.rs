@@ -104,6 +104,7 @@ pub struct CorrelationId {
 
 impl Plugin for CorrelationId {
     const NAME: &'static str = "correlation-id";
+    const REHEARSABLE: bool = true;
     type Config = Config;
     type Memo = Option<HeaderValue>;
     type Metrics = ();

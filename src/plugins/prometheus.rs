@@ -74,6 +74,7 @@ pub struct Prometheus {
 
 impl Plugin for Prometheus {
     const NAME: &'static str = "prometheus";
+    const REHEARSABLE: bool = true;
     type Config = Config;
     type Memo = ();
     type Metrics = ();

@@ -14,8 +14,10 @@ use super::{
     receive::raw_path,
 };
 use crate::{
+    chain::{Chain, Run},
     entity::reason::Reason,
-    plugin::{Halt, Matched, Reply, Request, Surroundings},
+    plugin::{Halt, Matched, Reply, Request, RequestBody, Surroundings},
+    snapshot::Snapshot,
     telemetry::Telemetry,
 };
 
@@ -32,6 +34,14 @@ pub(super) async fn admit(
     if !exchange.snapshot.chain(exchange.chain()).links().is_empty() {
         run_access(session, exchange, telemetry).await?;
     }
+    require_service(exchange)
+}
+
+/// What nobody answered must go to a service.
+///
+/// # Errors
+/// 503, if the route has none.
+pub(super) fn require_service(exchange: &Exchange) -> Result<(), Box<Reply>> {
     if exchange.service().is_none() {
         return Err(Box::new(Reply::message(
             503,
@@ -81,6 +91,47 @@ async fn access(
     body: &mut ClientBody<'_>,
     exchange: &mut Exchange,
 ) -> Result<(), (&'static str, Halt)> {
+    let sent_path = sent_path(head, exchange);
+    let Some(entrance) = enter(head, body, &sent_path, exchange) else {
+        return Ok(());
+    };
+    let Entrance {
+        mut request,
+        snapshot,
+        chain,
+        run,
+    } = entrance;
+    chain
+        .access(&snapshot.instances, run, &mut request)
+        .await
+        .map_err(|ended| (ended.plugin, ended.halt))
+}
+
+/// A request before the plugins of its route.
+pub(super) struct Entrance<'e> {
+    pub(super) request: Request<'e>,
+    pub(super) snapshot: &'e Snapshot,
+    pub(super) chain: &'e Chain,
+    pub(super) run: &'e mut Run,
+}
+
+/// A copy of the path as sent where that is the normalised one as well: plugins may edit the head
+/// that holds it.
+pub(super) fn sent_path(head: &Parts, exchange: &Exchange) -> Vec<u8> {
+    match exchange.normal_path {
+        Some(_) => Vec::new(),
+        None => raw_path(head).to_vec(),
+    }
+}
+
+/// What the plugins see of the request; `None` without a route. `sent_path` is that of
+/// [`sent_path`].
+pub(super) fn enter<'e>(
+    head: &'e mut Parts,
+    body: &'e mut dyn RequestBody,
+    sent_path: &'e [u8],
+    exchange: &'e mut Exchange,
+) -> Option<Entrance<'e>> {
     let chain = exchange.chain();
     let Exchange {
         snapshot,
@@ -98,16 +149,9 @@ async fn access(
         forward,
         ..
     } = exchange;
-    let Some(route) = route.and_then(|route| snapshot.routes.get(route)) else {
-        return Ok(());
-    };
-    let sent_path;
-    let path = if let Some(path) = normal_path {
-        path.as_slice()
-    } else {
-        sent_path = raw_path(head).to_vec();
-        &sent_path
-    };
+    let snapshot: &Snapshot = snapshot;
+    let route = snapshot.routes.get((*route)?)?;
+    let path = normal_path.as_deref().unwrap_or(sent_path);
     let host = std::str::from_utf8(host).unwrap_or_default();
     let matched = Matched {
         path,
@@ -125,12 +169,12 @@ async fn access(
         secret_arguments: &snapshot.secret_arguments,
         matched,
     };
-    let mut request = Request::new(head, about, identity, notes, body, &mut forward.query);
-    snapshot
-        .chain(chain)
-        .access(&snapshot.instances, run, &mut request)
-        .await
-        .map_err(|ended| (ended.plugin, ended.halt))
+    Some(Entrance {
+        request: Request::new(head, about, identity, notes, body, &mut forward.query),
+        snapshot,
+        chain: snapshot.chain(chain),
+        run,
+    })
 }
 
 /// Runs `plugins` to their end. A panic costs this request, which gets 500, and nobody else.
@@ -145,7 +189,7 @@ async fn caught<T>(
     })
 }
 
-fn fault(reason: Reason) -> Reply {
+pub(super) fn fault(reason: Reason) -> Reply {
     Reply::message(500, reason, "An unexpected error occurred")
 }
 

@@ -168,7 +168,8 @@ fn server_name(head: &Parts, route: &Route, service: &Service, target: &Target) 
     bare.to_owned()
 }
 
-fn host_header<'h>(
+/// The `Host` that `target` gets.
+pub(super) fn host_header<'h>(
     head: &'h Parts,
     route: &Route,
     service: &'h Service,
@@ -196,7 +197,7 @@ pub(super) async fn shape(
     clock: &Clock,
 ) -> Result<()> {
     let mut head = parts::of_request(request);
-    if head.headers.remove(header::EXPECT).is_some()
+    if head.headers.contains_key(header::EXPECT)
         && exchange.forward.tries == 1
         && session.req_header().version == http::Version::HTTP_11
         && !session.as_downstream_mut().is_body_done()
@@ -207,14 +208,25 @@ pub(super) async fn shape(
             .await
             .map_err(Error::into_down)?;
     }
-    let client = session.req_header();
+    rewrite(&mut head, session.req_header(), exchange)?;
+    *request = head.into();
+    exchange.forward.sent_at = Some(clock.instant());
+    Ok(())
+}
+
+/// Makes of what Pingora would pass on of `client`'s head what the target of the current try gets.
+///
+/// # Errors
+/// When a path is not sendable, which is a bug of ours.
+pub(super) fn rewrite(head: &mut Parts, client: &Parts, exchange: &Exchange) -> Result<()> {
+    head.headers.remove(header::EXPECT);
     if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
         && let Some(target) = exchange
             .forward
             .target
             .and_then(|place| service.balancer.targets().get(place))
     {
-        let prefix = set_target(&mut head, client, exchange, route, service)?;
+        let prefix = set_target(head, client, exchange, route, service)?;
         let host = host_header(client, route, service, target);
         head.headers.insert(header::HOST, host.clone());
         set_forwarding(&mut head.headers, client, exchange, prefix);
@@ -229,8 +241,6 @@ pub(super) async fn shape(
             head.headers.append(name.clone(), value.clone());
         }
     }
-    *request = head.into();
-    exchange.forward.sent_at = Some(clock.instant());
     Ok(())
 }
 

@@ -11,6 +11,8 @@ mod head;
 mod spelling;
 mod stream;
 
+pub mod rehearse;
+
 mod exchange;
 mod hop_by_hop;
 mod parts;

@@ -36,18 +36,20 @@ pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwar
 /// # Errors
 /// A reply, if the request is refused as it is.
 pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
-    let settings = &exchange.snapshot.settings;
-    set_limits(session, settings);
+    set_limits(session, &exchange.snapshot.settings);
     let mut head = parts::of_request(session.req_header_mut());
     // One step for the fields that the gateway adds on the way, here and in Pingora's copy.
     head.headers.reserve(ADDED_FIELDS);
-    let received = inspect(&mut head, exchange);
+    let received = read(&mut head, exchange);
     *session.req_header_mut() = head.into();
     received
 }
 
-/// What [`receive`] does with the head.
-fn inspect(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+/// The same for a head without a session.
+///
+/// # Errors
+/// See [`receive`].
+pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let settings = &exchange.snapshot.settings;
     let Some(connection) = &exchange.connection else {
         return Err(Box::new(Reply::message(

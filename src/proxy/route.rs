@@ -15,16 +15,7 @@ use crate::{
 /// A reply: 404 (405 where so configured), or the way to HTTPS.
 pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let snapshot = &exchange.snapshot;
-    let key = Key {
-        method: head.method.as_str(),
-        host: std::str::from_utf8(&exchange.host).unwrap_or_default(),
-        port: exchange.port,
-        path: exchange
-            .normal_path
-            .as_deref()
-            .unwrap_or_else(|| raw_path(head)),
-        headers: &head.headers,
-    };
+    let key = key(head, exchange);
     let Some(found) = snapshot.router.find(&key) else {
         if snapshot.settings.method_not_allowed {
             let methods = snapshot.router.allowed_methods(&key);
@@ -52,6 +43,20 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
             to_https(head, exchange.host(), route.https_redirect_status),
         )),
         _ => Ok(()),
+    }
+}
+
+/// What the router looks at.
+pub(super) fn key<'e>(head: &'e Parts, exchange: &'e Exchange) -> Key<'e> {
+    Key {
+        method: head.method.as_str(),
+        host: exchange.host(),
+        port: exchange.port,
+        path: exchange
+            .normal_path
+            .as_deref()
+            .unwrap_or_else(|| raw_path(head)),
+        headers: &head.headers,
     }
 }
 

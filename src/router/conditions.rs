@@ -135,6 +135,16 @@ impl Conditions {
         }
     }
 
+    /// How many conditions there are, each header counted by itself.
+    pub(super) fn count(&self) -> usize {
+        let lists = [
+            self.methods.is_empty(),
+            self.hosts.is_empty(),
+            self.paths.is_empty(),
+        ];
+        lists.iter().filter(|&&is_empty| !is_empty).count() + self.headers.len()
+    }
+
     pub(super) fn path_rank(&self, path: &PathCondition) -> PathRank {
         match path {
             PathCondition::Prefix(prefix) => PathRank::Prefix(prefix.len()),
@@ -208,11 +218,20 @@ impl HeaderCondition {
     /// Whether any occurrence of the header has any of the values. A value is never split at
     /// commas.
     pub(super) fn matches(&self, headers: &HeaderMap, patterns: &Patterns) -> bool {
-        let mut sent = headers.get_all(&self.name).iter();
-        sent.any(|sent| {
+        self.matching(headers, patterns).is_some()
+    }
+
+    /// The first value that an occurrence of the header has, and that occurrence.
+    pub(super) fn matching<'c, 'h>(
+        &'c self,
+        headers: &'h HeaderMap,
+        patterns: &Patterns,
+    ) -> Option<(&'c ValueCondition, &'h http::HeaderValue)> {
+        headers.get_all(&self.name).iter().find_map(|sent| {
             self.values
                 .iter()
-                .any(|wanted| wanted.matches(sent.as_bytes(), patterns))
+                .find(|wanted| wanted.matches(sent.as_bytes(), patterns))
+                .map(|wanted| (wanted, sent))
         })
     }
 

@@ -6,7 +6,7 @@
 
 mod candidates; // the routes at one host and prefix, in the order in which they are tried
 mod conditions; // what one route asks for, and whether a request meets it
-mod explain; // why the other routes lost
+mod explain; // how the winner matches, and why the other routes lost
 mod host; // from a host to what is stored for it
 mod index; // from host and path to the few routes worth comparing
 pub mod path; // the path for the upstream, once a route is found
@@ -24,7 +24,7 @@ use regex::bytes::Regex;
 
 use candidates::Candidate;
 use conditions::Conditions;
-pub use explain::{Explanation, Loser, LossReason, Mismatch};
+pub use explain::{Explanation, Likeness, Loser, LossReason, Met, Mismatch};
 use index::Index;
 pub use patterns::PatternId;
 use patterns::{PatternPool, Patterns};
@@ -496,6 +496,44 @@ mod tests {
                 "header `x-b` is absent and should be `3`",
             ]
         );
+    }
+
+    #[test]
+    fn the_winners_conditions_are_told_with_what_meets_them() {
+        let rules = [both(
+            both(host("*.test"), path(r"~/users/(?<id>\d+)/([a-z]*)")),
+            both(method("GET"), header("x-a", "~*^1")),
+        )];
+        let explanation = with_key("A.test.", "/users/7/cart", |key| {
+            router(&rules).explain(key)
+        });
+        let met: Vec<String> = explanation.met.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            met,
+            [
+                "host `a.test` on port 80 is `*.test`",
+                r"the path begins with a match of `~/users/(?<id>\d+)/([a-z]*)`: `/users/7/cart`, id = `7`, 2 = `cart`",
+                "the method is `GET`",
+                "header `x-a` is `1`, as `~*^1` asks",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_nearest_losers_match_or_fail_least_or_share_most_of_the_path() {
+        let rules = [
+            path("/users"),
+            path("/ordinary"),
+            both(path("/orders"), method("POST")),
+            path("/"),
+            both(path("/users"), method("POST")),
+            path("/orders"),
+            path("/order"),
+        ];
+        let mut losers = with_key("a.test", "/orders", |key| router(&rules).explain(key)).losers;
+        losers.sort_by_key(|loser| std::cmp::Reverse(loser.likeness));
+        let nearest: Vec<usize> = losers.iter().map(|loser| loser.route).collect();
+        assert_eq!(nearest, [6, 3, 2, 1, 0, 4]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One compiled, immutable configuration: everything that a request may read.
 
 pub mod live;
+mod origins;
 mod settings;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::{
     upstream::Balancer,
 };
 
+pub use origins::{Origins, Place, PluginOrigin, Unserved};
 pub use settings::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted};
 
 /// The place of a route in [`Snapshot::routes`].
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub unrouted_series: Arc<RouteSeries>,
     /// The upstreams with a name, for the health metrics.
     pub upstreams: Vec<Arc<Balancer>>,
+    /// Where all this is written, for explanations.
+    pub origins: Origins,
 }
 
 impl Snapshot {

@@ -46,6 +46,11 @@ impl Balancer {
         }
     }
 
+    /// The name of the way in which targets are picked, in Kong's words.
+    pub fn algorithm(&self) -> &'static str {
+        "round-robin"
+    }
+
     /// The targets, also those without weight.
     pub fn targets(&self) -> &[Target] {
         &self.targets

@@ -15,6 +15,7 @@ mod balancing;
 mod diagnostics;
 mod documents;
 mod errors;
+mod explain;
 mod forwarding;
 mod generated;
 mod hot_reload;

@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["config", "router", "upstream"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
-    &["reload", "admin", "proxy", "tls"],
+    &["reload", "admin", "explain", "proxy", "tls"],
     &["main", "cli", "server"],
 ];
 
@@ -22,6 +22,8 @@ const ALONGSIDE: &[&[&str]] = &[
     &["plugin", "state", "telemetry"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
+    &["explain", "proxy"],
+    &["admin", "explain"],
     &["main", "cli", "server"],
 ];
 

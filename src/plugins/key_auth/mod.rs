@@ -173,6 +173,7 @@ struct Finding<'p, 'a> {
 impl Plugin for KeyAuth {
     const NAME: &'static str = "key-auth";
     const CONSUMER_SCOPE: bool = false;
+    const REHEARSABLE: bool = true;
     type Config = Config;
     type Memo = ();
     type Metrics = ();

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
+use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::{
         facts::{RouteFacts, ServiceFacts},
         reason::Reason,
     },
-    plugin::{Halt, Matched, Reply, Request},
+    plugin::{Halt, Matched, Reply, Request, is_credential},
 };
 
 const MASK: &str = "***";
@@ -104,11 +104,7 @@ fn raw_body<'b>(request: &Request<'_>, body: &'b [u8]) -> Cow<'b, str> {
 fn headers(request: &Request<'_>) -> Value {
     let masked = request.about.secret_arguments;
     grouped(request.headers.iter().map(|(name, value)| {
-        let text = if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
-            || masked
-                .iter()
-                .any(|masked| masked.eq_ignore_ascii_case(name.as_str()))
-        {
+        let text = if is_credential(name, masked) {
             MASK.to_owned()
         } else {
             String::from_utf8_lossy(value.as_bytes()).into_owned()

@@ -110,6 +110,7 @@ enum Answer {
 
 impl Plugin for RequestTermination {
     const NAME: &'static str = "request-termination";
+    const REHEARSABLE: bool = true;
     type Config = Config;
     type Memo = ();
     type Metrics = ();

@@ -129,7 +129,7 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
 
 /// `target` with a mask for the values of the query arguments called one of `names`, which are
 /// compared as a server would read them.
-pub(super) fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
+pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
     let Some((path, query)) = target.split_once('?').filter(|_| !names.is_empty()) else {
         return Cow::Borrowed(target);
     };

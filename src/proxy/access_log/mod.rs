@@ -12,6 +12,7 @@ use std::{
 };
 
 pub(super) use entry::Entry;
+pub use line::masked;
 
 use crate::{
     snapshot::AccessLog as Setting,

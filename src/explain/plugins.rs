@@ -1,0 +1,237 @@
+//! The plugins that run for a request, in order, and those that are written for it and do not.
+
+use super::document::{Access, ForConsumer, Idle, IdlePlugin, Plugin};
+use crate::{
+    chain::{self, Chain, InstanceIndex, Link, Step},
+    entity::consumer::{Consumer, ConsumerIndex},
+    plugin::{Body, Scheme},
+    proxy::rehearse::Rehearsal,
+    snapshot::{PluginOrigin, Snapshot},
+};
+
+/// How many consumers are named that have a plugin of their own.
+const CONSUMERS_MAX: usize = 10;
+/// How many plugins are shown that do not run.
+const IDLE_MAX: usize = 20;
+
+/// Plugins that do not run for a request.
+#[derive(Debug, Default)]
+pub(super) struct IdlePlugins {
+    pub(super) list: Vec<IdlePlugin>,
+    pub(super) omitted: usize,
+}
+
+pub(super) fn explain(snapshot: &Snapshot, rehearsal: &Rehearsal) -> (Vec<Plugin>, IdlePlugins) {
+    let chain = snapshot.chain(rehearsal.chain());
+    let running = rehearsal.steps.iter();
+    let running: Vec<Plugin> = running
+        .filter_map(|step| plugin(snapshot, rehearsal, chain, step))
+        .collect();
+    (running, idle(snapshot, rehearsal, chain))
+}
+
+fn plugin(
+    snapshot: &Snapshot,
+    rehearsal: &Rehearsal,
+    chain: &Chain,
+    step: &Step,
+) -> Option<Plugin> {
+    let origin = snapshot.origins.of_instance(step.instance)?;
+    let link = link_of(snapshot, chain, origin);
+    let others = others(snapshot, rehearsal, link, step.instance);
+    let (access, detail) = access(snapshot, rehearsal, step);
+    Some(Plugin {
+        name: origin.name().to_owned(),
+        priority: origin.priority(),
+        scope: origin.scope(snapshot),
+        place: snapshot.origins.shown(origin.place),
+        access,
+        detail,
+        consumers_omitted: others.len().saturating_sub(CONSUMERS_MAX),
+        consumers: others
+            .into_iter()
+            .take(CONSUMERS_MAX)
+            .filter_map(|(consumer, instance)| for_consumer(snapshot, consumer, instance))
+            .collect(),
+    })
+}
+
+/// The link of the chain that stands for the plugin of `origin`.
+fn link_of<'c>(snapshot: &Snapshot, chain: &'c Chain, origin: &PluginOrigin) -> Option<&'c Link> {
+    chain.links().iter().find(|link| {
+        let any = link
+            .everyone
+            .or_else(|| link.consumers.values().next().copied());
+        any.and_then(|instance| snapshot.instances.get(instance.0 as usize))
+            .is_some_and(|instance| instance.name() == origin.name())
+    })
+}
+
+/// The consumers for whom another instance than `running` runs, in their order. None where the
+/// consumer is known, or no plugin looks for one.
+fn others(
+    snapshot: &Snapshot,
+    rehearsal: &Rehearsal,
+    link: Option<&Link>,
+    running: InstanceIndex,
+) -> Vec<(ConsumerIndex, InstanceIndex)> {
+    let Some(link) = link.filter(|_| may_be_anybodys(rehearsal)) else {
+        return Vec::new();
+    };
+    let mut others: Vec<(ConsumerIndex, InstanceIndex)> = link
+        .consumers
+        .iter()
+        .filter(|(_, instance)| **instance != running)
+        .map(|(consumer, instance)| (*consumer, *instance))
+        .filter(|(consumer, _)| snapshot.consumers.get(*consumer).is_some())
+        .collect();
+    others.sort_unstable_by_key(|(consumer, _)| *consumer);
+    others
+}
+
+fn for_consumer(
+    snapshot: &Snapshot,
+    consumer: ConsumerIndex,
+    instance: InstanceIndex,
+) -> Option<ForConsumer> {
+    let origin = snapshot.origins.of_instance(instance)?;
+    Some(ForConsumer {
+        consumer: snapshot.consumers.get(consumer)?.label(),
+        scope: origin.scope(snapshot),
+        place: snapshot.origins.shown(origin.place),
+    })
+}
+
+fn access(snapshot: &Snapshot, rehearsal: &Rehearsal, step: &Step) -> (Access, String) {
+    match &step.access {
+        chain::Access::Passed => (Access::Passes, String::new()),
+        chain::Access::NotRun => (
+            Access::Open,
+            "may answer: what it decides by is not touched here".to_owned(),
+        ),
+        chain::Access::Assumed => {
+            let consumer = rehearsal
+                .consumer()
+                .and_then(|index| snapshot.consumers.get(index))
+                .map_or_else(String::new, Consumer::label);
+            (
+                Access::Assumed,
+                format!("taken to find consumer {consumer}"),
+            )
+        }
+        chain::Access::Replied(reply) => {
+            let message = match &reply.body {
+                Body::Message(message) => format!(": {message}"),
+                Body::Raw { .. } | Body::Empty => String::new(),
+            };
+            (
+                Access::Answers,
+                format!("answers {}{message}", reply.status),
+            )
+        }
+        chain::Access::Failed(cause) => (Access::Answers, format!("fails: {cause}")),
+        chain::Access::NotReached => (Access::NotReached, "sees the response only".to_owned()),
+    }
+}
+
+/// Those that concern the request's route and service, but for one of the reasons in [`Idle`].
+fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal, chain: &Chain) -> IdlePlugins {
+    let route = rehearsal.route_index();
+    let service = rehearsal.route().and_then(|route| route.service);
+    let running: Vec<&PluginOrigin> = rehearsal
+        .steps
+        .iter()
+        .filter_map(|step| snapshot.origins.of_instance(step.instance))
+        .collect();
+    let is_told = |origin: &PluginOrigin| {
+        running.iter().any(|running| {
+            // A plugin that runs names the consumers who have their own.
+            let names = may_be_anybodys(rehearsal) && origin.consumer.is_some();
+            let would_run = origin.instance.is_some() && origin.runs_over(scheme(rehearsal));
+            running.place == origin.place || (names && would_run && running.entry == origin.entry)
+        })
+    };
+    let mut idle: Vec<&PluginOrigin> = snapshot
+        .origins
+        .plugins
+        .iter()
+        .filter(|origin| origin.concerns(route, service) && !is_told(origin))
+        .collect();
+    // Those of the one consumer, or of nobody in particular, say more than those of all the others.
+    idle.sort_by_key(|origin| (is_for_another(rehearsal, origin), origin.entry));
+    let omitted = idle.len().saturating_sub(IDLE_MAX);
+    idle.truncate(IDLE_MAX);
+    IdlePlugins {
+        list: idle
+            .into_iter()
+            .map(|origin| {
+                let (why, reason) = reason(snapshot, rehearsal, chain, origin);
+                IdlePlugin {
+                    name: origin.name().to_owned(),
+                    priority: origin.priority(),
+                    scope: origin.scope(snapshot),
+                    place: snapshot.origins.shown(origin.place),
+                    why,
+                    reason,
+                }
+            })
+            .collect(),
+        omitted,
+    }
+}
+
+/// The protocol by which plugins are chosen: requests without a route have the global ones for
+/// http, whatever they came over.
+fn scheme(rehearsal: &Rehearsal) -> Scheme {
+    match rehearsal.route() {
+        Some(_) => rehearsal.scheme(),
+        None => Scheme::Http,
+    }
+}
+
+/// Whether the request has a route and no consumer yet.
+fn may_be_anybodys(rehearsal: &Rehearsal) -> bool {
+    rehearsal.route().is_some() && rehearsal.consumer().is_none()
+}
+
+fn is_for_another(rehearsal: &Rehearsal, origin: &PluginOrigin) -> bool {
+    origin.consumer.is_some() && origin.consumer.map(ConsumerIndex) != rehearsal.consumer()
+}
+
+fn reason(
+    snapshot: &Snapshot,
+    rehearsal: &Rehearsal,
+    chain: &Chain,
+    origin: &PluginOrigin,
+) -> (Idle, String) {
+    let scheme = scheme(rehearsal);
+    if origin.instance.is_none() {
+        return (Idle::Disabled, "it has `enabled: false`".to_owned());
+    }
+    if !origin.runs_over(scheme) {
+        return (
+            Idle::OtherProtocol,
+            format!("its `protocols` are without {}", scheme.as_str()),
+        );
+    }
+    if is_for_another(rehearsal, origin) {
+        return (
+            Idle::OtherConsumer,
+            "it is for that consumer's requests".to_owned(),
+        );
+    }
+    let picked = link_of(snapshot, chain, origin)
+        .and_then(|link| link.pick(rehearsal.consumer()))
+        .and_then(|instance| snapshot.origins.of_instance(instance));
+    let by = picked.map_or_else(String::new, |picked| {
+        format!(
+            ": {} ({})",
+            picked.scope(snapshot),
+            snapshot.origins.shown(picked.place)
+        )
+    });
+    (
+        Idle::Shadowed,
+        format!("a more specific one runs in its place{by}"),
+    )
+}

@@ -1,0 +1,152 @@
+//! Where a request goes, and what arrives there.
+
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
+
+use super::{
+    FRESH, Subject,
+    document::{Address, Change, Sent, Service, Target, Upstream},
+    shown,
+};
+use crate::{
+    proxy::{
+        access_log::masked,
+        rehearse::{Rehearsal, parse},
+    },
+    snapshot::Snapshot,
+    upstream::Balancer,
+};
+
+/// How many targets are listed.
+const TARGETS_MAX: usize = 100;
+
+pub(super) fn service(subject: Subject<'_>, rehearsal: &Rehearsal) -> Option<Service> {
+    let snapshot = subject.snapshot;
+    let index = rehearsal.route()?.service?;
+    let service = rehearsal.service()?;
+    let origins = &snapshot.origins;
+    let place = origins.services.get(index);
+    Some(Service {
+        label: service.facts.label.clone(),
+        id: service.facts.id.to_string(),
+        name: service.facts.name.clone(),
+        place: place.map_or_else(String::new, |place| origins.shown(*place)),
+        protocol: service.protocol.as_str().to_owned(),
+        path: service.path.clone(),
+        retries: service.retries,
+        connect_timeout_ms: milliseconds(service.timeouts.connect),
+        write_timeout_ms: milliseconds(service.timeouts.write),
+        read_timeout_ms: milliseconds(service.timeouts.read),
+        upstream: upstream(subject, rehearsal, &service.balancer),
+    })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) -> Upstream {
+    let snapshot = subject.snapshot;
+    let mut upstreams = snapshot.upstreams.iter().zip(&snapshot.origins.upstreams);
+    let place = upstreams
+        .find(|(upstream, _)| std::ptr::eq(&raw const ***upstream, balancer))
+        .map(|(_, place)| snapshot.origins.shown(*place));
+    let health = subject.health.map(|health| health(balancer));
+    let targets = balancer.targets();
+    Upstream {
+        name: balancer.name.clone(),
+        place,
+        algorithm: balancer.algorithm().to_owned(),
+        targets: targets
+            .iter()
+            .take(TARGETS_MAX)
+            .map(|target| {
+                let known = health.iter().flatten();
+                Target {
+                    target: target.label.clone(),
+                    weight: target.weight,
+                    host: rehearsal.host_for(target).unwrap_or_default(),
+                    addresses: known
+                        .filter(|known| known.target == target.label)
+                        .map(|known| Address {
+                            address: known.address.clone(),
+                            health: known.state.as_str().to_owned(),
+                        })
+                        .collect(),
+                }
+            })
+            .collect(),
+        targets_omitted: targets.len().saturating_sub(TARGETS_MAX),
+    }
+}
+
+/// What the first target with a weight gets. `again` is a second rehearsal of the same request:
+/// what differs from it is made anew for each.
+pub(super) fn sent(
+    snapshot: &Snapshot,
+    rehearsal: &mut Rehearsal,
+    again: &mut Rehearsal,
+    bytes: &[u8],
+) -> Option<Sent> {
+    let service = rehearsal.service()?;
+    let scheme = service.protocol.as_str();
+    let targets = service.balancer.targets();
+    let place = targets
+        .iter()
+        .position(|target| target.weight > 0)
+        .unwrap_or(0);
+    let to = targets.get(place)?.label.clone();
+    let head = rehearsal.sent_to(place)?;
+    let other = again.sent_to(place)?;
+    let client = parse(bytes)?;
+    let secret = &snapshot.secret_arguments;
+    let value = |name: &HeaderName| {
+        if head.headers.get(name) == other.headers.get(name) {
+            shown(&head.headers, name, secret)
+        } else {
+            FRESH.to_owned()
+        }
+    };
+    let target = masked(&request_target(&head), secret).into_owned();
+    Some(Sent {
+        method: head.method.to_string(),
+        url: format!("{scheme}://{to}{target}"),
+        to,
+        target,
+        headers: head
+            .headers
+            .keys()
+            .map(|name| (name.to_string(), value(name)))
+            .collect(),
+        changes: changes(&client.headers, &head.headers, secret, value),
+    })
+}
+
+fn request_target(head: &Parts) -> String {
+    head.uri
+        .path_and_query()
+        .map_or_else(String::new, ToString::to_string)
+}
+
+fn changes(
+    client: &HeaderMap,
+    upstream: &HeaderMap,
+    secret: &[String],
+    value: impl Fn(&HeaderName) -> String,
+) -> Vec<Change> {
+    let mut names: Vec<&HeaderName> = client.keys().collect();
+    names.extend(upstream.keys().filter(|name| !client.contains_key(*name)));
+    names
+        .into_iter()
+        .filter(|name| !client.get_all(*name).iter().eq(upstream.get_all(*name)))
+        .map(|name| Change {
+            name: name.to_string(),
+            from: client
+                .contains_key(name)
+                .then(|| shown(client, name, secret)),
+            to: upstream.contains_key(name).then(|| value(name)),
+        })
+        .collect()
+}

@@ -1,0 +1,321 @@
+//! The steps of a request without a connection, for explanations. Every rule is the one of live
+//! requests, called from here; nothing is counted, nothing is sent, no target takes a turn.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Version, header, request::Parts};
+
+use pingora_http::RequestHeader;
+
+use super::{
+    admit::{self, Entrance},
+    exchange::{Connection, Exchange},
+    forward,
+    head::{HeadReader, Limits},
+    receive, route,
+    stream::Wire,
+};
+use crate::{
+    chain::{Access, InstanceIndex, Step},
+    entity::{consumer::ConsumerIndex, reason::Reason},
+    plugin::{Client, Halt, Reply, RequestBody, Scheme},
+    router::Key,
+    snapshot::{ChainIndex, Route, Service, Snapshot},
+    state::State,
+    upstream::Target,
+};
+
+/// Pingora's parser takes no more.
+const FIELDS_MAX: usize = 256;
+
+/// Who is taken to send the request, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Visitor {
+    pub ip: IpAddr,
+    /// The port of the listener that takes the request.
+    pub port: u16,
+    pub scheme: Scheme,
+    /// Whom authentication is taken to find.
+    pub consumer: Option<ConsumerIndex>,
+}
+
+/// A request that went through the steps.
+#[derive(Debug)]
+pub struct Rehearsal {
+    exchange: Exchange,
+    /// The head as the steps left it.
+    head: Parts,
+    /// The plugins that run for it, in order.
+    pub steps: Vec<Step>,
+    /// The gateway's own answer, if there is one: the request does not go upstream then.
+    pub answer: Option<Answer>,
+}
+
+/// An answer of the gateway.
+#[derive(Debug)]
+pub struct Answer {
+    pub by: AnsweredBy,
+    pub reply: Box<Reply>,
+}
+
+/// The step that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// The bytes of the head are not acceptable; what is wrong with them.
+    Head(&'static str),
+    /// The request is refused as it is.
+    Receive,
+    /// There is no route, or not over this protocol.
+    Route,
+    Plugin(InstanceIndex),
+    /// The route has no service.
+    NoService,
+}
+
+/// Takes the request with the head `bytes` (with the empty line that ends it) through the steps.
+pub fn rehearse(
+    snapshot: Arc<Snapshot>,
+    state: &State,
+    bytes: &[u8],
+    visitor: &Visitor,
+) -> Rehearsal {
+    let mut exchange = Exchange::new(
+        snapshot,
+        state.identifiers.request_id(),
+        state.clock.instant(),
+    );
+    let connection = connection(visitor);
+    exchange.client = Client {
+        ip: connection.ip,
+        peer: connection.peer,
+    };
+    exchange.scheme = visitor.scheme;
+    exchange.port = visitor.port;
+    exchange.connection = Some(Arc::new(connection));
+    let mut rehearsal = Rehearsal {
+        exchange,
+        head: http::Request::new(()).into_parts().0,
+        steps: Vec::new(),
+        answer: None,
+    };
+    rehearsal.answer = rehearsal.run(bytes, visitor.consumer);
+    if rehearsal.steps.is_empty() {
+        rehearsal.steps = rehearsal
+            .exchange
+            .snapshot
+            .chain(rehearsal.chain())
+            .bystanders();
+    }
+    rehearsal
+}
+
+impl Rehearsal {
+    fn run(&mut self, bytes: &[u8], assumed: Option<ConsumerIndex>) -> Option<Answer> {
+        let answer = |by| move |reply| Answer { by, reply };
+        let Self { exchange, head, .. } = self;
+        match read_head(bytes, exchange) {
+            Ok(read) => *head = read,
+            Err((detail, reply)) => {
+                let by = AnsweredBy::Head(detail);
+                return Some(Answer { by, reply });
+            }
+        }
+        let routed = receive::read(head, exchange)
+            .map_err(answer(AnsweredBy::Receive))
+            .and_then(|()| route::find(head, exchange).map_err(answer(AnsweredBy::Route)));
+        if let Err(answer) = routed {
+            return Some(answer);
+        }
+        let sent_path = admit::sent_path(head, exchange);
+        let mut body = NoBody;
+        if let Some(entrance) = admit::enter(head, &mut body, &sent_path, exchange) {
+            let Entrance {
+                mut request,
+                snapshot,
+                chain,
+                ..
+            } = entrance;
+            self.steps = chain.rehearse(&snapshot.instances, &mut request, assumed);
+        }
+        for step in &mut self.steps {
+            let by = AnsweredBy::Plugin(step.instance);
+            match &step.access {
+                Access::Replied(reply) => {
+                    let reply = reply.clone();
+                    return Some(Answer { by, reply });
+                }
+                Access::Failed(_) => {
+                    let reply = Box::new(admit::fault(Reason::PluginFault));
+                    return Some(Answer { by, reply });
+                }
+                _ => {}
+            }
+        }
+        admit::require_service(exchange)
+            .err()
+            .map(answer(AnsweredBy::NoService))
+    }
+
+    /// The request as the router sees it.
+    pub fn key(&self) -> Key<'_> {
+        route::key(&self.head, &self.exchange)
+    }
+
+    /// The index of the route.
+    pub fn route_index(&self) -> Option<usize> {
+        self.exchange.route
+    }
+
+    /// The route.
+    pub fn route(&self) -> Option<&Route> {
+        self.exchange.route()
+    }
+
+    /// The service of the route.
+    pub fn service(&self) -> Option<&Service> {
+        self.exchange.service()
+    }
+
+    /// The consumer that was found or taken for granted.
+    pub fn consumer(&self) -> Option<ConsumerIndex> {
+        self.exchange.identity.consumer
+    }
+
+    /// Who sent the request, as far as trusted proxies say.
+    pub fn client(&self) -> Client {
+        self.exchange.client
+    }
+
+    /// Whether the client's forwarding headers are believed.
+    pub fn is_trusted(&self) -> bool {
+        self.exchange.trusted
+    }
+
+    /// The scheme that the client used.
+    pub fn scheme(&self) -> Scheme {
+        self.exchange.scheme
+    }
+
+    /// The chain of the route, or that of requests without one.
+    pub fn chain(&self) -> ChainIndex {
+        self.exchange.chain()
+    }
+
+    /// The `Host` that `target` gets; absent if there is no route with a service.
+    pub fn host_for(&self, target: &Target) -> Option<String> {
+        let host = forward::host_header(&self.head, self.route()?, self.service()?, target);
+        Some(String::from_utf8_lossy(host.as_bytes()).into_owned())
+    }
+
+    /// The head that goes to the target at `place` of the service's balancer; `None` without a
+    /// service or such a target.
+    pub fn sent_to(&mut self, place: usize) -> Option<Parts> {
+        self.service()?.balancer.targets().get(place)?;
+        self.exchange.forward.target = Some(place);
+        let mut request = self.head.clone();
+        pass_on(&mut request, self.exchange.forward.tunnel);
+        forward::rewrite(&mut request, &self.head, &self.exchange).ok()?;
+        Some(request)
+    }
+}
+
+fn connection(visitor: &Visitor) -> Connection {
+    let ip = visitor.ip.to_canonical();
+    Connection {
+        peer: SocketAddr::new(ip, 0),
+        ip,
+        ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
+        port: visitor.port,
+        scheme: visitor.scheme,
+        wire: Arc::new(Wire::default()),
+    }
+}
+
+/// Judges the bytes and takes them apart, or says what is wrong with them and how it is answered.
+fn read_head(bytes: &[u8], exchange: &Exchange) -> Result<Parts, (&'static str, Box<Reply>)> {
+    let settings = &exchange.snapshot.settings;
+    let limits = Limits {
+        line: settings.head_line_bytes_max,
+        head: settings.head_bytes_max,
+    };
+    match HeadReader::default().read(bytes, limits) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Err(unreadable()),
+        Err(refusal) => {
+            let reply = Reply::message(refusal.status, refusal.reason, refusal.message());
+            return Err((refusal.detail, Box::new(reply)));
+        }
+    }
+    parse(bytes).ok_or_else(unreadable)
+}
+
+fn unreadable() -> (&'static str, Box<Reply>) {
+    let reply = Reply::message(400, Reason::BadRequest, "Bad request");
+    ("the head is not HTTP", Box::new(reply))
+}
+
+/// Takes an acceptable head apart as Pingora does; `None` if the bytes are no head.
+pub fn parse(bytes: &[u8]) -> Option<Parts> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    parsed.parse(bytes).ok()?;
+    // As Pingora does: of a URI only path and query are kept.
+    let head = RequestHeader::build_no_case(parsed.method?, parsed.path?.as_bytes(), None).ok()?;
+    let mut head = Parts::from(head);
+    head.version = match parsed.version? {
+        0 => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    };
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        head.headers
+            .append(name, HeaderValue::from_bytes(field.value).ok()?);
+    }
+    Some(head)
+}
+
+/// What Pingora passes on of a client's head before the gateway shapes it: nothing that concerns
+/// one connection only. The tests of `tollgate explain` hold it against what origins receive.
+fn pass_on(head: &mut Parts, tunnel: bool) {
+    head.version = Version::HTTP_11;
+    for name in [
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("http2-settings"),
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+    ] {
+        head.headers.remove(name);
+    }
+    if tunnel {
+        for (name, value) in [
+            (header::CONNECTION, "Upgrade"),
+            (header::UPGRADE, "websocket"),
+        ] {
+            head.headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+}
+
+/// The body of a request that is only talked about.
+#[derive(Debug)]
+struct NoBody;
+
+#[async_trait]
+impl RequestBody for NoBody {
+    async fn read(&mut self) -> Result<Bytes, Halt> {
+        Ok(Bytes::new())
+    }
+
+    fn replace(&mut self, _bytes: Bytes) {}
+}
