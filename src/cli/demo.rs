@@ -35,10 +35,7 @@ Edit the configuration and save: the change is live at once. Ctrl-C ends the dem
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     report(server::run(server::Start {
-        source: Source {
-            file: arguments.config.clone(),
-            environment,
-        },
+        source: Source::file(arguments.config.clone(), environment),
         beside: Some(Beside {
             start: origins,
             welcome: || say(WELCOME),

@@ -8,9 +8,12 @@ mod run;
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::{Parser, Subcommand};
+
+use crate::{compile::Compiler, config::Loaded, state::State};
 
 /// A declarative API gateway that reads Kong's configuration format.
 #[derive(Debug, Parser)]
@@ -22,7 +25,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve traffic, and take over changes of the configuration as they are saved
+    /// Serve traffic, from a file whose changes are taken over as they are saved, or from a few flags
     Run(run::Arguments),
     /// Report every mistake of a configuration
     Check(check::Arguments),
@@ -40,6 +43,16 @@ pub fn main() -> ExitCode {
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
     }
+}
+
+/// The exit code of arguments that are not understood, as clap has it.
+const USAGE: u8 = 2;
+
+/// Compiles what was loaded, for its mistakes only: they are added to its diagnostics.
+fn compile(loaded: &mut Loaded) -> Result<(), prometheus::Error> {
+    let compiler = Compiler::new(Arc::new(State::new()))?;
+    compiler.compile(&loaded.config, &mut loaded.diagnostics);
+    Ok(())
 }
 
 fn report<E: std::error::Error>(result: Result<(), E>) -> ExitCode {

@@ -21,6 +21,7 @@ mod plugins;
 mod pools;
 mod retries;
 mod routing;
+mod run_without_a_file;
 mod shutdown;
 mod slow_clients;
 mod startup;

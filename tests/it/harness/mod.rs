@@ -14,7 +14,7 @@ mod tests;
 mod wait;
 mod websocket;
 
-pub(crate) use cli::{check, tollgate};
+pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
 pub(crate) use origin::{Origin, Received};
