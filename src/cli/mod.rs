@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod mock;
+mod probe;
 mod run;
 
 use std::{
@@ -33,6 +34,8 @@ enum Command {
     Mock(mock::Arguments),
     /// Run the gateway with three mock origins in one process
     Demo(demo::Arguments),
+    /// Send requests to a running gateway and judge its answers
+    Probe(probe::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
     }
 }
 

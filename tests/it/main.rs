@@ -19,6 +19,7 @@ mod hot_reload;
 mod pingora;
 mod plugins;
 mod pools;
+mod probe;
 mod retries;
 mod routing;
 mod run_without_a_file;
