@@ -4,13 +4,12 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 
 use clap::ValueEnum;
 
-use super::{environment, say};
-use crate::{compile::Compiler, config, state::State};
+use super::{compile, environment, say};
+use crate::config;
 
 /// Arguments of `tollgate check`.
 #[derive(Debug, clap::Args)]
@@ -31,14 +30,9 @@ enum Format {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let mut loaded = config::load(&arguments.config, &environment);
-    match Compiler::new(Arc::new(State::new())) {
-        Ok(compiler) => {
-            compiler.compile(&loaded.config, &mut loaded.diagnostics);
-        }
-        Err(error) => {
-            say(&format!("error: {error}"));
-            return ExitCode::FAILURE;
-        }
+    if let Err(error) = compile(&mut loaded) {
+        say(&format!("error: {error}"));
+        return ExitCode::FAILURE;
     }
     let diagnostics = &loaded.diagnostics;
     match arguments.format {

@@ -31,14 +31,22 @@ three mock origins on 127.0.0.1:9001 to 9003, the gateway on 127.0.0.1:8000, adm
   for i in $(seq 12); do curl -s -o /dev/null -w '%{http_code} ' http://127.0.0.1:8000/limited/api/user; done; echo
   curl -s http://127.0.0.1:8001/metrics | grep tollgate_http_requests_total
 
+or let the built-in client do it:
+
+  tollgate probe health                       # each scenario sends requests and judges the answers
+  tollgate probe echo
+  tollgate probe user --count 30              # which origin answered how often
+  tollgate probe data
+  tollgate probe slow --count 20 --concurrency 10
+  tollgate probe auth                         # without a key, with a wrong one, with the right one
+  tollgate probe rate-limit --count 150       # 100 pass in a minute, the others get 429
+  tollgate probe breaker                      # an origin that always fails, call by call
+
 Edit the configuration and save: the change is live at once. Ctrl-C ends the demo.";
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     report(server::run(server::Start {
-        source: Source {
-            file: arguments.config.clone(),
-            environment,
-        },
+        source: Source::file(arguments.config.clone(), environment),
         beside: Some(Beside {
             start: origins,
             welcome: || say(WELCOME),

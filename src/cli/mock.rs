@@ -161,6 +161,7 @@ fn router(name: &str) -> Result<Router, MockError> {
         .route("/api/user", any(user))
         .route("/api/data", any(data))
         .route("/api/slow", any(slow))
+        .route("/api/fail", any(fail))
         .route("/api/echo", any(echo))
         .route("/api/echo/{*rest}", any(echo))
         .route("/status/{code}", any(status))
@@ -199,7 +200,7 @@ impl Name {
 
 async fn index(State(name): State<Name>) -> Json<Value> {
     name.says(json!({
-        "paths": ["/health", "/api/user", "/api/data", "/api/echo", "/api/slow?ms=500", "/status/503"],
+        "paths": ["/health", "/api/user", "/api/data", "/api/echo", "/api/slow?ms=500", "/api/fail", "/status/503"],
     }))
 }
 
@@ -235,6 +236,10 @@ async fn slow(State(name): State<Name>, delay: Result<Query<Delay>, QueryRejecti
     };
     tokio::time::sleep(Duration::from_millis(ms)).await;
     name.says(json!({ "delayed_ms": ms })).into_response()
+}
+
+async fn fail(State(name): State<Name>) -> Response {
+    name.refuses(StatusCode::INTERNAL_SERVER_ERROR, "this path always fails")
 }
 
 async fn status(State(name): State<Name>, code: Result<Path<u16>, PathRejection>) -> Response {
@@ -474,6 +479,7 @@ mod tests {
             ("/api/echo", 200),
             ("/api/slow?ms=0", 200),
             ("/api/slow?ms=soon", 400),
+            ("/api/fail", 500),
             ("/status/503", 503),
             ("/status/99", 400),
             ("/status/ok", 400),

@@ -4,15 +4,19 @@ mod check;
 mod demo;
 mod explain;
 mod mock;
+mod probe;
 mod run;
 mod schema;
 
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{compile::Compiler, config::Loaded, state::State};
 
 /// A declarative API gateway that reads Kong's configuration format.
 #[derive(Debug, Parser)]
@@ -24,7 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve traffic, and take over changes of the configuration as they are saved
+    /// Serve traffic, from a file whose changes are taken over as they are saved, or from a few flags
     Run(run::Arguments),
     /// Report every mistake of a configuration
     Check(check::Arguments),
@@ -47,6 +51,8 @@ enum Command {
     Mock(mock::Arguments),
     /// Run the gateway with three mock origins in one process
     Demo(demo::Arguments),
+    /// Send requests to a running gateway and judge its answers
+    Probe(probe::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -58,12 +64,23 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::run(),
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
     }
 }
 
 /// The commands and their options, for the reference page about them.
 pub fn command() -> clap::Command {
     Arguments::command()
+}
+
+/// The exit code of arguments that are not understood, as clap has it.
+const USAGE: u8 = 2;
+
+/// Compiles what was loaded, for its mistakes only: they are added to its diagnostics.
+fn compile(loaded: &mut Loaded) -> Result<(), prometheus::Error> {
+    let compiler = Compiler::new(Arc::new(State::new()))?;
+    compiler.compile(&loaded.config, &mut loaded.diagnostics);
+    Ok(())
 }
 
 fn report<E: std::error::Error>(result: Result<(), E>) -> ExitCode {

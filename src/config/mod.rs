@@ -12,6 +12,7 @@ mod merge;
 mod migrate;
 pub mod model;
 pub mod node;
+pub mod outline;
 mod prepare;
 pub mod read;
 pub mod schema;
@@ -65,7 +66,22 @@ pub struct Config {
 /// its name; nothing may be served from a configuration whose diagnostics have errors.
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
-    let mut sources = sources::read(path, environment, &mut diagnostics);
+    let sources = sources::read(path, environment, &mut diagnostics);
+    assemble(sources, environment, diagnostics)
+}
+
+/// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
+pub fn load_text(text: String, called: &str, environment: environment::Environment<'_>) -> Loaded {
+    let mut diagnostics = Diagnostics::default();
+    let sources = sources::take(text, called, environment, &mut diagnostics);
+    assemble(sources, environment, diagnostics)
+}
+
+fn assemble(
+    mut sources: sources::Sources,
+    environment: environment::Environment<'_>,
+    mut diagnostics: Diagnostics,
+) -> Loaded {
     // What a second key of the same name holds is not read, so it may be what a reference means.
     let incomplete = sources.incomplete || diagnostics.has(Code::DuplicateKey);
     let mut config = Config {

@@ -51,6 +51,24 @@ pub(super) fn read(
     sources
 }
 
+/// Takes a document that is in no file. It has no fragments, and there is nothing to watch.
+pub(super) fn take(
+    text: String,
+    called: &str,
+    environment: Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Sources {
+    let mut sources = Sources {
+        documents: Vec::new(),
+        watch: Vec::new(),
+        failed: BTreeSet::new(),
+        incomplete: false,
+    };
+    let file = diagnostics.add_file(called);
+    sources.parse(text, file, String::new(), environment, diagnostics);
+    sources
+}
+
 impl Sources {
     fn add(
         &mut self,
@@ -60,10 +78,20 @@ impl Sources {
         diagnostics: &mut Diagnostics,
     ) {
         let file = diagnostics.add_file(path.display().to_string());
-        let Some(text) = text(path, file, diagnostics) else {
-            self.incomplete = true;
-            return;
-        };
+        match text(path, file, diagnostics) {
+            Some(text) => self.parse(text, file, name, environment, diagnostics),
+            None => self.incomplete = true,
+        }
+    }
+
+    fn parse(
+        &mut self,
+        text: String,
+        file: u16,
+        name: String,
+        environment: Environment<'_>,
+        diagnostics: &mut Diagnostics,
+    ) {
         let text = environment::substitute(text, file, environment, diagnostics);
         match yaml::parse(&text.text, file, &text, diagnostics) {
             Some(root) => self.documents.push(Document { file, name, root }),

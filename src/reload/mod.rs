@@ -12,7 +12,10 @@ use tracing::{error, info, warn};
 
 use crate::{
     compile::Compiler,
-    config::{self, Config, Diagnostics, Gateway as Settings},
+    config::{
+        self, Config, Diagnostics, Gateway as Settings,
+        model::settings::{List, ListenEntry},
+    },
     snapshot::{Snapshot, live::Live},
     state::State,
 };
@@ -20,15 +23,69 @@ use crate::{
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
 pub struct Source {
-    pub file: PathBuf,
+    origin: Origin,
+    listeners: Listeners,
     /// Looks a variable up in the environment.
-    pub environment: fn(&str) -> Option<String>,
+    environment: fn(&str) -> Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    File(PathBuf),
+    Text { document: String, called: String },
+}
+
+/// Addresses that hold instead of those of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Listeners {
+    pub listen: Option<List<ListenEntry>>,
+    pub admin: Option<List<ListenEntry>>,
 }
 
 impl Source {
-    /// Reads the files.
+    /// A file and its fragments, which are watched for changes.
+    pub fn file(file: PathBuf, environment: fn(&str) -> Option<String>) -> Self {
+        Self {
+            origin: Origin::File(file),
+            listeners: Listeners::default(),
+            environment,
+        }
+    }
+
+    /// A document that is in no file and never changes. Diagnostics call it `called`.
+    pub fn text(document: String, called: &str, environment: fn(&str) -> Option<String>) -> Self {
+        Self {
+            origin: Origin::Text {
+                document,
+                called: called.to_owned(),
+            },
+            listeners: Listeners::default(),
+            environment,
+        }
+    }
+
+    /// The same with other addresses to listen on, now and after every reload.
+    #[must_use]
+    pub fn listening(self, listeners: Listeners) -> Self {
+        Self { listeners, ..self }
+    }
+
+    /// Reads what the configuration is made of.
     pub fn load(&self) -> config::Loaded {
-        config::load(&self.file, &self.environment)
+        let mut loaded = match &self.origin {
+            Origin::File(file) => config::load(file, &self.environment),
+            Origin::Text { document, called } => {
+                config::load_text(document.clone(), called, &self.environment)
+            }
+        };
+        let settings = &mut loaded.config.gateway;
+        if let Some(listen) = &self.listeners.listen {
+            settings.listen.clone_from(listen);
+        }
+        if let Some(admin) = &self.listeners.admin {
+            settings.admin.clone_from(admin);
+        }
+        loaded
     }
 }
 

@@ -64,19 +64,26 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `paths`: the configuration file, and the folder of fragments if there is one.
-    /// Without file events (a file system that has none, no descriptors) the files are looked at
+    /// Watches `paths`: the configuration file, and the folder of fragments if there is one. A
+    /// configuration that is in no file has none, and is loaded again when asked only. Without file events (a file system that has none, no descriptors) the files are looked at
     /// every second.
     pub fn new(paths: Vec<PathBuf>, clock: Clock) -> (Self, Ask) {
         let (sender, wakes) = channel();
         let events = sender.clone();
-        let watcher = notify::recommended_watcher(move |event| {
-            if let Some(wake) = wake_of(event) {
-                let _ = events.send(wake);
-            }
-        })
-        .inspect_err(|error| warn!(%error, "no file events: files are looked at every second"))
-        .ok();
+        let watch_files = || {
+            notify::recommended_watcher(move |event| {
+                if let Some(wake) = wake_of(event) {
+                    let _ = events.send(wake);
+                }
+            })
+            .inspect_err(|error| warn!(%error, "no file events: files are looked at every second"))
+            .ok()
+        };
+        let watcher = if paths.is_empty() {
+            None
+        } else {
+            watch_files()
+        };
         let mut watch = Self {
             seen: fingerprint(&paths),
             paths: Vec::new(),

@@ -152,17 +152,25 @@ impl Model for Service {
     }
 }
 
-struct ServiceUrl {
-    protocol: Protocol,
-    host: String,
-    port: u16,
-    path: Option<String>,
+/// What the `url` of a service stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceUrl {
+    pub protocol: Protocol,
+    /// A name or an address, an IPv6 address in brackets.
+    pub host: String,
+    pub port: u16,
+    pub path: Option<String>,
 }
 
-type UrlProblem = (Code, String, Option<&'static str>);
+/// Why a URL is none of a service, with a way out if there is one.
+pub type UrlProblem = (Code, String, Option<&'static str>);
 
 impl ServiceUrl {
-    fn parse(url: &str) -> Result<Self, UrlProblem> {
+    /// Reads `scheme://host[:port][/path]`.
+    ///
+    /// # Errors
+    /// If it has no host, or parts that a service cannot have.
+    pub fn parse(url: &str) -> Result<Self, UrlProblem> {
         let invalid = |message: String| (Code::InvalidValue, message, None);
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme, rest)) => (Some(scheme), rest),

@@ -83,7 +83,21 @@ impl Blueprint {
 
     /// Starts with what the test has put into the folder; returns once the gateway is ready.
     pub(crate) fn start_as_it_is(self) -> Gateway {
-        let mut gateway = self.spawn();
+        let file = self.file.display().to_string();
+        self.start_command(&["--config", &file])
+    }
+
+    /// Starts with flags and no file; those for its ports are added.
+    pub(crate) fn start_without_a_file(self, flags: &[&str]) -> Gateway {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let admin = format!("127.0.0.1:{}", self.admin_port);
+        let addresses = ["--listen", &listen, "--admin", &admin];
+        self.start_command(&[&addresses, flags].concat())
+    }
+
+    /// Runs `tollgate run` with these arguments, which lead to this blueprint's ports; returns once it is ready.
+    pub(crate) fn start_command(self, arguments: &[&str]) -> Gateway {
+        let mut gateway = self.spawn(arguments);
         let probe = || {
             let exited = gateway
                 .child
@@ -100,10 +114,11 @@ impl Blueprint {
         gateway
     }
 
-    fn spawn(self) -> Gateway {
+    fn spawn(self, arguments: &[&str]) -> Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["run", "--config"])
-            .arg(&self.file)
+            .arg("run")
+            .args(arguments)
+            .current_dir(self.folder())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
