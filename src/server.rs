@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -44,11 +43,8 @@ use crate::{
         watch::{Ask, Watch},
     },
     state::{State, rates::Timestamp},
-    telemetry::{
-        health::{TargetHealth, TargetState},
-        logging::{self, Level, Logging},
-    },
-    upstream::TargetHost,
+    telemetry::logging::{self, Level, Logging},
+    upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
 };
 
 /// How long requests in flight may take once the process is told to stop.
@@ -139,6 +135,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             drain: Arc::default(),
             access_log: Arc::new(access_log),
         },
+        watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
         reloader,
         logging,
         accepting: AtomicBool::new(false),
@@ -164,6 +161,7 @@ struct Running {
     gateway: Gateway,
     reloader: Reloader,
     logging: Logging,
+    watchers: Watchers,
     accepting: AtomicBool,
 }
 
@@ -177,6 +175,7 @@ impl Running {
             self.gateway
                 .access_log
                 .adopt(snapshot.settings.access_log.as_ref());
+            self.watchers.adopt(&snapshot.upstreams);
         }
         paths
     }
@@ -204,38 +203,17 @@ impl Facts for Running {
         }
     }
 
-    fn targets(&self) -> Vec<TargetHealth> {
+    fn upstreams(&self) -> Vec<UpstreamSurvey> {
         let snapshot = self.gateway.live.take();
-        let mut targets = Vec::new();
-        for upstream in &snapshot.upstreams {
-            for target in upstream.targets() {
-                let health = |address: String, state| TargetHealth {
-                    upstream: upstream.name.clone(),
-                    target: target.label.clone(),
-                    address,
-                    state,
-                };
-                match &target.host {
-                    TargetHost::Address(address) => targets.push(health(
-                        SocketAddr::new(*address, target.port).to_string(),
-                        TargetState::HealthchecksOff,
-                    )),
-                    TargetHost::Name(name) => {
-                        let addresses = name.addresses();
-                        if addresses.is_empty() {
-                            targets.push(health(String::new(), TargetState::DnsError));
-                        }
-                        targets.extend(addresses.iter().map(|address| {
-                            health(
-                                SocketAddr::new(*address, target.port).to_string(),
-                                TargetState::HealthchecksOff,
-                            )
-                        }));
-                    }
-                }
-            }
-        }
-        targets
+        snapshot
+            .upstreams
+            .iter()
+            .map(|balancer| UpstreamSurvey::of(balancer))
+            .collect()
+    }
+
+    fn now(&self) -> i64 {
+        self.gateway.state.clock.unix_seconds()
     }
 }
 
@@ -294,6 +272,8 @@ async fn serve(
     let (stop_accepting, accepting_stopped) = watch::channel(false);
     let (stop_admin, admin_stopped) = watch::channel(false);
 
+    // Before the first reload can happen.
+    running.watchers.adopt(&gateway.live.take().upstreams);
     let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
     let reloader = Arc::clone(running);
     thread::Builder::new()

@@ -130,6 +130,7 @@ impl Reloader {
         drop(before);
         state.positions.sweep();
         state.slots.sweep();
+        state.health.sweep();
         (loaded.watch, Some(loaded.config.gateway))
     }
 

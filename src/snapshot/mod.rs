@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub unrouted: ChainIndex,
     /// The series of requests without a route.
     pub unrouted_series: Arc<RouteSeries>,
-    /// The upstreams with a name, for the health metrics.
+    /// The upstreams with a name, for those who watch and show their health.
     pub upstreams: Vec<Arc<Balancer>>,
 }
 
