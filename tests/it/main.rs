@@ -15,6 +15,7 @@ mod diagnostics;
 mod documents;
 mod errors;
 mod forwarding;
+mod health_checks;
 mod hot_reload;
 mod pingora;
 mod plugins;
