@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -45,11 +44,8 @@ use crate::{
         watch::{Ask, Watch},
     },
     state::{State, rates::Timestamp},
-    telemetry::{
-        health::{TargetHealth, TargetState},
-        logging::{self, Level, Logging},
-    },
-    upstream::{Balancer, TargetHost},
+    telemetry::logging::{self, Level, Logging},
+    upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
 };
 
 /// How long requests in flight may take once the process is told to stop.
@@ -140,6 +136,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             drain: Arc::default(),
             access_log: Arc::new(access_log),
         },
+        watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
         reloader,
         logging,
         accepting: AtomicBool::new(false),
@@ -166,6 +163,7 @@ struct Running {
     gateway: Gateway,
     reloader: Reloader,
     logging: Logging,
+    watchers: Watchers,
     accepting: AtomicBool,
     /// The ports of the proxy's listeners.
     ports: Vec<u16>,
@@ -181,6 +179,7 @@ impl Running {
             self.gateway
                 .access_log
                 .adopt(snapshot.settings.access_log.as_ref());
+            self.watchers.adopt(&snapshot.upstreams);
         }
         paths
     }
@@ -208,10 +207,17 @@ impl Facts for Running {
         }
     }
 
-    fn targets(&self) -> Vec<TargetHealth> {
+    fn upstreams(&self) -> Vec<UpstreamSurvey> {
         let snapshot = self.gateway.live.take();
-        let upstreams = snapshot.upstreams.iter();
-        upstreams.flat_map(|upstream| health(upstream)).collect()
+        snapshot
+            .upstreams
+            .iter()
+            .map(|balancer| UpstreamSurvey::of(balancer))
+            .collect()
+    }
+
+    fn now(&self) -> i64 {
+        self.gateway.state.clock.unix_seconds()
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable> {
@@ -219,42 +225,10 @@ impl Facts for Running {
             snapshot: &self.gateway.live.take(),
             state: &self.gateway.state,
             ports: &self.ports,
-            health: Some(&health),
+            is_live: true,
         };
         explain(subject, question)
     }
-}
-
-/// All addresses of the targets of `upstream`.
-fn health(upstream: &Balancer) -> Vec<TargetHealth> {
-    let mut targets = Vec::new();
-    for target in upstream.targets() {
-        let health = |address: String, state| TargetHealth {
-            upstream: upstream.name.clone(),
-            target: target.label.clone(),
-            address,
-            state,
-        };
-        match &target.host {
-            TargetHost::Address(address) => targets.push(health(
-                SocketAddr::new(*address, target.port).to_string(),
-                TargetState::HealthchecksOff,
-            )),
-            TargetHost::Name(name) => {
-                let addresses = name.addresses();
-                if addresses.is_empty() {
-                    targets.push(health(String::new(), TargetState::DnsError));
-                }
-                targets.extend(addresses.iter().map(|address| {
-                    health(
-                        SocketAddr::new(*address, target.port).to_string(),
-                        TargetState::HealthchecksOff,
-                    )
-                }));
-            }
-        }
-    }
-    targets
 }
 
 /// The sockets of the process, bound before anything runs.
@@ -312,6 +286,8 @@ async fn serve(
     let (stop_accepting, accepting_stopped) = watch::channel(false);
     let (stop_admin, admin_stopped) = watch::channel(false);
 
+    // Before the first reload can happen.
+    running.watchers.adopt(&gateway.live.take().upstreams);
     let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
     let reloader = Arc::clone(running);
     thread::Builder::new()

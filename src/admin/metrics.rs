@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 use tracing::error;
 
-use super::{Admin, message};
+use super::{Admin, message, upstreams};
 
 /// The page of a large configuration is tens of megabytes: so many are made at a time.
 const AT_A_TIME: usize = 2;
@@ -34,7 +34,8 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
     let rendered = tokio::task::spawn_blocking(move || {
         // A client that goes away does not end the work, so the work has to hold the turn.
         let _turn = turn;
-        admin.telemetry.render(admin.facts.targets())
+        let targets = upstreams::of_metrics(&admin.facts.upstreams());
+        admin.telemetry.render(targets)
     });
     match rendered.await {
         Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),

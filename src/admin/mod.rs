@@ -5,6 +5,7 @@ mod explain;
 mod metrics;
 pub mod serve;
 mod status;
+mod upstreams;
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use serde::Serialize;
 
 use crate::{
     explain::{Explanation, Question, Unanswerable},
-    telemetry::{Telemetry, health::TargetHealth},
+    telemetry::Telemetry,
+    upstream::health::survey::UpstreamSurvey,
 };
 
 const SERVER: HeaderValue =
@@ -36,8 +38,11 @@ pub trait Facts: Send + Sync + 'static {
     /// Which configuration is live and how the last change went.
     fn configuration(&self) -> Configuration;
 
-    /// All addresses of the targets of all upstreams. Not called on an async thread.
-    fn targets(&self) -> Vec<TargetHealth>;
+    /// All upstreams, with their targets and how these are.
+    fn upstreams(&self) -> Vec<UpstreamSurvey>;
+
+    /// The time, in Unix seconds.
+    fn now(&self) -> i64;
 
     /// What becomes of a request with the configuration that is live. Not called on an async thread.
     ///
@@ -92,6 +97,8 @@ pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/status", get(status::show))
         .route("/status/ready", get(status::ready))
+        .route("/status/upstreams", get(upstreams::show))
+        .route("/health", get(upstreams::health))
         .route("/metrics", get(metrics::show))
         .route("/explain", post(explain::show))
         .layer(DefaultBodyLimit::max(explain::QUESTION_BYTES_MAX))
@@ -119,20 +126,29 @@ fn message(status: StatusCode, message: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use axum::body::Body;
     use http::Request;
     use serde_json::{Value, json};
     use tower::ServiceExt;
+    use uuid::Uuid;
 
     use super::*;
-    use crate::telemetry::{connections::Activity, health::TargetState};
+    use crate::{
+        state::health::{Cause, Counters, Finding, Witness},
+        telemetry::{connections::Activity, health::TargetState},
+        upstream::health::survey::{AddressSurvey, TargetSurvey, Watched},
+    };
 
     #[derive(Debug, Default)]
     struct Gateway {
         ready: AtomicBool,
         last_reload: Option<Reload>,
+        is_down: bool,
     }
 
     impl Facts for Gateway {
@@ -152,13 +168,50 @@ mod tests {
             }
         }
 
-        fn targets(&self) -> Vec<TargetHealth> {
-            vec![TargetHealth {
-                upstream: "users".into(),
-                target: "users.internal:80".into(),
-                address: "10.0.0.1:80".into(),
-                state: TargetState::Healthy,
+        fn upstreams(&self) -> Vec<UpstreamSurvey> {
+            let address = |last: u8, state, watched| AddressSurvey {
+                address: SocketAddr::from(([10, 0, 0, last], 80)),
+                state,
+                watched,
+            };
+            let failed = Watched {
+                since: 1_738_324_800_000,
+                cause: Some(Cause {
+                    finding: Finding::BadStatus(500),
+                    limit: 3,
+                    witness: Witness::Active,
+                }),
+                counters: Counters::default(),
+            };
+            let target = |target: &str, addresses| TargetSurvey {
+                target: target.into(),
+                weight: 100,
+                addresses,
+            };
+            let mut targets = vec![target(
+                "users.internal:80",
+                vec![
+                    address(1, TargetState::Unhealthy, Some(failed)),
+                    address(2, TargetState::Unhealthy, Some(failed)),
+                ],
+            )];
+            if !self.is_down {
+                targets.push(target(
+                    "10.0.0.3:80",
+                    vec![address(3, TargetState::HealthchecksOff, None)],
+                ));
+                targets.push(target("nowhere.invalid:80", Vec::new()));
+            }
+            vec![UpstreamSurvey {
+                id: Uuid::nil(),
+                name: "users".into(),
+                is_available: !self.is_down,
+                targets,
             }]
+        }
+
+        fn now(&self) -> i64 {
+            1_738_324_860
         }
 
         fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable> {
@@ -302,13 +355,72 @@ mod tests {
         assert!(
             answer
                 .body
-                .contains(r#"address="10.0.0.1:80",state="healthy",subsystem="http"} 1"#)
+                .contains(r#"address="10.0.0.1:80",state="unhealthy",subsystem="http"} 1"#)
         );
     }
 
     #[tokio::test]
+    async fn upstreams_show_each_address_with_its_state_and_the_cause() {
+        let answer = ask(admin(Gateway::default()), "GET", "/status/upstreams").await;
+        assert_eq!(answer.status(), 200);
+        let shown = answer.json();
+        let upstream = &shown["upstreams"][0];
+        assert_eq!(upstream["name"], "users");
+        assert_eq!(upstream["available"], true);
+        assert_eq!(upstream["targets"][0]["state"], "unhealthy");
+        let none = json!({"successes": 0, "http_failures": 0, "tcp_failures": 0, "timeouts": 0});
+        assert_eq!(
+            upstream["targets"][0]["addresses"][1],
+            json!({
+                "address": "10.0.0.2:80",
+                "state": "unhealthy",
+                "since": "2025-01-31T12:00:00Z",
+                "why": "3/3 http 500 (active)",
+                "counters": {"active": none, "passive": none},
+            })
+        );
+        assert_eq!(
+            upstream["targets"][1],
+            json!({
+                "target": "10.0.0.3:80",
+                "weight": 100,
+                "state": "healthchecks_off",
+                "addresses": [{
+                    "address": "10.0.0.3:80",
+                    "state": "healthchecks_off",
+                    "since": null,
+                    "why": null,
+                }],
+            })
+        );
+        assert_eq!(upstream["targets"][2]["state"], "dns_error");
+    }
+
+    #[tokio::test]
+    async fn health_counts_addresses_and_is_down_only_without_any() {
+        let degraded = ask(admin(Gateway::default()), "GET", "/health").await;
+        assert_eq!(degraded.status(), 200);
+        assert_eq!(
+            degraded.json(),
+            json!({
+                "status": "degraded",
+                "healthy_backends": 1,
+                "total_backends": 4,
+                "timestamp": "2025-01-31T12:01:00Z",
+            })
+        );
+        let down = Gateway {
+            is_down: true,
+            ..Gateway::default()
+        };
+        let down = ask(admin(down), "GET", "/health").await;
+        assert_eq!(down.status(), 503);
+        assert_eq!(down.json()["status"], "down");
+    }
+
+    #[tokio::test]
     async fn an_unknown_path_is_404() {
-        for path in ["/", "/health", "/services", "/status/", "/metrics/x"] {
+        for path in ["/", "/healthz", "/services", "/status/", "/metrics/x"] {
             let answer = ask(admin(Gateway::default()), "GET", path).await;
             assert_eq!(answer.status(), 404, "{path}");
             assert_eq!(answer.body, r#"{"message":"Not found"}"#);

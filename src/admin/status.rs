@@ -111,7 +111,7 @@ impl From<Reload> for LastReload {
 }
 
 /// `2025-01-31T12:00:00Z`; empty for a time that no calendar knows.
-fn rfc3339(unix_seconds: i64) -> String {
+pub(super) fn rfc3339(unix_seconds: i64) -> String {
     DateTime::<Utc>::from_timestamp(unix_seconds, 0).map_or_else(String::new, |time| {
         time.to_rfc3339_opts(SecondsFormat::Secs, true)
     })

@@ -2,6 +2,7 @@
 
 mod chains;
 mod consumers;
+mod health;
 mod origins;
 mod references;
 mod routes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::references::References;
+use super::{health, references::References};
 use crate::{
     config::Config,
     entity::{Protocol, facts::ServiceFacts},
@@ -32,6 +32,10 @@ pub(super) fn compile(
                 state,
             );
             target.slots = slots(config, *upstream, &target.label, state);
+            target.health = upstream
+                .and_then(|upstream| config.upstreams.get(upstream))
+                .filter(|upstream| health::is_watched(&upstream.fields.healthchecks))
+                .map(|upstream| health::of_target(upstream.id, &target, state));
             targets.push(target);
         }
     }
@@ -46,10 +50,11 @@ pub(super) fn compile(
                 .as_ref()
                 .and_then(|host| HeaderValue::from_str(host).ok());
             Arc::new(Balancer::new(
-                upstream.fields.name.clone(),
+                (upstream.id, upstream.fields.name.clone()),
                 host_header,
                 targets,
                 state.positions.get_or_create(upstream.id, Default::default),
+                health::checks(&upstream.fields),
             ))
         })
         .collect()
@@ -89,7 +94,7 @@ pub(super) fn services(
             let balancer = match shared {
                 Some(balancer) => Arc::clone(balancer),
                 None => Arc::new(Balancer::new(
-                    fields.host.clone(),
+                    (written.id, fields.host.clone()),
                     None,
                     vec![target(
                         &fields.host,
@@ -99,6 +104,7 @@ pub(super) fn services(
                         state,
                     )],
                     state.positions.get_or_create(written.id, Default::default),
+                    None,
                 )),
             };
             let label = fields.name.clone().unwrap_or_else(|| fields.host.clone());
@@ -153,6 +159,7 @@ fn target(host: &str, port: u16, weight: u16, label: String, state: &State) -> T
         port,
         weight,
         label,
+        health: None,
         slots: None,
         server_name: bare.into(),
     }

@@ -52,7 +52,8 @@ pub enum Reason {
     ///
     /// 503: no Service found with those values
     NoService,
-    /// No target has a weight above 0. The second message is that of a later try.
+    /// No target with a weight above 0 is healthy, or not more than `threshold` percent of the weight
+    /// is; or `max_connections` leaves no place. The second message is that of a later try.
     ///
     /// 503: failure to get a peer from the ring-balancer · The upstream server is currently unavailable
     NoTarget,

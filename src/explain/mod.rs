@@ -27,17 +27,12 @@ use crate::{
     },
     snapshot::Snapshot,
     state::State,
-    telemetry::health::TargetHealth,
-    upstream::Balancer,
 };
 
 /// What stands in place of a credential.
 const MASK: &str = "***";
 /// What stands in place of a value that is made anew for each request.
 const FRESH: &str = "(new for each request)";
-
-/// Tells how the addresses of an upstream's targets are.
-pub type HealthOf = dyn Fn(&Balancer) -> Vec<TargetHealth>;
 
 /// What an explanation is made from.
 #[derive(Clone, Copy)]
@@ -46,8 +41,8 @@ pub struct Subject<'a> {
     pub state: &'a State,
     /// The ports of the listeners.
     pub ports: &'a [u16],
-    /// How the addresses of targets are, where a process knows.
-    pub health: Option<&'a HealthOf>,
+    /// Whether `state` is that of a running process, which knows addresses and their health.
+    pub is_live: bool,
 }
 
 /// Answers `question` about the configuration in `subject`.

@@ -16,7 +16,10 @@ use crate::{
         rehearse::{Rehearsal, parse},
     },
     snapshot::Snapshot,
-    upstream::Balancer,
+    upstream::{
+        Balancer,
+        health::survey::{TargetSurvey, UpstreamSurvey},
+    },
 };
 
 /// How many targets are listed.
@@ -53,7 +56,7 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
     let place = upstreams
         .find(|(upstream, _)| std::ptr::eq(&raw const ***upstream, balancer))
         .map(|(_, place)| snapshot.origins.shown(*place));
-    let health = subject.health.map(|health| health(balancer));
+    let survey = subject.is_live.then(|| UpstreamSurvey::of(balancer));
     let targets = balancer.targets();
     Upstream {
         name: balancer.name.clone(),
@@ -62,24 +65,36 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
         targets: targets
             .iter()
             .take(TARGETS_MAX)
-            .map(|target| {
-                let known = health.iter().flatten();
-                Target {
-                    target: target.label.clone(),
-                    weight: target.weight,
-                    host: rehearsal.host_for(target).unwrap_or_default(),
-                    addresses: known
-                        .filter(|known| known.target == target.label)
-                        .map(|known| Address {
-                            address: known.address.clone(),
-                            health: known.state.as_str().to_owned(),
-                        })
-                        .collect(),
-                }
+            .enumerate()
+            .map(|(place, target)| Target {
+                target: target.label.clone(),
+                weight: target.weight,
+                host: rehearsal.host_for(target).unwrap_or_default(),
+                addresses: survey
+                    .as_ref()
+                    .and_then(|survey| survey.targets.get(place))
+                    .map_or_else(Vec::new, addresses),
             })
             .collect(),
         targets_omitted: targets.len().saturating_sub(TARGETS_MAX),
     }
+}
+
+fn addresses(target: &TargetSurvey) -> Vec<Address> {
+    if target.addresses.is_empty() {
+        return vec![Address {
+            address: String::new(),
+            health: target.state().as_str().to_owned(),
+        }];
+    }
+    target
+        .addresses
+        .iter()
+        .map(|known| Address {
+            address: known.address.to_string(),
+            health: known.state.as_str().to_owned(),
+        })
+        .collect()
 }
 
 /// What the first target with a weight gets. `again` is a second rehearsal of the same request:

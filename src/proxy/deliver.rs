@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::{
     exchange::Exchange,
     forward::{VIA, appended},
-    hop_by_hop, parts,
+    health, hop_by_hop, parts,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
 };
 use crate::{plugin::Source, state::State};
@@ -43,6 +43,7 @@ pub(super) fn deliver(
         )
         .into_up());
     }
+    health::note_status(exchange, response.status.as_u16(), &state.clock);
     exchange.outcome.status = response.status.as_u16();
     exchange.outcome.source = Source::Upstream;
     exchange

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
-    parts,
+    health, parts,
     receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
     reply::{REQUEST_ID, request_id},
     tunnel,
@@ -22,7 +22,7 @@ use crate::{
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
     state::{clock::Clock, identifiers::Identifiers},
-    upstream::{Target, TargetHost},
+    upstream::{self, Target},
 };
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -61,10 +61,7 @@ pub(super) async fn peer(
             outcome.failure = Some(Box::new(no_target(forward.tries)));
             return Err(Error::new(ErrorType::Custom("no target")));
         };
-        let address = match &target.host {
-            TargetHost::Address(address) => Some(*address),
-            TargetHost::Name(name) => name.address(service.timeouts.connect).await,
-        };
+        let address = target.address(service.timeouts.connect).await;
         // A place at an earlier target is given back before one is asked for here.
         forward.slot = None;
         let (has_slot, slot) = slot(target, service.timeouts.connect).await;
@@ -147,25 +144,12 @@ fn no_target(tries: u32) -> Reply {
     )
 }
 
-/// The name that an https upstream must prove: the Host sent to it, without its port. A bare
-/// address is no name (RFC 6066 §3) and is sent only where it must be verified.
+/// The name that an https upstream must prove: the Host sent to it.
 fn server_name(head: &Parts, route: &Route, service: &Service, target: &Target) -> String {
     let host = host_header(head, route, service, target)
         .to_str()
         .unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<std::net::IpAddr>().is_ok() && !service.tls.verify {
-        return String::new();
-    }
-    if bare.is_empty() {
-        // An empty name would switch verification off.
-        return target.server_name.to_string();
-    }
-    bare.to_owned()
+    upstream::server_name(host, &target.server_name, service.tls.verify)
 }
 
 /// The `Host` that `target` gets.
@@ -388,7 +372,8 @@ fn te_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Decides on another try after no connection was made: nothing was sent, so any method may.
-pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error) {
+pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
+    health::note_failure(exchange, error, clock);
     let another = may_try_again(exchange);
     rule_out_target(exchange);
     error.set_retry(another);
@@ -405,6 +390,7 @@ pub(super) fn after_exchange_failure(
     exchange: &mut Exchange,
     error: &mut Error,
     from_pool: bool,
+    clock: &Clock,
 ) {
     let safe = error.esource() == &ErrorSource::Upstream
         && is_idempotent(&session.req_header().method)
@@ -418,6 +404,9 @@ pub(super) fn after_exchange_failure(
             error.etype(),
             ErrorType::ReadTimedout | ErrorType::WriteTimedout
         );
+    if !stale {
+        health::note_failure(exchange, error, clock);
+    }
     if safe && stale {
         exchange.forward.stale_repeated = true;
         exchange.forward.tries = exchange.forward.tries.saturating_sub(1);

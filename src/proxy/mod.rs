@@ -23,6 +23,7 @@ mod admit;
 mod body;
 
 mod forward;
+mod health;
 mod tunnel;
 
 mod deliver;
@@ -144,7 +145,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        forward::after_connect_failure(exchange, &mut error);
+        forward::after_connect_failure(exchange, &mut error, &self.state.clock);
         error
     }
 
@@ -156,7 +157,13 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         from_pool: bool,
     ) -> Box<Error> {
-        forward::after_exchange_failure(session, exchange, &mut error, from_pool);
+        forward::after_exchange_failure(
+            session,
+            exchange,
+            &mut error,
+            from_pool,
+            &self.state.clock,
+        );
         error
     }
 

@@ -187,6 +187,7 @@ impl Reloader {
         drop(before);
         state.positions.sweep();
         state.slots.sweep();
+        state.health.sweep();
         (loaded.watch, Some(loaded.config.gateway))
     }
 

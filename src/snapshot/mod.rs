@@ -48,7 +48,7 @@ pub struct Snapshot {
     pub unrouted: ChainIndex,
     /// The series of requests without a route.
     pub unrouted_series: Arc<RouteSeries>,
-    /// The upstreams with a name, for the health metrics.
+    /// The upstreams with a name, for those who watch and show their health.
     pub upstreams: Vec<Arc<Balancer>>,
     /// Where all this is written, for explanations.
     pub origins: Origins,

@@ -1,7 +1,8 @@
-//! What outlives a snapshot: clock, identifiers, rate counters, balancer positions, resolved names
-//! and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
+//! What outlives a snapshot: clock, identifiers, rate counters, balancer positions, health, resolved
+//! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
 pub mod clock;
+pub mod health;
 pub mod identifiers;
 pub mod names;
 pub mod rates;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
 use clock::Clock;
+use health::TargetsHealth;
 use identifiers::Identifiers;
 use names::Names;
 use rates::Rates;
@@ -29,6 +31,8 @@ pub struct State {
     pub positions: Registry<Uuid, AtomicU64>,
     /// The connections that a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), Semaphore>,
+    /// How the addresses of watched targets are.
+    pub health: TargetsHealth,
     pub names: Names,
     pub telemetry: Arc<Telemetry>,
 }
@@ -44,6 +48,7 @@ impl State {
             rates: Rates::default(),
             positions: Registry::default(),
             slots: Registry::default(),
+            health: TargetsHealth::default(),
             names: Names::default(),
             telemetry,
         }

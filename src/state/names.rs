@@ -47,6 +47,14 @@ impl Name {
         }
     }
 
+    /// A name whose addresses are known and stay as they are.
+    #[cfg(test)]
+    pub(crate) fn of_addresses(host: &str, addresses: Vec<IpAddr>) -> Self {
+        let name = Self::new(host.to_owned());
+        name.addresses.store(Some(Arc::new(addresses)));
+        name
+    }
+
     /// The name itself.
     pub fn host(&self) -> &str {
         &self.host
@@ -65,10 +73,22 @@ impl Name {
             .map_or_else(Vec::new, |addresses| addresses.to_vec())
     }
 
-    /// The next address in turn. Waits up to `patience` for the very first answer of the resolver;
-    /// `None` if no address is known then.
-    pub async fn address(&self, patience: Duration) -> Option<IpAddr> {
-        let known = self.next();
+    /// How many addresses are known, and how many of them are `usable`.
+    pub fn count(&self, usable: impl Fn(IpAddr) -> bool) -> (usize, usize) {
+        let addresses = self.addresses.load();
+        let addresses = addresses.as_ref().map_or(&[][..], |known| known.as_slice());
+        let is_usable = |address: &&IpAddr| usable(**address);
+        (addresses.len(), addresses.iter().filter(is_usable).count())
+    }
+
+    /// The next address in turn that is `usable`. Waits up to `patience` for the very first answer
+    /// of the resolver; `None` if no such address is known then.
+    pub async fn address(
+        &self,
+        patience: Duration,
+        usable: impl Fn(IpAddr) -> bool + Send,
+    ) -> Option<IpAddr> {
+        let known = self.next(&usable);
         if known.is_some() || self.answered.load(Ordering::Acquire) {
             return known;
         }
@@ -79,14 +99,22 @@ impl Name {
             // A timeout is an answer too: there is no address.
             let _ = tokio::time::timeout(patience, answer).await;
         }
-        self.next()
+        self.next(&usable)
     }
 
-    fn next(&self) -> Option<IpAddr> {
+    fn next(&self, usable: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let addresses = self.addresses.load();
         let addresses = addresses.as_ref()?;
-        let turn = self.position.fetch_add(1, Ordering::Relaxed);
-        addresses.get(turn % addresses.len().max(1)).copied()
+        // Each turn that falls on an unusable address is over at once.
+        for _ in 0..addresses.len() {
+            let turn = self.position.fetch_add(1, Ordering::Relaxed);
+            if let Some(address) = addresses.get(turn % addresses.len())
+                && usable(*address)
+            {
+                return Some(*address);
+            }
+        }
+        None
     }
 
     async fn resolve(&self) {
@@ -181,7 +209,7 @@ mod tests {
         let name = names.get("LocalHost");
         let resolver = Arc::clone(&names);
         let task = tokio::spawn(async move { resolver.run().await });
-        let address = name.address(Duration::from_secs(5)).await;
+        let address = name.address(Duration::from_secs(5), |_| true).await;
         assert_eq!(address, Some(IpAddr::from([127, 0, 0, 1])));
         task.abort();
     }
@@ -191,7 +219,18 @@ mod tests {
         let names = Names::default();
         let name = names.get("no-such-host.invalid");
         name.resolve().await;
-        assert_eq!(name.address(Duration::from_secs(5)).await, None);
+        assert_eq!(name.address(Duration::from_secs(5), |_| true).await, None);
+    }
+
+    #[test]
+    fn addresses_take_turns_and_unusable_ones_are_passed_over() {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
+        let next = |out| name.next(&|known| known != address(out));
+        let picks: Vec<_> = (0..4).map(|_| next(2)).collect();
+        assert_eq!(picks, [1, 3, 1, 3].map(|last| Some(address(last))));
+        assert_eq!(name.next(&|_| false), None);
+        assert_eq!(name.count(|known| known != address(2)), (3, 2));
     }
 
     #[test]

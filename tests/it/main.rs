@@ -18,6 +18,7 @@ mod errors;
 mod explain;
 mod forwarding;
 mod generated;
+mod health_checks;
 mod hot_reload;
 mod pingora;
 mod plugins;

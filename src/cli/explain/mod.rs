@@ -126,7 +126,7 @@ fn from_files(file: &Path, question: &Question) -> Result<Explanation, ExplainEr
         snapshot: &Arc::new(snapshot),
         state: &state,
         ports: &listen_ports(&loaded.config.gateway),
-        health: None,
+        is_live: false,
     };
     Ok(explain(subject, question)?)
 }

@@ -1,4 +1,4 @@
-//! The health checks of an upstream: known in full, but not run by this version.
+//! The health checks of an upstream: when its targets are out, and when they are back.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Inspection;
 use crate::config::diagnostics::Code;
-use crate::config::node::Kind;
+use crate::config::node::{Entry, Kind};
 
-/// How the health of targets is watched.
+const NO_GRPC: &str = "use `http`, `https` or `tcp`: gRPC health checks are not run";
+const ACTIVE_REFUSED: &[(&str, &str)] = &[("grpc", NO_GRPC), ("grpcs", NO_GRPC)];
+
+/// How the health of targets is watched. Active checks are on if one of their intervals is above 0, passive ones if one of their failure limits is. Each address of a target has its own health and starts healthy; unhealthy ones get no requests. Nothing heals by time alone: it takes active probes with `active.unhealthy.interval` and `active.healthy.successes` above 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Healthchecks {
-    /// The percentage of the weight that must be available.
+    /// The upstream is used only while more than this percentage of its weight is on healthy addresses; else its requests get 503.
     #[schemars(range(min = 0, max = 100))]
     pub threshold: f64,
     /// Probes that the gateway sends.
@@ -22,10 +25,24 @@ pub struct Healthchecks {
     pub passive: Passive,
 }
 
-/// What a health check speaks.
+/// What a probe is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum CheckType {
+#[schemars(extend("x-refused-values" = ACTIVE_REFUSED))]
+pub enum ActiveType {
+    /// A TCP connection is a success.
+    Tcp,
+    /// A GET over plain HTTP, judged by its status.
+    #[default]
+    Http,
+    /// A GET over TLS, judged by its status.
+    Https,
+}
+
+/// What passive checks look at: always the outcome of proxied requests, whichever is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PassiveType {
     Tcp,
     #[default]
     Http,
@@ -38,34 +55,39 @@ pub enum CheckType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Active {
-    /// What a probe speaks.
+    /// What a probe is: `http`, `https` or `tcp`.
     #[serde(rename = "type")]
-    pub kind: CheckType,
-    /// Seconds for one probe.
+    pub kind: ActiveType,
+    /// Seconds for one probe, from connecting to the response's head; 0: 60 seconds.
     #[schemars(range(min = 0, max = 65535))]
     pub timeout: f64,
-    /// How many targets are probed at once.
+    /// How many addresses of the upstream are probed at once.
     #[schemars(range(min = 1, max = 2_147_483_648_i64))]
     pub concurrency: u32,
     /// The path that is asked for.
     #[schemars(extend("format" = "service-path"))]
     pub http_path: String,
-    /// The server name in the TLS handshake.
+    /// The server name in the TLS handshake of `https` probes, and the one that the certificate must prove; the `Host` that is sent if absent.
+    #[schemars(extend("format" = "service-host"))]
     pub https_sni: Option<String>,
-    /// Whether the target's certificate is verified.
+    /// Whether the certificate of the target is verified by `https` probes.
     pub https_verify_certificate: bool,
-    /// Headers that probes carry.
+    /// Headers that probes carry, each with a list of values. `Host` replaces the one that is sent by default: the upstream's `host_header`, else the target's name with its port unless that is the protocol's own.
+    #[schemars(extend(
+        "propertyNames" = {"format": "header-name"},
+        "additionalProperties" = {"type": "array", "items": {"type": "string", "format": "header-value"}}
+    ))]
     pub headers: BTreeMap<String, Vec<String>>,
-    /// Probing of healthy targets.
+    /// Probing of healthy addresses, and what makes an address healthy.
     pub healthy: ActiveHealthy,
-    /// Probing of unhealthy targets.
+    /// Probing of unhealthy addresses, and what makes an address unhealthy.
     pub unhealthy: ActiveUnhealthy,
 }
 
 impl Default for Active {
     fn default() -> Self {
         Self {
-            kind: CheckType::Http,
+            kind: ActiveType::Http,
             timeout: 1.0,
             concurrency: 10,
             http_path: "/".to_owned(),
@@ -78,16 +100,16 @@ impl Default for Active {
     }
 }
 
-/// Probing of healthy targets, and what makes a target healthy.
+/// Probing of healthy addresses, and what makes an address healthy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActiveHealthy {
-    /// Seconds between probes; 0: none.
+    /// Seconds between two probes of a healthy address, a tenth less at times; 0: none. Less than 0.01 is 0.01.
     #[schemars(range(min = 0, max = 65535))]
     pub interval: f64,
-    /// Successes in a row that make a target healthy; 0: never.
+    /// Successes in a row that make an address healthy; 0: they count for nothing.
     pub successes: u8,
-    /// Statuses that are a success.
+    /// Statuses that are a success. One that is in neither list counts for nothing.
     #[schemars(inner(range(min = 100, max = 999)))]
     pub http_statuses: Vec<u16>,
 }
@@ -102,21 +124,21 @@ impl Default for ActiveHealthy {
     }
 }
 
-/// Probing of unhealthy targets, and what makes a target unhealthy.
+/// Probing of unhealthy addresses, and what makes an address unhealthy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActiveUnhealthy {
-    /// Seconds between probes; 0: none.
+    /// Seconds between two probes of an unhealthy address, a tenth less at times; 0: none. Less than 0.01 is 0.01.
     #[schemars(range(min = 0, max = 65535))]
     pub interval: f64,
-    /// Statuses that are a failure.
+    /// Statuses that are a failure, unless they are in the list of successes.
     #[schemars(inner(range(min = 100, max = 999)))]
     pub http_statuses: Vec<u16>,
-    /// Failed connections in a row that make a target unhealthy; 0: never.
+    /// Failed or broken connections in a row that make an address unhealthy; 0: they count for nothing.
     pub tcp_failures: u8,
-    /// Timeouts in a row that make a target unhealthy; 0: never.
+    /// Timeouts in a row that make an address unhealthy; 0: they count for nothing.
     pub timeouts: u8,
-    /// Bad statuses in a row that make a target unhealthy; 0: never.
+    /// Bad statuses in a row that make an address unhealthy; 0: they count for nothing.
     pub http_failures: u8,
 }
 
@@ -136,12 +158,12 @@ impl Default for ActiveUnhealthy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passive {
-    /// What the traffic speaks.
+    /// Accepted for Kong's sake, without effect: passive checks look at proxied requests.
     #[serde(rename = "type")]
-    pub kind: CheckType,
-    /// What makes a target healthy.
+    pub kind: PassiveType,
+    /// What makes an address healthy.
     pub healthy: PassiveHealthy,
-    /// What makes a target unhealthy.
+    /// What makes an address unhealthy.
     pub unhealthy: PassiveUnhealthy,
 }
 
@@ -149,9 +171,9 @@ pub struct Passive {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PassiveHealthy {
-    /// Successes in a row that make a target healthy; 0: never.
+    /// Successes in a row that make an address healthy; 0: they only end a row of failures. Little use alone, as no request goes to an unhealthy address.
     pub successes: u8,
-    /// Statuses that are a success.
+    /// Statuses that are a success. One that is in neither list counts for nothing.
     #[schemars(inner(range(min = 100, max = 999)))]
     pub http_statuses: Vec<u16>,
 }
@@ -170,13 +192,13 @@ impl Default for PassiveHealthy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PassiveUnhealthy {
-    /// Bad statuses in a row that make a target unhealthy; 0: never.
+    /// Bad statuses in a row that make an address unhealthy; 0: they count for nothing.
     pub http_failures: u8,
-    /// Failed connections in a row that make a target unhealthy; 0: never.
+    /// Failed or broken connections in a row that make an address unhealthy; 0: they count for nothing.
     pub tcp_failures: u8,
-    /// Timeouts in a row that make a target unhealthy; 0: never.
+    /// Timeouts in a row that make an address unhealthy; 0: they count for nothing.
     pub timeouts: u8,
-    /// Statuses that are a failure.
+    /// Statuses that are a failure, unless they are in the list of successes.
     #[schemars(inner(range(min = 100, max = 999)))]
     pub http_statuses: Vec<u16>,
 }
@@ -192,34 +214,35 @@ impl Default for PassiveUnhealthy {
     }
 }
 
-/// Settings that would switch a check on.
-const SWITCHES: &[&str] = &[
-    "threshold",
-    "active.healthy.interval",
-    "active.unhealthy.interval",
-    "passive.unhealthy.http_failures",
-    "passive.unhealthy.tcp_failures",
-    "passive.unhealthy.timeouts",
+/// Headers that would make a probe something else than one request without a body.
+const FRAMING: &[&str] = &[
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
 ];
 
-/// Refuses, one by one, the settings that would switch a check on.
+/// Refuses headers of probes that the gateway decides on.
 ///
 /// It looks at what is written rather than at what was read, as another mistake nearby keeps the record from being read.
-pub(super) fn refuse(inspection: &mut Inspection<'_>) {
-    for setting in SWITCHES {
-        let field = format!("healthchecks.{setting}");
-        let on = match inspection.at(&field).map(|node| &node.kind) {
-            Some(Kind::Integer(value)) => *value > 0,
-            Some(Kind::Float(value)) => *value > 0.0,
-            _ => false,
-        };
-        if on {
-            let message = format!(
-                "`{setting}` above 0 is not supported in this version: health checks are not run"
-            );
-            inspection
-                .error(Code::UnsupportedValue, &field, message)
-                .hint("set it to 0 or leave it out");
-        }
+pub(super) fn settle(inspection: &mut Inspection<'_>) {
+    let headers = inspection.at("healthchecks.active.headers");
+    let Some(Kind::Mapping(entries)) = headers.map(|node| &node.kind) else {
+        return;
+    };
+    let framing = |entry: &Entry| FRAMING.contains(&entry.key.to_ascii_lowercase().as_str());
+    let refused: Vec<String> = entries
+        .iter()
+        .filter(|entry| framing(entry))
+        .map(|entry| entry.key.clone())
+        .collect();
+    for name in refused {
+        inspection
+            .error(
+                Code::InvalidValue,
+                &format!("healthchecks.active.headers.{name}"),
+                format!("a probe cannot carry the header `{name}`: it is one request without a body on a connection of its own"),
+            )
+            .hint("leave it out");
     }
 }

@@ -109,7 +109,7 @@ pub struct Upstream {
     pub use_srv_name: bool,
     /// The most requests that one target serves at once, and so the most connections to it; 0: no limit. A further request waits up to `connect_timeout`.
     pub max_connections: u32,
-    /// How the health of targets is watched; only settings that watch nothing in this version.
+    /// How the health of targets is watched. Nothing is watched by default.
     pub healthchecks: Healthchecks,
     /// Free words for finding the entity.
     #[schemars(extend("items" = {"type": "string", "format": "tag"}))]
@@ -162,6 +162,6 @@ impl Model for Upstream {
                 )
                 .hint("give the name in `host_header`");
         }
-        healthchecks::refuse(inspection);
+        healthchecks::settle(inspection);
     }
 }

@@ -1,0 +1,187 @@
+//! `GET /status/upstreams` and `GET /health`: how the targets behind the gateway are.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Admin, status::rfc3339};
+use crate::{
+    state::health::Tally,
+    telemetry::health::{TargetHealth, TargetState},
+    upstream::health::survey::{AddressSurvey, TargetSurvey, UpstreamSurvey},
+};
+
+#[derive(Debug, Serialize)]
+struct ShownUpstreams {
+    upstreams: Vec<ShownUpstream>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownUpstream {
+    name: String,
+    id: Uuid,
+    /// Whether a request to it finds a target; if not it gets 503.
+    available: bool,
+    targets: Vec<ShownTarget>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownTarget {
+    target: String,
+    weight: u16,
+    state: &'static str,
+    addresses: Vec<ShownAddress>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownAddress {
+    address: String,
+    state: &'static str,
+    /// Null if nobody watches it.
+    since: Option<String>,
+    /// Null if it never changed.
+    why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<Counters>,
+}
+
+#[derive(Debug, Serialize)]
+struct Counters {
+    active: Counts,
+    passive: Counts,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    successes: u8,
+    http_failures: u8,
+    tcp_failures: u8,
+    timeouts: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    healthy_backends: usize,
+    total_backends: usize,
+    timestamp: String,
+}
+
+/// `GET /status/upstreams`.
+pub(super) async fn show(State(admin): State<Admin>) -> Response {
+    let upstreams = admin.facts.upstreams();
+    Json(ShownUpstreams {
+        upstreams: upstreams.into_iter().map(ShownUpstream::from).collect(),
+    })
+    .into_response()
+}
+
+/// `GET /health`: in one word, with 503 only if nothing is left.
+pub(super) async fn health(State(admin): State<Admin>) -> Response {
+    let targets = of_metrics(&admin.facts.upstreams());
+    let total = targets.len();
+    let healthy = targets
+        .iter()
+        .filter(|target| {
+            matches!(
+                target.state,
+                TargetState::Healthy | TargetState::HealthchecksOff
+            )
+        })
+        .count();
+    let (code, status) = if healthy == total {
+        (StatusCode::OK, "ok")
+    } else if healthy > 0 {
+        (StatusCode::OK, "degraded")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "down")
+    };
+    let body = Health {
+        status,
+        healthy_backends: healthy,
+        total_backends: total,
+        timestamp: rfc3339(admin.facts.now()),
+    };
+    (code, Json(body)).into_response()
+}
+
+/// The same as metrics have it: one entry for each address, and one for a name without any.
+pub(super) fn of_metrics(upstreams: &[UpstreamSurvey]) -> Vec<TargetHealth> {
+    let mut all = Vec::new();
+    for upstream in upstreams {
+        for target in &upstream.targets {
+            let entry = |address: String, state| TargetHealth {
+                upstream: upstream.name.clone(),
+                target: target.target.clone(),
+                address,
+                state,
+            };
+            if target.addresses.is_empty() {
+                all.push(entry(String::new(), TargetState::DnsError));
+            }
+            let addresses = target.addresses.iter();
+            all.extend(addresses.map(|address| entry(address.address.to_string(), address.state)));
+        }
+    }
+    all
+}
+
+impl From<UpstreamSurvey> for ShownUpstream {
+    fn from(survey: UpstreamSurvey) -> Self {
+        Self {
+            name: survey.name,
+            id: survey.id,
+            available: survey.is_available,
+            targets: survey.targets.into_iter().map(ShownTarget::from).collect(),
+        }
+    }
+}
+
+impl From<TargetSurvey> for ShownTarget {
+    fn from(survey: TargetSurvey) -> Self {
+        Self {
+            state: survey.state().as_str(),
+            target: survey.target,
+            weight: survey.weight,
+            addresses: survey
+                .addresses
+                .into_iter()
+                .map(ShownAddress::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<AddressSurvey> for ShownAddress {
+    fn from(survey: AddressSurvey) -> Self {
+        let watched = survey.watched;
+        Self {
+            address: survey.address.to_string(),
+            state: survey.state.as_str(),
+            since: watched.map(|watched| rfc3339(watched.since.div_euclid(1000))),
+            why: watched
+                .and_then(|watched| watched.cause)
+                .map(|cause| cause.with_witness()),
+            counters: watched.map(|watched| Counters {
+                active: watched.counters.active.into(),
+                passive: watched.counters.passive.into(),
+            }),
+        }
+    }
+}
+
+impl From<Tally> for Counts {
+    fn from(tally: Tally) -> Self {
+        Self {
+            successes: tally.successes,
+            http_failures: tally.http_failures,
+            tcp_failures: tally.tcp_failures,
+            timeouts: tally.timeouts,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Health checks of an upstream as they are written → as they run.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use uuid::Uuid;
+
+use crate::{
+    config::{
+        Upstream,
+        model::healthchecks::{self as written, ActiveType, Healthchecks},
+    },
+    state::{
+        State,
+        health::{Limits, TargetAddresses},
+    },
+    upstream::{
+        Target, TargetHost,
+        health::checks::{Active, Ask, Checks, HttpAsk, Intervals, Passive, Statuses, TlsAsk},
+    },
+};
+
+/// What Kong takes a timeout of 0 for.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+/// Probes are never closer to each other.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// Whether any check is on.
+pub(super) fn is_watched(healthchecks: &Healthchecks) -> bool {
+    is_active(&healthchecks.active) || is_passive(&healthchecks.passive)
+}
+
+fn is_active(active: &written::Active) -> bool {
+    active.healthy.interval > 0.0 || active.unhealthy.interval > 0.0
+}
+
+fn is_passive(passive: &written::Passive) -> bool {
+    let limits = &passive.unhealthy;
+    limits.http_failures > 0 || limits.tcp_failures > 0 || limits.timeouts > 0
+}
+
+/// The health of a target, found again if it was watched before.
+pub(super) fn of_target(upstream: Uuid, target: &Target, state: &State) -> Arc<TargetAddresses> {
+    let host = match &target.host {
+        TargetHost::Address(address) => address.to_string(),
+        TargetHost::Name(name) => name.host().to_owned(),
+    };
+    state
+        .health
+        .get_or_create((upstream, host, target.port), || match &target.host {
+            TargetHost::Address(address) => TargetAddresses::of_address(
+                SocketAddr::new(*address, target.port),
+                state.clock.unix_milliseconds(),
+            ),
+            TargetHost::Name(_) => TargetAddresses::of_name(target.port),
+        })
+}
+
+/// The checks of an upstream; `None` if all are off.
+pub(super) fn checks(upstream: &Upstream) -> Option<Checks> {
+    let healthchecks = &upstream.healthchecks;
+    is_watched(healthchecks).then(|| Checks {
+        threshold: healthchecks.threshold,
+        active: is_active(&healthchecks.active).then(|| active(upstream)),
+        passive: is_passive(&healthchecks.passive).then(|| passive(&healthchecks.passive)),
+    })
+}
+
+fn active(upstream: &Upstream) -> Active {
+    let written = &upstream.healthchecks.active;
+    let (healthy, unhealthy) = (&written.healthy, &written.unhealthy);
+    let tls = match written.kind {
+        ActiveType::Tcp | ActiveType::Http => None,
+        ActiveType::Https => Some(TlsAsk {
+            server_name: written.https_sni.clone(),
+            verify: written.https_verify_certificate,
+        }),
+    };
+    let ask = match written.kind {
+        ActiveType::Tcp => Ask::Tcp,
+        ActiveType::Http | ActiveType::Https => {
+            let (host, headers) = headers(upstream);
+            Ask::Http(Box::new(HttpAsk {
+                tls,
+                host,
+                path: written.http_path.clone(),
+                headers,
+                statuses: Statuses::new(
+                    healthy.http_statuses.clone(),
+                    unhealthy.http_statuses.clone(),
+                ),
+            }))
+        }
+    };
+    Active {
+        ask,
+        timeout: seconds(written.timeout).unwrap_or(DEFAULT_TIMEOUT),
+        concurrency: usize::try_from(written.concurrency).unwrap_or(usize::MAX),
+        intervals: Intervals {
+            healthy: interval(healthy.interval),
+            unhealthy: interval(unhealthy.interval),
+        },
+        limits: Limits {
+            successes: healthy.successes,
+            http_failures: unhealthy.http_failures,
+            tcp_failures: unhealthy.tcp_failures,
+            timeouts: unhealthy.timeouts,
+        },
+    }
+}
+
+/// The `Host` of probes, where it is not the target's own, and their other headers.
+fn headers(upstream: &Upstream) -> (Option<HeaderValue>, HeaderMap) {
+    let mut host = upstream
+        .host_header
+        .as_ref()
+        .and_then(|host| HeaderValue::from_str(host).ok());
+    let mut headers = HeaderMap::new();
+    for (name, values) in &upstream.healthchecks.active.headers {
+        let values = values
+            .iter()
+            .filter_map(|value| HeaderValue::from_str(value).ok());
+        let Ok(name) = HeaderName::try_from(name) else {
+            continue;
+        };
+        for value in values {
+            if name == header::HOST {
+                host = Some(value);
+            } else {
+                headers.append(name.clone(), value);
+            }
+        }
+    }
+    (host, headers)
+}
+
+fn passive(written: &written::Passive) -> Passive {
+    let (healthy, unhealthy) = (&written.healthy, &written.unhealthy);
+    Passive {
+        statuses: Statuses::new(
+            healthy.http_statuses.clone(),
+            unhealthy.http_statuses.clone(),
+        ),
+        limits: Limits {
+            successes: healthy.successes,
+            http_failures: unhealthy.http_failures,
+            tcp_failures: unhealthy.tcp_failures,
+            timeouts: unhealthy.timeouts,
+        },
+    }
+}
+
+fn interval(written: f64) -> Option<Duration> {
+    seconds(written).map(|interval| interval.max(INTERVAL_MIN))
+}
+
+/// `None` for 0, and for what is no time at all.
+fn seconds(written: f64) -> Option<Duration> {
+    (written > 0.0)
+        .then(|| Duration::try_from_secs_f64(written).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(change: impl FnOnce(&mut Upstream)) -> Upstream {
+        let mut upstream = Upstream::default();
+        change(&mut upstream);
+        upstream
+    }
+
+    #[test]
+    fn nothing_is_watched_by_default_nor_for_a_threshold_alone() {
+        assert!(checks(&Upstream::default()).is_none());
+        assert!(checks(&upstream(|it| it.healthchecks.threshold = 50.0)).is_none());
+    }
+
+    #[test]
+    fn an_interval_switches_active_checks_on_and_a_limit_passive_ones() {
+        let active = checks(&upstream(|it| {
+            it.healthchecks.active.unhealthy.interval = 0.001;
+        }))
+        .expect("on");
+        assert!(active.passive.is_none());
+        assert_eq!(
+            active.active.expect("on").intervals,
+            Intervals {
+                healthy: None,
+                unhealthy: Some(INTERVAL_MIN),
+            }
+        );
+        let passive = checks(&upstream(|it| {
+            it.healthchecks.passive.unhealthy.tcp_failures = 1;
+        }))
+        .expect("on");
+        assert!(passive.active.is_none() && passive.passive.is_some());
+    }
+
+    #[test]
+    fn a_configured_host_goes_before_the_host_header_of_the_upstream() {
+        let host = |written: &Upstream| headers(written).0.expect("a host");
+        let mut written = upstream(|it| it.host_header = Some("a.test".to_owned()));
+        assert_eq!(host(&written), "a.test");
+        let own = vec!["b.test".to_owned()];
+        written
+            .healthchecks
+            .active
+            .headers
+            .insert("Host".to_owned(), own);
+        assert_eq!(host(&written), "b.test");
+    }
+
+    #[test]
+    fn a_reload_finds_the_health_of_a_target_again() {
+        let state = State::new();
+        let mut target = crate::upstream::tests::target(1);
+        let first = of_target(Uuid::nil(), &target, &state);
+        target.weight = 7;
+        target.label = "127.0.0.1".to_owned();
+        assert!(Arc::ptr_eq(
+            &first,
+            &of_target(Uuid::nil(), &target, &state)
+        ));
+        target.port += 1;
+        assert!(!Arc::ptr_eq(
+            &first,
+            &of_target(Uuid::nil(), &target, &state)
+        ));
+    }
+}
