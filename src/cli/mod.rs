@@ -1,7 +1,9 @@
 //! The commands. Each file is one of them.
 
 mod check;
+mod completions;
 mod demo;
+mod man;
 mod mock;
 mod run;
 
@@ -30,6 +32,10 @@ enum Command {
     Mock(mock::Arguments),
     /// Run the gateway with three mock origins in one process
     Demo(demo::Arguments),
+    /// Print the completions of a shell
+    Completions(completions::Arguments),
+    /// Print the manual page, or write all of them into a folder
+    Man(man::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -39,6 +45,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions(arguments) => report(completions::run(&arguments)),
+        Command::Man(arguments) => report(man::run(&arguments)),
     }
 }
 
