@@ -25,5 +25,6 @@ mod shutdown;
 mod slow_clients;
 mod startup;
 mod strict_parsing;
+mod systemd;
 mod tidy;
 mod websocket;
