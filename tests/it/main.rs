@@ -17,6 +17,7 @@ mod documents;
 mod errors;
 mod forwarding;
 mod hot_reload;
+mod manual;
 mod monitoring;
 mod pingora;
 mod plugins;

@@ -177,9 +177,14 @@ fn each_alert_fires_when_it_should_and_not_before() {
     promtool(&["test", "rules", "alerts.test.yml"], &folder);
 
     let tests = text_of("dashboards/alerts.test.yml");
+    let page = text_of("docs/operations/monitoring.md");
     for (alert, _) in alerts() {
         let fires = format!("alertname: {alert}\n        exp_alerts:");
         assert!(tests.contains(&fires), "no test in which {alert} fires");
+        assert!(
+            page.contains(&format!("| `{alert}` |")),
+            "{alert} is not documented"
+        );
     }
 }
 
