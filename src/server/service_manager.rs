@@ -126,7 +126,11 @@ impl ServiceManager {
         let Some((socket, address)) = &self.socket else {
             return;
         };
-        let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+        let mut message = String::new();
+        for state in states {
+            message.push_str(&state.to_string());
+            message.push('\n');
+        }
         if let Err(error) = socket.send_to_addr(message.as_bytes(), address) {
             warn!(%error, "the service manager cannot be told");
         }
@@ -212,13 +216,13 @@ mod tests {
             .build()
             .expect("a runtime");
         let (release, held) = mpsc::channel::<()>();
-        let (began, begun) = mpsc::channel();
+        let (take, taken) = mpsc::channel();
         runtime.spawn(async move {
-            began.send(()).expect("the test waits");
+            take.send(()).expect("the test waits");
             // Blocks the only worker until the test lets it go.
             let _ = held.recv();
         });
-        begun.recv().expect("the worker is taken");
+        taken.recv().expect("the worker is taken");
 
         manager.watch_over(runtime.handle()).expect("a thread");
         socket

@@ -16,7 +16,7 @@ use crate::harness::{
 };
 
 /// How long Prometheus may take for what needs several scrapes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
