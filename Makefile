@@ -1,7 +1,7 @@
 # Every command that a developer or CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools test-tools build demo test check fmt clippy doc docs bench-router
+.PHONY: help tools test-tools bench-tools build demo test test-dashboards check fmt clippy doc docs deb test-deb image bench bench-instructions bench-micro
 
 CARGO ?= cargo
 
@@ -12,7 +12,7 @@ tools: ## Install what the build needs: a C compiler, cmake, perl
 	@sh ci/install cc:gcc cmake:cmake perl:perl make:make
 
 test-tools: tools ## Install what the tests need
-	@sh ci/install curl:curl
+	@sh ci/install curl:curl bash:bash prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 
 build: tools ## Build the gateway
 	$(CARGO) build --release
@@ -22,6 +22,9 @@ demo: tools ## Build and start the gateway with three mock origins
 
 test: test-tools ## Run every test
 	$(CARGO) test --quiet
+
+test-dashboards: test-tools ## Try dashboard and alerts in a real Prometheus (make test does it too)
+	$(CARGO) test --quiet --test it monitoring::
 
 check: fmt clippy test doc ## Everything that must hold before a change lands
 
@@ -36,6 +39,17 @@ doc: tools ## Build the API documentation, links checked
 
 docs: tools ## Write the generated pages and the JSON Schema anew; `check` fails if they are not current
 	UPDATE=1 $(CARGO) test --quiet --test it generated::
+
+deb: build ## Build the Debian package into target/debian
+	@sh ci/install dpkg-shlibdeps:dpkg-dev lintian:lintian git:git
+	ci/build-deb
+
+test-deb: deb ## Install, run under systemd and purge the package on a clean root file system (as root)
+	@sh ci/install mmdebstrap:mmdebstrap unshare:util-linux ip:iproute2 pgrep:procps
+	ci/test-deb
+
+image: ## Build the container image
+	docker build --file docker/Dockerfile --tag tollgate .
 
 bench-router: tools ## Measure look-ups in routing tables of up to 10,000 routes
 	$(CARGO) bench --bench router

@@ -1,5 +1,7 @@
 //! The composition root: state, first snapshot, listeners, background tasks, and their end.
 
+mod service_manager;
+
 use std::{
     io,
     path::PathBuf,
@@ -22,6 +24,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use self::service_manager::ServiceManager;
 use crate::{
     admin::{self, Admin, Configuration, Facts, Reload},
     compile::Compiler,
@@ -97,6 +100,11 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start. Nothing listens then.
 pub fn run(start: Start) -> Result<(), StartError> {
+    let manager = Arc::new(ServiceManager::from_environment());
+    start_and_serve(start, &manager).inspect_err(|error| manager.failed(&error.to_string()))
+}
+
+fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), StartError> {
     let loaded = start.source.load();
     let settings = loaded.config.gateway.clone();
     let logging = logging::init(level(settings.log_level))?;
@@ -119,6 +127,9 @@ pub fn run(start: Start) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
+    manager
+        .watch_over(runtime.handle())
+        .map_err(StartError::Runtime)?;
     let (stop_beside, beside_stopped) = watch::channel(false);
     if let Some(beside) = &start.beside {
         (beside.start)(runtime.handle(), &beside_stopped).map_err(StartError::Beside)?;
@@ -139,6 +150,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
         reloader,
         logging,
+        manager: Arc::clone(manager),
         accepting: AtomicBool::new(false),
         ports: listen_ports(&settings),
     });
@@ -164,6 +176,7 @@ struct Running {
     reloader: Reloader,
     logging: Logging,
     watchers: Watchers,
+    manager: Arc<ServiceManager>,
     accepting: AtomicBool,
     /// The ports of the proxy's listeners.
     ports: Vec<u16>,
@@ -172,6 +185,11 @@ struct Running {
 impl Running {
     /// Reloads; gives the paths to watch from now on.
     fn reload(&self) -> Vec<PathBuf> {
+        // Before it is ready and while it drains, a reload is no news to the service manager.
+        let announced = self.readiness().is_ok();
+        if announced {
+            self.manager.reloading();
+        }
         let (paths, settings) = self.reloader.reload();
         if let Some(settings) = settings {
             self.logging.set_level(level(settings.log_level));
@@ -181,7 +199,26 @@ impl Running {
                 .adopt(snapshot.settings.access_log.as_ref());
             self.watchers.adopt(&snapshot.upstreams);
         }
+        if announced && self.readiness().is_ok() {
+            self.manager.ready(&self.status());
+        }
         paths
+    }
+
+    /// What serves, and why the files on disk do not if they were refused.
+    fn status(&self) -> String {
+        let live = self.gateway.live.look();
+        let serving = format!(
+            "serving {} routes, configuration {}",
+            live.routes.len(),
+            live.hash
+        );
+        match self.reloader.history().last_reload {
+            Some((_, Some(refused))) => {
+                format!("{serving}; the files were refused: {}", refused.join("\n"))
+            }
+            _ => serving,
+        }
     }
 }
 
@@ -333,11 +370,13 @@ async fn serve(
         routes = gateway.live.look().routes.len(),
         "tollgate is ready"
     );
+    // The sockets listen since they were bound, and now somebody accepts from each.
+    running.manager.ready(&running.status());
     if let Some(beside) = beside {
         (beside.welcome)();
     }
 
-    until_stopped(signals, &ask, gateway, &stop_accepting).await;
+    until_stopped(signals, &ask, running, &stop_accepting).await;
     // The admin listener goes last, so that readiness says "draining" while there is something to
     // drain.
     let _ = stop_admin.send(true);
@@ -409,9 +448,10 @@ impl Signals {
 async fn until_stopped(
     mut signals: Signals,
     ask: &Ask,
-    gateway: &Gateway,
+    running: &Running,
     stop_accepting: &watch::Sender<bool>,
 ) {
+    let gateway = &running.gateway;
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
@@ -424,6 +464,7 @@ async fn until_stopped(
         }
     }
     info!(open_connections = gateway.drain.open(), "stopping");
+    running.manager.stopping(gateway.drain.open());
     gateway.drain.begin();
     let _ = stop_accepting.send(true);
     tokio::select! {

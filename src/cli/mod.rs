@@ -1,8 +1,10 @@
 //! The commands. Each file is one of them.
 
 mod check;
+mod completions;
 mod demo;
 mod explain;
+mod man;
 mod mock;
 mod probe;
 mod run;
@@ -53,6 +55,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Send requests to a running gateway and judge its answers
     Probe(probe::Arguments),
+    /// Print the completions of a shell
+    Completions(completions::Arguments),
+    /// Print the manual page, or write all of them into a folder
+    Man(man::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -65,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Completions(arguments) => report(completions::run(&arguments)),
+        Command::Man(arguments) => report(man::run(&arguments)),
     }
 }
 

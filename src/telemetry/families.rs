@@ -108,6 +108,9 @@ families! {
     OPEN_FDS: Gauge "process_open_fds"
         []
         "Open file descriptors.";
+    MAX_FDS: Gauge "process_max_fds"
+        []
+        "The most file descriptors that may be open.";
     RESIDENT_MEMORY: Gauge "process_resident_memory_bytes"
         []
         "Resident memory, in bytes.";

@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use super::{
     families,
     page::{Page, number},
@@ -30,10 +32,22 @@ pub fn open_fds() -> Option<u64> {
     u64::try_from(listed.saturating_sub(1)).ok()
 }
 
+/// The most file descriptors that may be open: the soft limit.
+fn max_fds() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .ok()
+        .map(|(soft, _)| soft)
+}
+
 pub(super) fn write(page: &mut Page) {
     if let Some(open) = open_fds() {
         page.family(&families::OPEN_FDS)
             .gauge(&[], number(open))
+            .end();
+    }
+    if let Some(most) = max_fds() {
+        page.family(&families::MAX_FDS)
+            .gauge(&[], number(most))
             .end();
     }
     if let Some(resident) = resident_bytes() {
@@ -122,6 +136,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn this_process_has_memory_and_files() {
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
-        assert!(open_fds().is_some_and(|open| open >= 3));
+        let open = open_fds().expect("a number of descriptors");
+        assert!(open >= 3);
+        assert!(max_fds().is_some_and(|most| most >= open));
     }
 }

@@ -135,6 +135,7 @@ fn process_level_series_are_there_without_any_plugin() {
         "tollgate_connections{state=\"active\"}",
         "tollgate_requests_total",
         "process_open_fds",
+        "process_max_fds",
         "process_resident_memory_bytes",
         "process_cpu_seconds_total",
         "process_start_time_seconds",

@@ -26,6 +26,7 @@ pub(crate) struct Blueprint {
     port: u16,
     admin_port: u16,
     settings: String,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Blueprint {
@@ -39,7 +40,14 @@ impl Blueprint {
             port: free_port(),
             admin_port: free_port(),
             settings: dedent(settings),
+            environment: Vec::new(),
         }
+    }
+
+    /// Gives the process a variable.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -77,14 +85,29 @@ impl Blueprint {
 
     /// Writes the document and starts.
     pub(crate) fn start(self, yaml: &str) -> Gateway {
-        fs::write(&self.file, self.compose(yaml)).expect("the configuration is written");
+        self.write(yaml);
         self.start_as_it_is()
+    }
+
+    /// Writes the document and starts the process, without waiting for anything.
+    pub(crate) fn spawn_with(self, yaml: &str) -> Gateway {
+        self.write(yaml);
+        self.spawn_as_it_is()
+    }
+
+    fn write(&self, yaml: &str) {
+        fs::write(&self.file, self.compose(yaml)).expect("the configuration is written");
     }
 
     /// Starts with what the test has put into the folder; returns once the gateway is ready.
     pub(crate) fn start_as_it_is(self) -> Gateway {
         let file = self.file.display().to_string();
         self.start_command(&["--config", &file])
+    }
+
+    fn spawn_as_it_is(self) -> Gateway {
+        let file = self.file.display().to_string();
+        self.spawn(&["--config", &file])
     }
 
     /// Starts with flags and no file; those for its ports are added.
@@ -119,6 +142,7 @@ impl Blueprint {
             .arg("run")
             .args(arguments)
             .current_dir(self.folder())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
