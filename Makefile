@@ -51,5 +51,16 @@ test-deb: deb ## Install, run under systemd and purge the package on a clean roo
 image: ## Build the container image
 	docker build --file docker/Dockerfile --tag tollgate .
 
-bench-router: tools ## Measure look-ups in routing tables of up to 10,000 routes
-	$(CARGO) bench --bench router
+bench-tools: tools
+	@sh ci/install taskset:util-linux valgrind:valgrind
+
+bench: bench-tools ## Compare the gateway with bare Pingora: processor time, throughput, latency, memory
+	$(CARGO) build --release --example bare_pingora
+	$(CARGO) bench --bench gateway
+
+bench-instructions: bench-tools ## The same as user instructions for each request, which repeat within a few percent
+	$(CARGO) build --release --example bare_pingora
+	$(CARGO) bench --bench gateway -- --instructions
+
+bench-micro: tools ## Measure router, chain and compilation by themselves
+	$(CARGO) bench --bench router --bench chain --bench compile

@@ -392,7 +392,12 @@ fn the_default_configuration_has_a_route_for_every_scenario() {
         gateway.folder(),
         &["probe", "breaker", "--interval", "0", "--url", &url],
     );
+    assert_eq!(breaker.code, Some(0), "{breaker:?}");
     assert!(breaker.stdout.contains("500 from one"), "{breaker:?}");
+    assert!(
+        breaker.stdout.contains("503 from the gateway"),
+        "{breaker:?}"
+    );
 }
 
 #[test]
