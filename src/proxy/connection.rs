@@ -1,10 +1,7 @@
 //! One client connection: strict heads, deadlines, keep-alive. It stands in front of Pingora, so
 //! that what Pingora would answer by itself is answered, counted and logged like everything else.
 
-use std::{
-    net::SocketAddr, os::fd::AsRawFd, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll,
-    time::Duration,
-};
+use std::{net::SocketAddr, os::fd::AsRawFd, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::HeaderValue;
@@ -26,6 +23,7 @@ use super::{
     drain::Open,
     exchange::Connection,
     head::{Head, HeadReader, Limits, Refusal},
+    idle::{Idle, Waited},
     record, reply,
     stream::{ClientStream, Wire},
 };
@@ -80,6 +78,7 @@ impl Edge {
             ip,
             ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
             port,
+            port_header: port.into(),
             scheme: Scheme::Http,
             wire: Arc::clone(&wire),
         });
@@ -87,11 +86,12 @@ impl Edge {
         // Known already, so that nobody asks the kernel again.
         let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
         let mut stream = Box::new(ClientStream::new(tcp, digest, wire));
+        let mut idle = Idle::new(&open);
         let mut requests = 0;
         loop {
             gauge.enter(Activity::Waiting);
             let head = match self
-                .next_head(&mut stream, &open, &gauge, requests == 0)
+                .next_head(&mut stream, &mut idle, &gauge, requests == 0)
                 .await
             {
                 Next::Head(head) => head,
@@ -155,7 +155,7 @@ impl Edge {
     async fn next_head(
         &self,
         stream: &mut ClientStream,
-        open: &Open,
+        idle: &mut Idle<'_>,
         gauge: &Gauge,
         first: bool,
     ) -> Next {
@@ -191,27 +191,14 @@ impl Edge {
                 deadline = Some(Instant::now() + header_timeout);
                 gauge.enter(Activity::Reading);
             }
-            // Most requests are there when they are asked for: no timer is made for them.
-            let mut ready = pin!(std::future::poll_fn(|context| stream.poll_ahead(context)));
-            let at_once = futures_util::poll!(ready.as_mut());
-            let read = match at_once {
-                Poll::Ready(read) => read,
-                Poll::Pending => {
-                    let until = deadline.unwrap_or_else(|| Instant::now() + idle_timeout);
-                    let mut word = pin!(open.asked_to_close());
-                    word.as_mut().enable();
-                    if !begun && self.gateway.drain.is_draining() {
-                        return Next::Closed;
-                    }
-                    tokio::select! {
-                        biased;
-                        read = ready => read,
-                        () = tokio::time::sleep_until(until) => {
-                            return if begun { Next::Refused(too_slow()) } else { Next::Closed };
-                        }
-                        () = word, if !begun => return Next::Closed,
-                    }
-                }
+            if !begun && self.gateway.drain.is_draining() {
+                return Next::Closed;
+            }
+            let until = deadline.unwrap_or_else(|| Instant::now() + idle_timeout);
+            let read = match idle.wait(stream, until, !begun).await {
+                Waited::Read(read) => read,
+                Waited::Late if begun => return Next::Refused(too_slow()),
+                Waited::Late | Waited::Asked => return Next::Closed,
             };
             match read {
                 Ok(0) | Err(_) => return Next::Closed,

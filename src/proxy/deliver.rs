@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{plugin::Source, state::State};
 
+/// How many fields are usually added to a response.
+const ADDED_FIELDS: usize = 8;
+
 const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-kong-upstream-status");
@@ -63,6 +66,8 @@ pub(super) fn deliver(
     {
         session.set_keepalive(None);
     }
+    // One step for the gateway's fields, Pingora's and those of a few plugins.
+    head.headers.reserve(ADDED_FIELDS);
     add_own(&mut head, exchange);
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::{Notify, futures::Notified};
@@ -14,10 +14,25 @@ const SHARDS: usize = 16;
 #[derive(Debug, Default)]
 pub struct Drain {
     draining: AtomicBool,
-    idle: [Notify; SHARDS],
+    idle: [Shard; SHARDS],
     open: AtomicUsize,
     closed: Notify,
     next: AtomicUsize,
+}
+
+/// Where a part of the connections listens.
+#[derive(Debug, Default)]
+struct Shard {
+    notify: Notify,
+    /// How often this part was asked to close.
+    words: AtomicU64,
+}
+
+impl Shard {
+    fn ask_to_close(&self) {
+        self.words.fetch_add(1, Ordering::AcqRel);
+        self.notify.notify_waiters();
+    }
 }
 
 /// One open connection; dropped when it closes.
@@ -46,7 +61,7 @@ impl Drain {
     pub fn begin(&self) {
         self.draining.store(true, Ordering::Release);
         for shard in &self.idle {
-            shard.notify_waiters();
+            shard.ask_to_close();
         }
     }
 
@@ -54,7 +69,7 @@ impl Drain {
     pub fn shed(&self) {
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         if let Some(shard) = self.idle.get(shard) {
-            shard.notify_waiters();
+            shard.ask_to_close();
         }
     }
 
@@ -78,14 +93,20 @@ impl Drain {
 }
 
 impl Open {
-    /// Resolves when idle connections are asked to close. Register it before looking at
-    /// [`Drain::is_draining`], so that the word cannot be missed in between.
+    /// Resolves when idle connections are asked to close. Whether that happened while it was being
+    /// registered is told by [`Open::words`] and [`Drain::is_draining`].
     pub fn asked_to_close(&self) -> Notified<'_> {
-        self.drain
-            .idle
-            .get(self.shard)
-            .unwrap_or(&self.drain.closed)
-            .notified()
+        self.shard().notify.notified()
+    }
+
+    /// How often connections like this one were asked to close so far.
+    pub fn words(&self) -> u64 {
+        self.shard().words.load(Ordering::Acquire)
+    }
+
+    fn shard(&self) -> &Shard {
+        let [first, ..] = &self.drain.idle;
+        self.drain.idle.get(self.shard).unwrap_or(first)
     }
 }
 

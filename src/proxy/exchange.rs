@@ -31,8 +31,9 @@ pub struct Connection {
     pub ip: IpAddr,
     /// The same as text, for forwarding headers.
     pub ip_header: HeaderValue,
-    /// The listener's port.
+    /// The listener's port, and the same as text.
     pub port: u16,
+    pub port_header: HeaderValue,
     pub scheme: Scheme,
     pub wire: Arc<Wire>,
 }

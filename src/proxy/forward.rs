@@ -308,13 +308,15 @@ fn set_forwarding(
         headers.insert(FORWARDED_PROTO, scheme);
     }
     if !kept(&FORWARDED_HOST) {
-        let host = HeaderValue::from_bytes(&exchange.host)
-            .unwrap_or_else(|_| HeaderValue::from_static(""));
+        let host = match sent.get(header::HOST) {
+            Some(host) if host.as_bytes() == exchange.host.as_slice() => host.clone(),
+            _ => HeaderValue::from_bytes(&exchange.host)
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
+        };
         headers.insert(FORWARDED_HOST, host);
     }
     if !kept(&FORWARDED_PORT) {
-        let port = HeaderValue::from(outer_port(exchange, connection));
-        headers.insert(FORWARDED_PORT, port);
+        headers.insert(FORWARDED_PORT, outer_port(exchange, connection));
     }
     if !kept(&FORWARDED_PATH) {
         let path = HeaderValue::from_bytes(raw_path(client))
@@ -338,14 +340,12 @@ fn set_forwarding(
     }
 }
 
-fn outer_port(exchange: &Exchange, connection: &Connection) -> u16 {
-    exchange
-        .snapshot
-        .settings
-        .port_maps
-        .iter()
-        .find(|(inner, _)| *inner == connection.port)
-        .map_or(connection.port, |(_, outer)| *outer)
+fn outer_port(exchange: &Exchange, connection: &Connection) -> HeaderValue {
+    let maps = &exchange.snapshot.settings.port_maps;
+    match maps.iter().find(|(inner, _)| *inner == connection.port) {
+        Some((_, outer)) => HeaderValue::from(*outer),
+        None => connection.port_header.clone(),
+    }
 }
 
 /// All lines of `name` and `value` behind them, as one list.

@@ -8,6 +8,7 @@ pub mod listener;
 
 mod chunks;
 mod head;
+mod idle;
 mod spelling;
 mod stream;
 

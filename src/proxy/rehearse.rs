@@ -231,6 +231,7 @@ fn connection(visitor: &Visitor) -> Connection {
         ip,
         ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
         port: visitor.port,
+        port_header: visitor.port.into(),
         scheme: visitor.scheme,
         wire: Arc::new(Wire::default()),
     }

@@ -1,56 +1,44 @@
 //! How field names are spelled to clients. A response is edited with names in lower case, because
 //! one map is half the work of two; this gives them the customary capitals as the head is written.
 
-/// Words of other spellings, each as long as it is in lower case.
-const WORDS: [(&[u8], &[u8]); 6] = [
-    (b"etag", b"ETag"),
-    (b"ratelimit", b"RateLimit"),
-    (b"sourcemap", b"SourceMap"),
-    (b"websocket", b"WebSocket"),
-    (b"www", b"WWW"),
-    (b"xss", b"XSS"),
+/// Names that have other capitals as well, as they are with one capital for each word.
+const SPELLED: [(&[u8], &[u8]); 7] = [
+    (b"Etag", b"ETag"),
+    (b"Ratelimit-", b"RateLimit-"),
+    (b"Sec-Websocket-", b"Sec-WebSocket-"),
+    (b"Sourcemap", b"SourceMap"),
+    (b"Www-", b"WWW-"),
+    (b"X-Ratelimit-", b"X-RateLimit-"),
+    (b"X-Xss-", b"X-XSS-"),
 ];
 
 /// Gives every word of a field name in `head` its capital. `head` is a status line and fields; what
 /// comes behind the empty line stays as it is.
 pub(super) fn capitalise(head: &mut [u8]) {
-    let mut place = match memchr::memchr(b'\n', head) {
-        Some(end) => end + 1,
-        None => return,
-    };
-    while let Some(line) = head.get_mut(place..) {
-        let Some(end) = memchr::memchr(b'\n', line) else {
+    let begin = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
+    let (_, mut rest) = head.split_at_mut(begin);
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let (line, behind) = rest.split_at_mut(end + 1);
+        rest = behind;
+        let Some(colon) = memchr::memchr(b':', line) else {
             return;
         };
-        let mut word = 0;
-        let mut at = 0;
-        loop {
-            match line.get(at) {
-                Some(b'-') => {
-                    capitalise_word(line, word, at);
-                    word = at + 1;
-                }
-                Some(b':') => {
-                    capitalise_word(line, word, at);
-                    break;
-                }
-                Some(b'\n') | None => return,
-                Some(_) => {}
-            }
-            at += 1;
+        let (name, _) = line.split_at_mut(colon);
+        let mut before = b'-';
+        for byte in &mut *name {
+            let capital = byte.to_ascii_uppercase();
+            let is_first = before == b'-';
+            before = *byte;
+            *byte = if is_first { capital } else { *byte };
         }
-        place += end + 1;
-    }
-}
-
-fn capitalise_word(line: &mut [u8], begin: usize, end: usize) {
-    let Some(word) = line.get_mut(begin..end) else {
-        return;
-    };
-    if let Some((_, spelled)) = WORDS.iter().find(|(plain, _)| *plain == word) {
-        word.copy_from_slice(spelled);
-    } else if let Some(first) = word.first_mut() {
-        first.make_ascii_uppercase();
+        // Few names begin with these letters, so few are compared.
+        if matches!(name.first(), Some(b'E' | b'R' | b'S' | b'W' | b'X'))
+            && let Some((plain, spelled)) =
+                SPELLED.iter().find(|(plain, _)| name.starts_with(plain))
+            && let Some(begin) = name.get_mut(..plain.len())
+        {
+            begin.copy_from_slice(spelled);
+        }
     }
 }
 
