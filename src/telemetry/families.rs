@@ -48,7 +48,7 @@ families! {
         if "status_code_metrics";
     GATEWAY_LATENCY: Histogram "tollgate_gateway_latency_ms" = "kong_kong_latency_ms"
         ["service", "route", "workspace"]
-        "The gateway's own share of the time of a request, before it went upstream or was answered, in milliseconds."
+        "The time of a request before it went upstream, connecting and failed tries included, or until it was answered, in milliseconds."
         if "latency_metrics";
     UPSTREAM_LATENCY: Histogram "tollgate_upstream_latency_ms" = "kong_upstream_latency_ms"
         ["service", "route", "workspace"]

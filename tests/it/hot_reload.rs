@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -303,10 +303,16 @@ fn an_unreadable_file_changes_nothing() {
     let origin = Origin::replying("hello");
     let gateway = Gateway::start(&paths(&origin, &["/a"]));
 
-    fs::set_permissions(gateway.file(), fs::Permissions::from_mode(0o000)).expect("a file of ours");
-    gateway.sighup();
-    wait_until("an answer", || gateway.get("/a").status == 200);
+    // A folder and not a file without permissions, which root could still read.
+    gateway.refusing_configuration(|| {
+        fs::remove_file(gateway.file()).expect("a file of ours");
+        fs::create_dir(gateway.file()).expect("a folder in its place");
+        gateway.sighup();
+    });
+    assert_eq!(gateway.get("/a").status, 200);
+    assert!(!last_reload_succeeded(&gateway));
 
+    fs::remove_dir(gateway.file()).expect("an empty folder");
     gateway.replace(&paths(&origin, &["/b"]));
     wait_until_live(&gateway, "/b");
 }

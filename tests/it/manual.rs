@@ -4,7 +4,17 @@ use std::fs;
 
 use crate::harness::tollgate;
 
-const COMMANDS: [&str; 6] = ["run", "check", "mock", "demo", "completions", "man"];
+const COMMANDS: [&str; 9] = [
+    "run",
+    "check",
+    "explain",
+    "schema",
+    "mock",
+    "demo",
+    "probe",
+    "completions",
+    "man",
+];
 
 #[test]
 fn the_completions_of_each_shell_name_every_command() {

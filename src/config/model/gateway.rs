@@ -172,7 +172,7 @@ pub struct Gateway {
     pub listen: List<ListenEntry>,
     /// Only `off` in this version.
     pub stream_listen: StreamListen,
-    /// Where `/metrics` and `/status` are served: like `listen`. Keep it private. Needs a restart to change.
+    /// Where `/metrics`, `/status`, `/health` and `/explain` are served: like `listen`. Keep it private. Needs a restart to change.
     pub admin: List<ListenEntry>,
     /// Threads that serve requests: 1 to 1024, or `auto` for one per core. Needs a restart to change.
     pub threads: Threads,

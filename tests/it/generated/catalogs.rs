@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use clap::Command;
+use clap::{Command, builder::StyledStr};
 use regex::Regex;
 use tollgate::config::Code;
 use tollgate::entity::reason::Reason;
@@ -87,31 +87,37 @@ pub(crate) fn diagnostics() -> String {
 pub(crate) fn commands(command: &Command) -> String {
     let row = |command: &Command| {
         let name = command.get_name();
-        vec![format!("[`{name}`](#{name})"), about(command)]
+        let about = written(command.get_about());
+        vec![format!("[`{name}`](#{name})"), sentences(&about, " ")]
     };
     let rows: Vec<Vec<String>> = visible(command).map(row).collect();
     table(&["command", "what it does"], &rows)
 }
 
-/// A command: what it does, and its options.
-pub(crate) fn command(command: &Command, name: &str) -> String {
-    let command = visible(command)
+/// A command: what it does in a sentence, since the page has prose of its own, and its options.
+pub(crate) fn command(whole: &Command, name: &str) -> String {
+    let command = visible(whole)
         .find(|command| command.get_name() == name)
         .ok_or(name)
         .expect("a command of this name");
-    format!(
-        "{}.\n\n{}",
-        about(command).trim_end_matches('.'),
-        options(command)
-    )
+    let about = written(command.get_about());
+    format!("{}\n\n{}", sentences(&about, "\n\n"), options(command))
 }
 
 /// The sections of the commands that the page has no region for.
 pub(crate) fn other_commands(whole: &Command, written: &[&str]) -> String {
-    let names = visible(whole).map(Command::get_name);
-    let sections: Vec<String> = names
-        .filter(|name| !written.contains(name))
-        .map(|name| format!("## {name}\n\n{}", command(whole, name)))
+    let section = |command: &Command| {
+        let about = self::written(command.get_long_about().or_else(|| command.get_about()));
+        let about = sentences(&about, "\n\n");
+        format!(
+            "## {}\n\n{about}\n\n{}",
+            command.get_name(),
+            options(command)
+        )
+    };
+    let sections: Vec<String> = visible(whole)
+        .filter(|command| !written.contains(&command.get_name()))
+        .map(section)
         .collect();
     sections.join("\n")
 }
@@ -121,9 +127,26 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
     commands.filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
-fn about(command: &Command) -> String {
-    let text = command.get_long_about().or_else(|| command.get_about());
+fn written(text: Option<&StyledStr>) -> String {
     text.map(ToString::to_string).unwrap_or_default()
+}
+
+/// The paragraphs of a help text, in which clap leaves out the last full stop, as whole sentences.
+fn sentences(text: &str, between: &str) -> String {
+    let ended = |paragraph: &str| {
+        let stop = if paragraph.ends_with(['.', ':', '!', '?']) {
+            ""
+        } else {
+            "."
+        };
+        format!("{paragraph}{stop}")
+    };
+    let paragraphs = text.split("\n\n").map(str::trim);
+    let ended: Vec<String> = paragraphs
+        .filter(|paragraph| !paragraph.is_empty())
+        .map(ended)
+        .collect();
+    ended.join(between)
 }
 
 fn options(command: &Command) -> String {
@@ -180,7 +203,7 @@ fn option(argument: &clap::Arg) -> Vec<String> {
     vec![
         codes(spellings.iter().map(String::as_str)),
         default,
-        help.map(ToString::to_string).unwrap_or_default(),
+        sentences(&written(help), " "),
     ]
 }
 
@@ -221,8 +244,8 @@ mod tests {
         assert_eq!(
             command(&sample(), "do"),
             "Do it.\n\n| option | default | meaning |\n|---|---|---|\n\
-             | `-f`, `--file FILE` | `a.yaml` | The file |\n\
-             | `--fast` | | Now |\n| `URL` | required | Where |\n"
+             | `-f`, `--file FILE` | `a.yaml` | The file. |\n\
+             | `--fast` | | Now. |\n| `URL` | required | Where. |\n"
         );
     }
 
@@ -230,6 +253,25 @@ mod tests {
     fn a_command_without_a_region_gets_a_section() {
         assert!(other_commands(&sample(), &[]).starts_with("## do\n\nDo it.\n"));
         assert_eq!(other_commands(&sample(), &["do"]), "");
+    }
+
+    #[test]
+    fn a_long_description_stands_only_where_the_page_says_nothing_else() {
+        let whole = Command::new("x").subcommand(
+            Command::new("do")
+                .about("Do it")
+                .long_about("Do it\n\nAt once."),
+        );
+
+        assert!(command(&whole, "do").starts_with("Do it.\n\nIt has no options."));
+        assert!(commands(&whole).ends_with("| Do it. |\n"));
+        assert!(other_commands(&whole, &[]).starts_with("## do\n\nDo it.\n\nAt once.\n\n"));
+    }
+
+    #[test]
+    fn paragraphs_of_a_help_text_become_sentences() {
+        assert_eq!(sentences("One\n\nTwo. Three.", " "), "One. Two. Three.");
+        assert_eq!(sentences("", " "), "");
     }
 
     #[test]
