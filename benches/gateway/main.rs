@@ -7,10 +7,9 @@
 
 #![expect(
     clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
     clippy::print_stdout,
-    clippy::string_slice,
-    reason = "a measurement prints, and its numbers are small"
+    reason = "a measurement takes the time and prints, and its numbers are small"
 )]
 
 mod configs;
@@ -231,7 +230,7 @@ impl Bench {
             load::send(contender.address, &row.load, Until::After(WARM_UP)).await;
             let before = contender.cpu();
             let seen = load::send(contender.address, &row.load, Until::After(TURN)).await;
-            let used = contender.cpu() - before;
+            let used = contender.cpu().saturating_sub(before);
             Turn {
                 cpu_us: used.as_secs_f64() * 1e6 / seen.requests() as f64,
                 per_second: seen.per_second(),
