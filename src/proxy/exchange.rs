@@ -85,6 +85,8 @@ pub struct Forward {
     /// The address of the last try.
     pub backend: Option<SocketAddr>,
     pub tunnel: bool,
+    /// The client was told to send the body that it holds back.
+    pub continued: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
     pub stale_repeated: bool,
     /// The place among the connections of the current target, where those are limited.

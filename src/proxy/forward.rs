@@ -182,7 +182,7 @@ pub(super) async fn shape(
 ) -> Result<()> {
     let mut head = parts::of_request(request);
     if head.headers.contains_key(header::EXPECT)
-        && exchange.forward.tries == 1
+        && !exchange.forward.continued
         && session.req_header().version == http::Version::HTTP_11
         && !session.as_downstream_mut().is_body_done()
     {
@@ -191,6 +191,7 @@ pub(super) async fn shape(
             .write_continue_response()
             .await
             .map_err(Error::into_down)?;
+        exchange.forward.continued = true;
     }
     rewrite(&mut head, session.req_header(), exchange)?;
     *request = head.into();
