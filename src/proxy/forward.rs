@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
-    health, parts,
+    failure, health, parts,
     receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
     reply::{REQUEST_ID, request_id},
     tunnel,
@@ -385,7 +385,8 @@ pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, 
 ///
 /// An idempotent request may go again until the first byte of a response was passed on. Any other
 /// was sent, so its effect is unknown and it may not. A connection from the pool that turned out
-/// to be closed says nothing of its target: that try is repeated once and not counted.
+/// to be closed says nothing of its target: that try is repeated once and not counted. An upstream
+/// that is silent while the client still owes its body waits as we do: the client is told.
 pub(super) fn after_exchange_failure(
     session: &mut Session,
     exchange: &mut Exchange,
@@ -393,6 +394,14 @@ pub(super) fn after_exchange_failure(
     from_pool: bool,
     clock: &Clock,
 ) {
+    if error.esource() == &ErrorSource::Upstream
+        && error.etype() == &ErrorType::ReadTimedout
+        && !session.as_downstream_mut().is_body_done()
+    {
+        exchange.outcome.failure = Some(Box::new(failure::request_timeout()));
+        error.set_retry(false);
+        return;
+    }
     let safe = error.esource() == &ErrorSource::Upstream
         && is_idempotent(&session.req_header().method)
         && !session.as_ref().retry_buffer_truncated()
