@@ -55,25 +55,31 @@ pub(super) async fn peer(
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
-    // Each round rules out one target whose name has no address, so the loop ends.
+    let patience = service.timeouts.connect;
+    // Each round rules out one target that cannot be used, so the loop ends.
     let picked = loop {
         let Some((place, target)) = service.balancer.pick(&forward.tried) else {
             outcome.failure = Some(Box::new(no_target(forward.tries)));
             return Err(Error::new(ErrorType::Custom("no target")));
         };
-        let address = target.address(service.timeouts.connect).await;
         // A place at an earlier target is given back before one is asked for here.
         forward.slot = None;
-        let (has_slot, slot) = slot(target, service.timeouts.connect).await;
-        if let Some(address) = address
-            && has_slot
-        {
+        let (has_slot, slot) = slot(target, patience).await;
+        // After the wait for a place, as the target may have become unhealthy meanwhile.
+        let address = if has_slot {
+            let failed = &forward.failed;
+            let untried = |address| !failed.contains(&(place, address));
+            target.address(patience, untried).await
+        } else {
+            None
+        };
+        if let Some(address) = address {
             forward.slot = slot;
             forward.target = Some(place);
             break (target, address);
         }
         if forward.tried.contains(&place) {
-            if !has_slot {
+            if !has_slot || !target.is_available() {
                 outcome.failure = Some(Box::new(no_target(forward.tries)));
                 return Err(Error::new(ErrorType::Custom("no connection is left")));
             }
@@ -376,7 +382,7 @@ fn te_trailers(headers: &HeaderMap) -> bool {
 pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
     health::note_failure(exchange, error, clock);
     let another = may_try_again(exchange);
-    rule_out_target(exchange);
+    rule_out_address(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
@@ -424,7 +430,7 @@ pub(super) fn after_exchange_failure(
         return;
     }
     let another = safe && may_try_again(exchange);
-    rule_out_target(exchange);
+    rule_out_address(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
@@ -435,11 +441,28 @@ fn may_try_again(exchange: &Exchange) -> bool {
         .is_some_and(|service| exchange.forward.tries <= u32::from(service.retries))
 }
 
-fn rule_out_target(exchange: &mut Exchange) {
-    if let Some(place) = exchange.forward.target
-        && !exchange.forward.tried.contains(&place)
-    {
-        exchange.forward.tried.push(place);
+/// Notes that the address of the current try is of no use, and its target if no other is left there.
+fn rule_out_address(exchange: &mut Exchange) {
+    let Exchange {
+        snapshot,
+        route,
+        forward,
+        ..
+    } = exchange;
+    let (Some(place), Some(backend)) = (forward.target, forward.backend) else {
+        return;
+    };
+    let tried = (place, backend.ip());
+    if !forward.failed.contains(&tried) {
+        forward.failed.push(tried);
+    }
+    let failed = &forward.failed;
+    let has_another = route
+        .and_then(|route| snapshot.service(snapshot.routes.get(route)?))
+        .and_then(|service| service.balancer.targets().get(place))
+        .is_some_and(|target| target.has_address(|address| !failed.contains(&(place, address))));
+    if !has_another && !forward.tried.contains(&place) {
+        forward.tried.push(place);
     }
 }
 

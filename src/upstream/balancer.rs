@@ -65,8 +65,11 @@ struct Reduced {
     wheel: Wheel,
 }
 
-/// The targets that a request has tried in vain, by their places.
+/// The targets of which a request has tried every address in vain, by their places.
 pub type Tried = SmallVec<[usize; 4]>;
+
+/// The addresses that a request has tried in vain, each with the place of its target.
+pub type Failed = SmallVec<[(usize, IpAddr); 4]>;
 
 impl Balancer {
     /// A balancer that goes on from `position`. `checks` go with targets that have a health.

@@ -284,7 +284,9 @@ fn a_client_that_waits_for_continue_is_told_though_the_first_target_refused() {
     for attempt in 0..4 {
         let mut client = gateway.connect();
         client
-            .write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+            .write(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+            )
             .expect("written");
         let interim = client.read_head().expect("an interim response");
         assert!(
