@@ -34,8 +34,8 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
     let rendered = tokio::task::spawn_blocking(move || {
         // A client that goes away does not end the work, so the work has to hold the turn.
         let _turn = turn;
-        let targets = upstreams::of_metrics(&admin.facts.upstreams());
-        admin.telemetry.render(targets)
+        let health = upstreams::of_metrics(&admin.facts.upstreams());
+        admin.telemetry.render(&health)
     });
     match rendered.await {
         Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),

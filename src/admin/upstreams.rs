@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Admin, status::rfc3339};
 use crate::{
     state::health::Tally,
-    telemetry::health::{TargetHealth, TargetState},
+    telemetry::health::{TargetHealth, TargetState, UpstreamsHealth},
     upstream::health::survey::{AddressSurvey, TargetSurvey, UpstreamSurvey},
 };
 
@@ -25,7 +25,7 @@ struct ShownUpstreams {
 struct ShownUpstream {
     name: String,
     id: Uuid,
-    /// Whether a request to it finds a target; if not it gets 503.
+    /// Whether a request to it finds an address; if not it gets 503.
     available: bool,
     targets: Vec<ShownTarget>,
 }
@@ -81,9 +81,13 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
     .into_response()
 }
 
-/// `GET /health`: in one word, with 503 only if nothing is left.
+/// `GET /health`: in one word, with 503 only if nothing is left. Targets without weight do not count.
 pub(super) async fn health(State(admin): State<Admin>) -> Response {
-    let targets = of_metrics(&admin.facts.upstreams());
+    let mut upstreams = admin.facts.upstreams();
+    for upstream in &mut upstreams {
+        upstream.targets.retain(|target| target.weight > 0);
+    }
+    let targets = of_metrics(&upstreams).targets;
     let total = targets.len();
     let healthy = targets
         .iter()
@@ -111,9 +115,11 @@ pub(super) async fn health(State(admin): State<Admin>) -> Response {
 }
 
 /// The same as metrics have it: one entry for each address, and one for a name without any.
-pub(super) fn of_metrics(upstreams: &[UpstreamSurvey]) -> Vec<TargetHealth> {
+pub(super) fn of_metrics(upstreams: &[UpstreamSurvey]) -> UpstreamsHealth {
     let mut all = Vec::new();
+    let mut available = Vec::with_capacity(upstreams.len());
     for upstream in upstreams {
+        available.push((upstream.name.clone(), upstream.is_available));
         for target in &upstream.targets {
             let entry = |address: String, state| TargetHealth {
                 upstream: upstream.name.clone(),
@@ -128,7 +134,10 @@ pub(super) fn of_metrics(upstreams: &[UpstreamSurvey]) -> Vec<TargetHealth> {
             all.extend(addresses.map(|address| entry(address.address.to_string(), address.state)));
         }
     }
-    all
+    UpstreamsHealth {
+        available,
+        targets: all,
+    }
 }
 
 impl From<UpstreamSurvey> for ShownUpstream {

@@ -285,8 +285,10 @@ impl References {
             if target.fields.target.is_empty() {
                 continue;
             }
-            if let Some(first) = seen.insert((*upstream, target.fields.address()), &target.place) {
-                seen.insert((*upstream, target.fields.address()), first);
+            let address = target.fields.canonical_address();
+            let key = (*upstream, address);
+            if let Some(first) = seen.insert(key.clone(), &target.place) {
+                seen.insert(key, first);
                 let name = config
                     .upstreams
                     .get(*upstream)
@@ -485,6 +487,17 @@ mod tests {
                 "10:23 plugins[0].route: invalid reference 'route: nope' (no such entry in 'routes') | ",
             ]
         );
+    }
+
+    #[test]
+    fn two_spellings_of_a_target_are_one() {
+        let found = messages(
+            "upstreams:\n- name: u\n  targets: [{target: 'a.test:80'}, {target: 'A.test:80'}, \
+             {target: '[::1]:80'}, {target: '[0:0:0:0:0:0:0:1]:80'}]\n",
+        );
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("targets[1].target: uniqueness violation"));
+        assert!(found[1].contains("targets[3].target: uniqueness violation"));
     }
 
     #[test]

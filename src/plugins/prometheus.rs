@@ -138,6 +138,7 @@ mod tests {
     use crate::{
         entity::reason::Reason,
         plugin::testing::{Visit, World},
+        telemetry::health::UpstreamsHealth,
     };
 
     const EVERYTHING: &str =
@@ -154,7 +155,7 @@ mod tests {
         let mut visit = Visit::<Prometheus>::get(&world, "/orders");
         visit.identity.consumer = world.consumers.find("bob");
         visit.log(&plugin, status, reason, &series);
-        telemetry.render([])
+        telemetry.render(&UpstreamsHealth::default())
     }
 
     #[test]

@@ -196,6 +196,7 @@ pub(super) fn fault(reason: Reason) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::health::UpstreamsHealth;
 
     #[tokio::test]
     async fn a_panic_is_answered_with_500_and_counted() {
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!((reply.status, reply.reason), (500, Reason::Internal));
         assert!(
             telemetry
-                .render(Vec::new())
+                .render(&UpstreamsHealth::default())
                 .contains("tollgate_panics_total 1")
         );
     }

@@ -19,7 +19,7 @@ use crate::{
     snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
     state::identifiers::RequestId,
     telemetry::requests::RouteSeries,
-    upstream::Tried,
+    upstream::{Failed, Tried},
 };
 
 /// What is known of a client connection before its first request. Made once, shared by its
@@ -80,12 +80,15 @@ pub struct Forward {
     /// Bytes of the body that went by, where a limit is set.
     pub body_bytes: u64,
     pub tried: Tried,
+    pub failed: Failed,
     pub tries: u32,
     /// The place of the target of the current try.
     pub target: Option<usize>,
     /// The address of the last try.
     pub backend: Option<SocketAddr>,
     pub tunnel: bool,
+    /// The client was told to send the body that it holds back.
+    pub continued: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
     pub stale_repeated: bool,
     /// The place among the connections of the current target, where those are limited.

@@ -9,9 +9,7 @@ pub(super) fn reply(error: &Error) -> Option<Reply> {
     let reply = match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => super::receive::too_large(),
         (ErrorSource::Upstream, etype) => upstream(etype),
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
-            Reply::message(408, Reason::RequestTimeout, "Request timeout")
-        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => request_timeout(),
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => {
             Reply::message(400, Reason::BadRequest, "Bad request")
         }
@@ -24,6 +22,11 @@ pub(super) fn reply(error: &Error) -> Option<Reply> {
         }
     };
     Some(reply)
+}
+
+/// What a client gets that does not send its body in time.
+pub(super) fn request_timeout() -> Reply {
+    Reply::message(408, Reason::RequestTimeout, "Request timeout")
 }
 
 fn upstream(etype: &ErrorType) -> Reply {

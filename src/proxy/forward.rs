@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
-    health, parts,
+    failure, health, parts,
     receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
     reply::{REQUEST_ID, request_id},
     tunnel,
@@ -55,25 +55,31 @@ pub(super) async fn peer(
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
-    // Each round rules out one target whose name has no address, so the loop ends.
+    let patience = service.timeouts.connect;
+    // Each round rules out one target that cannot be used, so the loop ends.
     let picked = loop {
         let Some((place, target)) = service.balancer.pick(&forward.tried) else {
             outcome.failure = Some(Box::new(no_target(forward.tries)));
             return Err(Error::new(ErrorType::Custom("no target")));
         };
-        let address = target.address(service.timeouts.connect).await;
         // A place at an earlier target is given back before one is asked for here.
         forward.slot = None;
-        let (has_slot, slot) = slot(target, service.timeouts.connect).await;
-        if let Some(address) = address
-            && has_slot
-        {
+        let (has_slot, slot) = slot(target, patience).await;
+        // After the wait for a place, as the target may have become unhealthy meanwhile.
+        let address = if has_slot {
+            let failed = &forward.failed;
+            let untried = |address| !failed.contains(&(place, address));
+            target.address(patience, untried).await
+        } else {
+            None
+        };
+        if let Some(address) = address {
             forward.slot = slot;
             forward.target = Some(place);
             break (target, address);
         }
         if forward.tried.contains(&place) {
-            if !has_slot {
+            if !has_slot || !target.is_available() {
                 outcome.failure = Some(Box::new(no_target(forward.tries)));
                 return Err(Error::new(ErrorType::Custom("no connection is left")));
             }
@@ -182,7 +188,7 @@ pub(super) async fn shape(
 ) -> Result<()> {
     let mut head = parts::of_request(request);
     if head.headers.contains_key(header::EXPECT)
-        && exchange.forward.tries == 1
+        && !exchange.forward.continued
         && session.req_header().version == http::Version::HTTP_11
         && !session.as_downstream_mut().is_body_done()
     {
@@ -191,6 +197,7 @@ pub(super) async fn shape(
             .write_continue_response()
             .await
             .map_err(Error::into_down)?;
+        exchange.forward.continued = true;
     }
     rewrite(&mut head, session.req_header(), exchange)?;
     *request = head.into();
@@ -375,7 +382,7 @@ fn te_trailers(headers: &HeaderMap) -> bool {
 pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
     health::note_failure(exchange, error, clock);
     let another = may_try_again(exchange);
-    rule_out_target(exchange);
+    rule_out_address(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
@@ -384,7 +391,8 @@ pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, 
 ///
 /// An idempotent request may go again until the first byte of a response was passed on. Any other
 /// was sent, so its effect is unknown and it may not. A connection from the pool that turned out
-/// to be closed says nothing of its target: that try is repeated once and not counted.
+/// to be closed says nothing of its target: that try is repeated once and not counted. An upstream
+/// that is silent while the client still owes its body waits as we do: the client is told.
 pub(super) fn after_exchange_failure(
     session: &mut Session,
     exchange: &mut Exchange,
@@ -392,6 +400,14 @@ pub(super) fn after_exchange_failure(
     from_pool: bool,
     clock: &Clock,
 ) {
+    if error.esource() == &ErrorSource::Upstream
+        && error.etype() == &ErrorType::ReadTimedout
+        && !session.as_downstream_mut().is_body_done()
+    {
+        exchange.outcome.failure = Some(Box::new(failure::request_timeout()));
+        error.set_retry(false);
+        return;
+    }
     let safe = error.esource() == &ErrorSource::Upstream
         && is_idempotent(&session.req_header().method)
         && !session.as_ref().retry_buffer_truncated()
@@ -414,7 +430,7 @@ pub(super) fn after_exchange_failure(
         return;
     }
     let another = safe && may_try_again(exchange);
-    rule_out_target(exchange);
+    rule_out_address(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
@@ -425,11 +441,28 @@ fn may_try_again(exchange: &Exchange) -> bool {
         .is_some_and(|service| exchange.forward.tries <= u32::from(service.retries))
 }
 
-fn rule_out_target(exchange: &mut Exchange) {
-    if let Some(place) = exchange.forward.target
-        && !exchange.forward.tried.contains(&place)
-    {
-        exchange.forward.tried.push(place);
+/// Notes that the address of the current try is of no use, and its target if no other is left there.
+fn rule_out_address(exchange: &mut Exchange) {
+    let Exchange {
+        snapshot,
+        route,
+        forward,
+        ..
+    } = exchange;
+    let (Some(place), Some(backend)) = (forward.target, forward.backend) else {
+        return;
+    };
+    let tried = (place, backend.ip());
+    if !forward.failed.contains(&tried) {
+        forward.failed.push(tried);
+    }
+    let failed = &forward.failed;
+    let has_another = route
+        .and_then(|route| snapshot.service(snapshot.routes.get(route)?))
+        .and_then(|service| service.balancer.targets().get(place))
+        .is_some_and(|target| target.has_address(|address| !failed.contains(&(place, address))));
+    if !has_another && !forward.tried.contains(&place) {
+        forward.tried.push(place);
     }
 }
 

@@ -18,6 +18,7 @@ use pingora_core::{
     Error, ErrorType, Result,
     connectors::l4::Connect as L4Connect,
     protocols::l4::{
+        ext,
         socket::SocketAddr,
         stream::Stream,
         virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
@@ -48,17 +49,10 @@ impl L4Connect for Connector {
                 "a tunnel goes to an IP address",
             ));
         };
-        let connected = tokio::time::timeout(self.timeout, TcpStream::connect(address)).await;
+        // Pingora's own, so that its errors tell the upstream's trouble from that of this machine.
+        let connected = tokio::time::timeout(self.timeout, ext::connect(address, None)).await;
         let tcp = connected
-            .map_err(|_| Error::explain(ErrorType::ConnectTimedout, "no connection in time"))?
-            .map_err(|error| {
-                let etype = if error.kind() == io::ErrorKind::ConnectionRefused {
-                    ErrorType::ConnectRefused
-                } else {
-                    ErrorType::ConnectError
-                };
-                Error::because(etype, "connecting a tunnel", error)
-            })?;
+            .map_err(|_| Error::explain(ErrorType::ConnectTimedout, "no connection in time"))??;
         // A tunnel without it works, only slower.
         let _ = tcp.set_nodelay(true);
         let socket = Socket { tcp, wrote: false };
@@ -117,6 +111,20 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_without_a_listener_refuses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let refused = connector(Duration::from_secs(5))
+            .connect(&SocketAddr::from(address))
+            .await
+            .expect_err("nobody listens");
+        assert_eq!(refused.etype(), &ErrorType::ConnectRefused);
+    }
 
     #[tokio::test]
     async fn a_read_behind_a_write_waits_for_one_turn() {

@@ -81,14 +81,16 @@ impl Name {
         (addresses.len(), addresses.iter().filter(is_usable).count())
     }
 
-    /// The next address in turn that is `usable`. Waits up to `patience` for the very first answer
-    /// of the resolver; `None` if no such address is known then.
+    /// The next address in turn that is `usable`; one that is also `preferred` while there is one.
+    /// Waits up to `patience` for the very first answer of the resolver; `None` if no such address
+    /// is known then.
     pub async fn address(
         &self,
         patience: Duration,
         usable: impl Fn(IpAddr) -> bool + Send,
+        preferred: impl Fn(IpAddr) -> bool + Send,
     ) -> Option<IpAddr> {
-        let known = self.next(&usable);
+        let known = self.next(&usable, &preferred);
         if known.is_some() || self.answered.load(Ordering::Acquire) {
             return known;
         }
@@ -99,22 +101,32 @@ impl Name {
             // A timeout is an answer too: there is no address.
             let _ = tokio::time::timeout(patience, answer).await;
         }
-        self.next(&usable)
+        self.next(&usable, &preferred)
     }
 
-    fn next(&self, usable: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    fn next(
+        &self,
+        usable: &impl Fn(IpAddr) -> bool,
+        preferred: &impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
         let addresses = self.addresses.load();
         let addresses = addresses.as_ref()?;
-        // Each turn that falls on an unusable address is over at once.
-        for _ in 0..addresses.len() {
-            let turn = self.position.fetch_add(1, Ordering::Relaxed);
-            if let Some(address) = addresses.get(turn % addresses.len())
-                && usable(*address)
-            {
+        // One turn fixes where to begin, so that others who take turns meanwhile hide no address.
+        let first = self.position.fetch_add(1, Ordering::Relaxed);
+        let mut spare = None;
+        for passed_over in 0..addresses.len() {
+            let turn = first.wrapping_add(passed_over) % addresses.len();
+            let Some(address) = addresses.get(turn).filter(|address| usable(**address)) else {
+                continue;
+            };
+            if preferred(*address) {
+                // The turns that fell on others are over.
+                self.position.fetch_add(passed_over, Ordering::Relaxed);
                 return Some(*address);
             }
+            spare.get_or_insert(*address);
         }
-        None
+        spare
     }
 
     async fn resolve(&self) {
@@ -209,7 +221,9 @@ mod tests {
         let name = names.get("LocalHost");
         let resolver = Arc::clone(&names);
         let task = tokio::spawn(async move { resolver.run().await });
-        let address = name.address(Duration::from_secs(5), |_| true).await;
+        let address = name
+            .address(Duration::from_secs(5), |_| true, |_| true)
+            .await;
         assert_eq!(address, Some(IpAddr::from([127, 0, 0, 1])));
         task.abort();
     }
@@ -219,18 +233,47 @@ mod tests {
         let names = Names::default();
         let name = names.get("no-such-host.invalid");
         name.resolve().await;
-        assert_eq!(name.address(Duration::from_secs(5), |_| true).await, None);
+        let address = name.address(Duration::from_secs(5), |_| true, |_| true);
+        assert_eq!(address.await, None);
     }
 
     #[test]
     fn addresses_take_turns_and_unusable_ones_are_passed_over() {
         let address = |last| IpAddr::from([10, 0, 0, last]);
         let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
-        let next = |out| name.next(&|known| known != address(out));
+        let next = |out| name.next(&|known| known != address(out), &|_| true);
         let picks: Vec<_> = (0..4).map(|_| next(2)).collect();
         assert_eq!(picks, [1, 3, 1, 3].map(|last| Some(address(last))));
-        assert_eq!(name.next(&|_| false), None);
+        assert_eq!(name.next(&|_| false, &|_| true), None);
         assert_eq!(name.count(|known| known != address(2)), (3, 2));
+    }
+
+    #[test]
+    fn an_address_that_is_not_preferred_is_taken_only_if_no_other_is_left() {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
+        let usable = |known| known != address(3);
+        for _ in 0..4 {
+            let next = name.next(&usable, &|known| known != address(1));
+            assert_eq!(next, Some(address(2)));
+        }
+        assert!(name.next(&usable, &|_| false).is_some_and(usable));
+    }
+
+    #[test]
+    fn threads_that_take_turns_together_hide_no_address_from_each_other() {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let name = Name::of_addresses("a.test", vec![address(1), address(2)]);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let next = name.next(&|known| known == address(2), &|_| true);
+                        assert_eq!(next, Some(address(2)));
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -66,6 +66,10 @@ families! {
         ["upstream", "target", "address", "state", "subsystem"]
         "The state of each target address: one of the four states is 1."
         if "upstream_health_metrics";
+    UPSTREAM_AVAILABLE: Gauge "tollgate_upstream_available"
+        ["upstream"]
+        "1 if a request to the upstream finds an address, 0 if it gets 503."
+        if "upstream_health_metrics";
     CONNECTIONS: Gauge "tollgate_connections" = "kong_nginx_connections_total"
         ["node_id", "subsystem", "state"]
         "Client connections by state: `active`, `reading`, `writing`, `waiting`; `accepted`, `handled` and `total` (requests) count up.";

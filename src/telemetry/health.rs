@@ -2,6 +2,14 @@
 
 use super::{SUBSYSTEM, families, page::Page};
 
+/// How the upstreams are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamsHealth {
+    /// By name: whether a request to it would find an address now.
+    pub available: Vec<(String, bool)>,
+    pub targets: Vec<TargetHealth>,
+}
+
 /// One address of a target and how it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetHealth {
@@ -42,10 +50,16 @@ impl TargetState {
     }
 }
 
-/// Writes all four states of each address, exactly one of them 1.
-pub(super) fn write(page: &mut Page, targets: impl IntoIterator<Item = TargetHealth>) {
+/// Writes whether each upstream is available, and all four states of each address, exactly one of
+/// them 1.
+pub(super) fn write(page: &mut Page, upstreams: &UpstreamsHealth) {
+    let mut family = page.family(&families::UPSTREAM_AVAILABLE);
+    for (upstream, is_available) in &upstreams.available {
+        family.gauge(&[upstream], if *is_available { 1.0 } else { 0.0 });
+    }
+    family.end();
     let mut family = page.family(&families::TARGET_HEALTH);
-    for health in targets {
+    for health in &upstreams.targets {
         for state in TargetState::ALL {
             family.gauge(
                 &[
@@ -68,16 +82,40 @@ mod tests {
     use crate::telemetry::exports::Namespace;
 
     #[test]
+    fn an_upstream_is_available_or_not() {
+        for namespace in [Namespace::Tollgate, Namespace::Kong] {
+            let mut page = Page::new(namespace, 0);
+            write(
+                &mut page,
+                &UpstreamsHealth {
+                    available: vec![("orders".into(), false), ("users".into(), true)],
+                    targets: Vec::new(),
+                },
+            );
+            let text = page.into_text();
+            for line in [
+                "tollgate_upstream_available{upstream=\"orders\"} 0",
+                "tollgate_upstream_available{upstream=\"users\"} 1",
+            ] {
+                assert!(text.lines().any(|found| found == line), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn each_address_has_four_states_and_exactly_one_is_1() {
         let mut page = Page::new(Namespace::Tollgate, 0);
         write(
             &mut page,
-            [TargetHealth {
-                upstream: "users".into(),
-                target: "users.internal:80".into(),
-                address: "10.0.0.1:80".into(),
-                state: TargetState::Unhealthy,
-            }],
+            &UpstreamsHealth {
+                available: Vec::new(),
+                targets: vec![TargetHealth {
+                    upstream: "users".into(),
+                    target: "users.internal:80".into(),
+                    address: "10.0.0.1:80".into(),
+                    state: TargetState::Unhealthy,
+                }],
+            },
         );
         let text = page.into_text();
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();

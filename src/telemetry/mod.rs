@@ -30,7 +30,7 @@ use crate::entity::reason::Reason;
 use connections::Connections;
 pub use count::Count;
 use exports::Exports;
-use health::TargetHealth;
+use health::UpstreamsHealth;
 use held::Held;
 pub use losses::Losses;
 use page::Page;
@@ -174,8 +174,8 @@ impl Telemetry {
     /// The metrics page in Prometheus' text format 0.0.4. Reads `/proc`, so it may take a moment:
     /// not for an async worker thread.
     ///
-    /// `targets` is looked at only if some plugin instance asked for target health.
-    pub fn render(&self, targets: impl IntoIterator<Item = TargetHealth>) -> String {
+    /// `upstreams` is looked at only if some plugin instance asked for target health.
+    pub fn render(&self, upstreams: &UpstreamsHealth) -> String {
         let live = self.exports.live();
         let expected_bytes = self.page_bytes.load(Ordering::Relaxed);
         // A little more than last time, because numbers grow.
@@ -192,7 +192,7 @@ impl Telemetry {
         }
         retries.end();
         if live.target_health {
-            health::write(&mut page, targets);
+            health::write(&mut page, upstreams);
         }
         let text = page.into_text();
         self.page_bytes.store(text.len(), Ordering::Relaxed);
@@ -265,18 +265,25 @@ impl Default for Telemetry {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{exports::Namespace, health::TargetState, *};
+    use super::{
+        exports::Namespace,
+        health::{TargetHealth, TargetState},
+        *,
+    };
 
     fn page(telemetry: &Telemetry) -> String {
-        telemetry.render([])
+        telemetry.render(&UpstreamsHealth::default())
     }
 
-    fn target() -> TargetHealth {
-        TargetHealth {
-            upstream: "users".into(),
-            target: "users.internal:80".into(),
-            address: "10.0.0.1:80".into(),
-            state: TargetState::Healthy,
+    fn upstreams() -> UpstreamsHealth {
+        UpstreamsHealth {
+            available: vec![("users".into(), true)],
+            targets: vec![TargetHealth {
+                upstream: "users".into(),
+                target: "users.internal:80".into(),
+                address: "10.0.0.1:80".into(),
+                state: TargetState::Healthy,
+            }],
         }
     }
 
@@ -383,7 +390,7 @@ mod tests {
         let telemetry = Telemetry::new();
         assert!(
             !telemetry
-                .render([target()])
+                .render(&upstreams())
                 .contains("upstream_target_health")
         );
         telemetry.exports().begin();
@@ -392,7 +399,7 @@ mod tests {
             .request(None, true)
             .expect("nobody else asked");
         telemetry.exports().adopt();
-        let page = telemetry.render([target()]);
+        let page = telemetry.render(&upstreams());
         assert_eq!(samples(&page, "tollgate_upstream_target_health").len(), 4);
     }
 
@@ -407,7 +414,7 @@ mod tests {
         telemetry.exports().adopt();
         let series = telemetry.route("orders", "list");
         series.answered(200, requests::AnsweredBy::Gateway, None);
-        let page = telemetry.render([target()]);
+        let page = telemetry.render(&upstreams());
         for family in families::CATALOG {
             let Some(kong) = family.kong else { continue };
             assert!(
@@ -447,7 +454,7 @@ mod tests {
         }
         let _retries = telemetry.retries("orders");
         let _losses = telemetry.losses("some-log");
-        let page = telemetry.render([target()]);
+        let page = telemetry.render(&upstreams());
         let mut seen = HashSet::new();
         let mut current = String::new();
         for line in page.lines() {

@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -56,6 +56,8 @@ struct Watched {
     /// The turns of the targets that are available, while not all are. They follow the health with
     /// a short delay, so whoever has a turn is asked all the same.
     reduced: ArcSwapOption<Reduced>,
+    /// Whether enough of the weight is available. It follows the health: a pick cannot count.
+    is_above_threshold: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -65,8 +67,11 @@ struct Reduced {
     wheel: Wheel,
 }
 
-/// The targets that a request has tried in vain, by their places.
+/// The targets of which a request has tried every address in vain, by their places.
 pub type Tried = SmallVec<[usize; 4]>;
+
+/// The addresses that a request has tried in vain, each with the place of its target.
+pub type Failed = SmallVec<[(usize, IpAddr); 4]>;
 
 impl Balancer {
     /// A balancer that goes on from `position`. `checks` go with targets that have a health.
@@ -88,6 +93,7 @@ impl Balancer {
             watched: checks.map(|checks| Watched {
                 checks,
                 reduced: ArcSwapOption::empty(),
+                is_above_threshold: AtomicBool::new(true),
             }),
         };
         balancer.follow_health();
@@ -143,19 +149,24 @@ impl Balancer {
         } else {
             addresses.find_or_create(address, clock.unix_milliseconds())
         };
-        note(
+        let has_changed = note(
             whose,
             &health,
             (Witness::Passive, finding),
             passive.limits,
             clock,
         );
+        if has_changed {
+            self.follow_threshold();
+        }
     }
 
     /// The next available target; passes over those in `tried` while another is left. `None` if no
     /// target that is available has a positive weight, or too little of the weight is available.
     pub fn pick(&self, tried: &Tried) -> Option<(usize, &Target)> {
-        if !self.is_above_threshold() {
+        if let Some(watched) = &self.watched
+            && !watched.is_above_threshold.load(Ordering::Relaxed)
+        {
             return None;
         }
         let reduced = self.watched.as_ref().map(|watched| watched.reduced.load());
@@ -169,9 +180,10 @@ impl Balancer {
         self.targets.get(place).map(|target| (place, target))
     }
 
-    /// Whether a request would find a target.
+    /// Whether a request would find an address now.
     pub fn is_available(&self) -> bool {
-        self.is_above_threshold() && self.candidates().next().is_some()
+        let mut candidates = self.targets.iter().filter(|target| target.weight > 0);
+        self.is_above_threshold() && candidates.any(|target| target.has_address(|_| true))
     }
 
     fn next_turn(&self, wheel: &Wheel, tried: &Tried) -> Option<usize> {
@@ -224,11 +236,22 @@ impl Balancer {
         total == 0 || available as f64 * 100.0 > total as f64 * threshold
     }
 
+    /// Sees whether enough of the weight is available now.
+    pub(super) fn follow_threshold(&self) {
+        if let Some(watched) = &self.watched {
+            let is_above = self.is_above_threshold();
+            watched
+                .is_above_threshold
+                .store(is_above, Ordering::Relaxed);
+        }
+    }
+
     /// Gives turns to the targets that are available now, and to no others.
     pub(super) fn follow_health(&self) {
         let Some(watched) = &self.watched else {
             return;
         };
+        self.follow_threshold();
         let is_missing = |target: &Target| target.weight > 0 && !target.is_available();
         if !self.targets.iter().any(is_missing) {
             watched.reduced.store(None);
@@ -269,8 +292,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        state::health::{Limits, TargetAddresses},
-        upstream::tests::target,
+        state::{
+            health::{Limits, TargetAddresses},
+            names::Name,
+        },
+        upstream::{TargetHost, tests::target},
     };
 
     fn balancer(weights: &[u16], position: &Arc<AtomicU64>) -> Balancer {
@@ -420,11 +446,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_an_address_makes_nothing_available() {
+        let mut named = target(1);
+        named.host = TargetHost::Name(Arc::new(Name::of_addresses("a.test", Vec::new())));
+        let balancer = |targets| {
+            let id = (Uuid::nil(), "pool".into());
+            Balancer::new(id, None, targets, Arc::default(), None)
+        };
+        assert!(!balancer(vec![named.clone(), target(0)]).is_available());
+        assert!(balancer(vec![named, target(1)]).is_available());
+    }
+
+    #[test]
     fn the_threshold_must_be_exceeded() {
         let balancer = watched(&[50, 50, 100], 50.0);
         fail(&balancer, 0);
+        balancer.follow_threshold();
         assert_eq!(picks(&balancer, 1).len(), 1, "150 of 200");
         fail(&balancer, 1);
+        balancer.follow_threshold();
         assert!(picks(&balancer, 1).is_empty(), "100 of 200");
         heal(&balancer, 0);
         assert!(balancer.is_available());

@@ -14,7 +14,7 @@ use crate::{
     state::{health::TargetAddresses, names::Name},
 };
 
-pub use balancer::{Balancer, Tried};
+pub use balancer::{Balancer, Failed, Tried};
 
 /// One place behind an upstream or a service.
 #[derive(Debug, Clone)]
@@ -44,15 +44,26 @@ impl Target {
         }
     }
 
-    /// The next of its addresses that requests may go to. Waits up to `patience` for the first
-    /// answer of the resolver to a name.
-    pub async fn address(&self, patience: Duration) -> Option<IpAddr> {
+    /// The next of its addresses that requests may go to; one that is `untried` while there is one.
+    /// Waits up to `patience` for the first answer of the resolver to a name.
+    pub async fn address(
+        &self,
+        patience: Duration,
+        untried: impl Fn(IpAddr) -> bool + Send,
+    ) -> Option<IpAddr> {
+        let healthy = |address| self.is_healthy(address);
         match &self.host {
-            TargetHost::Address(address) => Some(*address),
-            TargetHost::Name(name) => {
-                name.address(patience, |address| self.is_healthy(address))
-                    .await
-            }
+            TargetHost::Address(address) => healthy(*address).then_some(*address),
+            TargetHost::Name(name) => name.address(patience, healthy, untried).await,
+        }
+    }
+
+    /// Whether a request may go to one of its addresses that is `untried`.
+    pub fn has_address(&self, untried: impl Fn(IpAddr) -> bool) -> bool {
+        let is_left = |address| self.is_healthy(address) && untried(address);
+        match &self.host {
+            TargetHost::Address(address) => is_left(*address),
+            TargetHost::Name(name) => name.count(is_left).1 > 0,
         }
     }
 
@@ -118,7 +129,7 @@ pub enum TargetHost {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
     use crate::state::health::{Finding, Limits, Witness};
@@ -165,13 +176,50 @@ pub(crate) mod tests {
         fail(addresses[0]);
         assert_eq!(target.count(), (2, 1));
         for _ in 0..3 {
-            let next = target.address(Duration::ZERO).await;
+            let next = target.address(Duration::ZERO, |_| true).await;
             assert_eq!(next, Some(addresses[1]));
         }
         assert!(target.is_available());
         fail(addresses[1]);
         assert!(!target.is_available());
-        assert_eq!(target.address(Duration::ZERO).await, None);
+        assert_eq!(target.address(Duration::ZERO, |_| true).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_name_has_an_address_left_until_all_were_tried() {
+        let addresses = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let name = Name::of_addresses("a.test", addresses.to_vec());
+        let target = Target {
+            host: TargetHost::Name(Arc::new(name)),
+            ..target(1)
+        };
+        let untried = |address| address != addresses[0];
+        assert!(target.has_address(untried));
+        for _ in 0..3 {
+            let next = target.address(Duration::ZERO, untried).await;
+            assert_eq!(next, Some(addresses[1]));
+        }
+        assert!(!target.has_address(|_| false));
+        assert!(target.address(Duration::ZERO, |_| false).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_out_is_not_given() {
+        let mut target = target(1);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        let health = Arc::new(TargetAddresses::of_address(address, 0));
+        target.health = Some(Arc::clone(&health));
+        let limits = Limits {
+            timeouts: 1,
+            ..Limits::default()
+        };
+        health.find_or_create(address.ip(), 0).report(
+            Witness::Active,
+            Finding::TimedOut,
+            limits,
+            || 0,
+        );
+        assert_eq!(target.address(Duration::ZERO, |_| true).await, None);
     }
 
     #[test]

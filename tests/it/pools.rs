@@ -191,3 +191,39 @@ fn an_aborted_download_does_not_return_its_connection_to_the_pool() {
     });
     assert_eq!(text(), "clean");
 }
+
+/// The target goes out while a request waits for its turn there.
+#[test]
+fn a_request_that_waited_for_a_connection_does_not_go_to_a_target_that_is_out_by_then() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |_| Reply::status(500).after(&held));
+    let gateway = Gateway::start(&format!(
+        "
+        services:
+        - {{ name: api, host: pool, retries: 0, routes: [{{ name: all, paths: [/] }}] }}
+        upstreams:
+        - name: pool
+          max_connections: 1
+          healthchecks: {{ passive: {{ unhealthy: {{ http_failures: 1 }} }} }}
+          targets: [{{ target: '{}' }}]
+        ",
+        origin.authority()
+    ));
+    let mut first = gateway.connect();
+    first.write(Request::get("/").bytes()).expect("written");
+    origin.wait_until("the request", |requests| requests.len() == 1);
+    let mut second = gateway.connect();
+    second.write(Request::get("/").bytes()).expect("written");
+    assert!(
+        !second.hears_within(Duration::from_millis(300)),
+        "it has to wait"
+    );
+
+    gate.open();
+
+    assert_eq!(first.read_response().expect("an answer").status, 500);
+    assert_eq!(second.read_response().expect("an answer").status, 503);
+    gateway.wait_for_access_log("\"error\":\"no_healthy_upstream\"");
+    assert_eq!(origin.count(), 1);
+}

@@ -266,3 +266,41 @@ fn retries_are_counted_per_service() {
     let counted = gateway.metric("tollgate_upstream_retries_total{service=\"orders\"}");
     assert!((counted - 2.0).abs() < f64::EPSILON, "{counted}");
 }
+
+#[test]
+fn a_client_that_waits_for_continue_is_told_though_the_first_target_refused() {
+    let alive = Origin::echoing();
+    let gateway = Gateway::start(&format!(
+        "
+        services:
+        - {{ name: orders, host: pool, retries: 1, routes: [{{ name: orders, paths: [/] }}] }}
+        upstreams:
+        - {{ name: pool, targets: [{{ target: '127.0.0.1:{}' }}, {{ target: '{}' }}] }}
+        ",
+        free_port(),
+        alive.authority()
+    ));
+
+    for attempt in 0..4 {
+        let mut client = gateway.connect();
+        client
+            .write(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+            )
+            .expect("written");
+        let interim = client.read_head().expect("an interim response");
+        assert!(
+            interim.start_line.starts_with("HTTP/1.1 100"),
+            "attempt {attempt}: {}",
+            interim.start_line
+        );
+        client.write("body").expect("written");
+        let response = client.read_response().expect("an answer");
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (200, "body"),
+            "attempt {attempt}"
+        );
+        assert!(response.interim.is_empty(), "it was told once");
+    }
+}

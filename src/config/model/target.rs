@@ -1,5 +1,7 @@
 //! A target: one address of an upstream, or a name that stands for several.
 
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -68,6 +70,16 @@ impl Target {
                 .unwrap_or(DEFAULT_PORT),
         )
     }
+
+    /// The same in the one spelling that all spellings of an address or name have in common.
+    pub fn canonical_address(&self) -> (String, u16) {
+        let (host, port) = self.address();
+        let host = host.parse().map_or_else(
+            |_| host.to_ascii_lowercase(),
+            |address: IpAddr| address.to_string(),
+        );
+        (host, port)
+    }
 }
 
 impl Model for Target {
@@ -103,5 +115,19 @@ mod tests {
         assert_eq!(address("[::1]:80"), "::1 80");
         assert_eq!(address("[::1]"), "::1 8000");
         assert_eq!(address("::1"), "::1 8000");
+    }
+
+    #[test]
+    fn spellings_of_one_address_are_the_same() {
+        let canonical = |target: &str| {
+            let target = Target {
+                target: target.to_owned(),
+                ..Target::default()
+            };
+            target.canonical_address()
+        };
+        assert_eq!(canonical("A.test:80"), canonical("a.test:80"));
+        assert_eq!(canonical("[0:0:0:0:0:0:0:1]:80"), canonical("[::1]:80"));
+        assert_ne!(canonical("a.test:80"), canonical("a.test:81"));
     }
 }

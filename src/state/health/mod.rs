@@ -5,7 +5,10 @@ mod address;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -14,6 +17,10 @@ use uuid::Uuid;
 use super::registry::Registry;
 
 pub use address::{AddressHealth, Cause, Change, Counters, Finding, Limits, Tally, Witness};
+
+/// How long an address keeps its health after the resolver named it last, in milliseconds: many
+/// resolvers name only some of the addresses each time.
+const UNNAMED_MAX: i64 = 5 * 60 * 1000;
 
 /// Finds the health of a target again: the id of its upstream, its host in lower case, its port.
 pub type TargetKey = (Uuid, String, u16);
@@ -33,7 +40,15 @@ enum Addresses {
     /// The target is an address.
     One(Arc<AddressHealth>),
     /// The target is a name. Short, as names have few addresses, so it is searched in order.
-    Several(ArcSwap<Vec<Arc<AddressHealth>>>),
+    Several(ArcSwap<Vec<Arc<Known>>>),
+}
+
+/// An address of a name.
+#[derive(Debug)]
+struct Known {
+    health: Arc<AddressHealth>,
+    /// When the resolver named it last, in Unix milliseconds.
+    named_at: AtomicI64,
 }
 
 impl TargetAddresses {
@@ -60,8 +75,8 @@ impl TargetAddresses {
             Addresses::Several(known) => known
                 .load()
                 .iter()
-                .find(|health| health.address().ip() == address)
-                .is_none_or(|health| health.is_healthy()),
+                .find(|known| known.ip() == address)
+                .is_none_or(|known| known.health.is_healthy()),
         }
     }
 
@@ -69,7 +84,7 @@ impl TargetAddresses {
     pub fn find(&self, address: IpAddr) -> Option<Arc<AddressHealth>> {
         match &self.addresses {
             Addresses::One(health) => Some(Arc::clone(health)),
-            Addresses::Several(known) => find(&known.load(), address).cloned(),
+            Addresses::Several(known) => find(&known.load(), address),
         }
     }
 
@@ -80,35 +95,43 @@ impl TargetAddresses {
             Addresses::Several(known) => known,
         };
         if let Some(health) = find(&known.load(), address) {
-            return Arc::clone(health);
+            return health;
         }
         let health = Arc::new(AddressHealth::new(SocketAddr::new(address, self.port), now));
+        let new = Arc::new(Known {
+            health: Arc::clone(&health),
+            named_at: AtomicI64::new(now),
+        });
         known.rcu(|known| {
             let mut more = known.to_vec();
             if find(&more, address).is_none() {
-                more.push(Arc::clone(&health));
+                more.push(Arc::clone(&new));
             }
             more
         });
         // Somebody else may have been first.
-        find(&known.load(), address).cloned().unwrap_or(health)
+        find(&known.load(), address).unwrap_or(health)
     }
 
-    /// Follows the addresses that a name has now: new ones are healthy since `now`, vanished ones
-    /// are forgotten. Gives those that are left, in the order of `addresses`.
+    /// Follows the addresses that a name has at `now`, in Unix milliseconds: new ones are healthy
+    /// since then, those that were not named for long are forgotten. Gives the health of each of
+    /// `addresses`, in their order.
     pub fn follow(&self, addresses: &[IpAddr], now: i64) -> Vec<Arc<AddressHealth>> {
         match &self.addresses {
             Addresses::One(health) => vec![Arc::clone(health)],
             Addresses::Several(known) => {
-                if known
-                    .load()
-                    .iter()
-                    .any(|health| !addresses.contains(&health.address().ip()))
-                {
+                let mut has_outdated = false;
+                for known in known.load().iter() {
+                    if addresses.contains(&known.ip()) {
+                        known.named_at.store(now, Ordering::Relaxed);
+                    }
+                    has_outdated |= known.is_outdated(now);
+                }
+                if has_outdated {
                     known.rcu(|known| {
                         known
                             .iter()
-                            .filter(|health| addresses.contains(&health.address().ip()))
+                            .filter(|known| !known.is_outdated(now))
                             .cloned()
                             .collect::<Vec<_>>()
                     });
@@ -122,8 +145,19 @@ impl TargetAddresses {
     }
 }
 
-fn find(known: &[Arc<AddressHealth>], address: IpAddr) -> Option<&Arc<AddressHealth>> {
-    known.iter().find(|health| health.address().ip() == address)
+impl Known {
+    fn ip(&self) -> IpAddr {
+        self.health.address().ip()
+    }
+
+    fn is_outdated(&self, now: i64) -> bool {
+        now.saturating_sub(self.named_at.load(Ordering::Relaxed)) > UNNAMED_MAX
+    }
+}
+
+fn find(known: &[Arc<Known>], address: IpAddr) -> Option<Arc<AddressHealth>> {
+    let known = known.iter().find(|known| known.ip() == address)?;
+    Some(Arc::clone(&known.health))
 }
 
 #[cfg(test)]
@@ -152,16 +186,28 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_address_is_forgotten_and_the_others_stay() {
+    fn an_address_that_vanished_long_ago_is_forgotten_and_the_others_stay() {
         let target = TargetAddresses::of_name(80);
         for health in target.follow(&[FIRST, SECOND], 0) {
             fail(&health);
         }
-        assert_eq!(target.follow(&[SECOND], 0).len(), 1);
+        let later = UNNAMED_MAX + 1;
+        assert_eq!(target.follow(&[SECOND], later).len(), 1);
         assert!(target.find(FIRST).is_none());
-        target.follow(&[FIRST, SECOND], 0);
+        target.follow(&[FIRST, SECOND], later);
         assert!(target.is_healthy(FIRST), "it is new");
         assert!(!target.is_healthy(SECOND), "it was there all the time");
+    }
+
+    #[test]
+    fn an_address_that_some_answers_omit_keeps_its_health() {
+        let target = TargetAddresses::of_name(80);
+        fail(&target.find_or_create(FIRST, 0));
+        for round in 1..100 {
+            let named = if round % 2 == 0 { FIRST } else { SECOND };
+            target.follow(&[named], round * UNNAMED_MAX / 2);
+            assert!(!target.is_healthy(FIRST), "round {round}");
+        }
     }
 
     #[test]

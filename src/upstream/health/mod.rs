@@ -24,19 +24,21 @@ pub(super) struct Whose<'a> {
     pub(super) target: &'a str,
 }
 
-/// Counts what was seen of an address, and logs the change if this made one.
+/// Counts what was seen of an address, and logs the change if this made one. Whether it did.
 pub(super) fn note(
     whose: Whose<'_>,
     health: &AddressHealth,
     (witness, finding): (Witness, Finding),
     limits: Limits,
     clock: &Clock,
-) {
+) -> bool {
     let now = || clock.unix_milliseconds();
     let Some(change) = health.report(witness, finding, limits, now) else {
-        return;
+        return false;
     };
-    let Some(cause) = change.cause else { return };
+    let Some(cause) = change.cause else {
+        return true;
+    };
     let Whose { upstream, target } = whose;
     let address = health.address();
     let full_cause = cause.with_witness();
@@ -45,6 +47,7 @@ pub(super) fn note(
     } else {
         warn!(upstream, target, %address, cause = full_cause, "target is unhealthy ({cause})");
     }
+    true
 }
 
 /// What an error on the way to an upstream's response says of the upstream; `None` for what is no

@@ -1,7 +1,8 @@
 //! When which address is probed next. Knows no clock and no network, so that it can be tested.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +21,14 @@ const JITTER: f64 = 0.1;
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     entries: HashMap<Key, Entry>,
+    /// When whose turn is. A turn counts only while its entry says the same.
+    queue: BinaryHeap<Reverse<(Instant, Key)>>,
+    dice: Dice,
+}
+
+/// Spreads the probes.
+#[derive(Debug, Default)]
+struct Dice {
     random: RandomState,
     draws: u64,
 }
@@ -72,6 +81,23 @@ impl Schedule {
             .collect();
     }
 
+    /// Plans the probes whose interval has changed, or that were never planned.
+    pub(super) fn plan(&mut self, now: Instant, intervals: &Intervals) {
+        let entries = &self.entries;
+        // What was planned anew left its old place behind.
+        if self.queue.len() > 2 * entries.len() {
+            self.queue
+                .retain(|Reverse((at, key))| is_planned(entries, *at, *key));
+        }
+        for (key, entry) in &mut self.entries {
+            let interval = intervals.of(entry.health.is_healthy());
+            if !entry.is_running && entry.interval() != interval {
+                entry.next = self.dice.planned(entry.began, now, interval);
+                self.queue.extend(entry.turn(*key));
+            }
+        }
+    }
+
     /// At most `room` probes that are due at `now`, the most overdue first. They count as running.
     pub(super) fn take_due(
         &mut self,
@@ -79,72 +105,100 @@ impl Schedule {
         intervals: &Intervals,
         room: usize,
     ) -> Vec<Due> {
-        let mut due: Vec<(Instant, Key)> = Vec::new();
-        for (key, entry) in &mut self.entries {
-            let interval = intervals.of(entry.health.is_healthy());
-            if entry.next.map(|(_, interval)| interval) != interval {
-                self.draws += 1;
-                entry.next = interval.map(|interval| {
-                    let part = fraction(self.random.hash_one(self.draws));
-                    (entry.planned(now, interval, part), interval)
-                });
-            }
-            if let Some((at, _)) = entry.next
-                && at <= now
-                && !entry.is_running
+        let mut due = Vec::new();
+        while due.len() < room
+            && let Some(Reverse((at, key))) = self.queue.peek().copied()
+            && at <= now
+        {
+            self.queue.pop();
+            if let Some(entry) = self.entries.get_mut(&key)
+                && entry.is_due_at(at)
             {
-                due.push((at, *key));
-            }
-        }
-        due.sort_unstable();
-        due.truncate(room);
-        due.into_iter()
-            .filter_map(|(_, key)| {
-                let entry = self.entries.get_mut(&key)?;
                 entry.is_running = true;
                 entry.began = Some(now);
-                entry.next = None;
-                Some(Due {
+                let interval = intervals.of(entry.health.is_healthy());
+                entry.next = self.dice.planned(entry.began, now, interval);
+                due.push(Due {
                     place: entry.place,
                     health: Arc::clone(&entry.health),
-                })
-            })
-            .collect()
+                });
+            }
+        }
+        due
     }
 
-    /// A probe has ended. Whether its address is still one of the upstream's.
-    pub(super) fn finish(&mut self, health: &Arc<AddressHealth>) -> bool {
-        match self.entries.get_mut(&key(health)) {
-            Some(entry) => {
-                entry.is_running = false;
-                true
+    /// Whether the address is still one of the upstream's.
+    pub(super) fn knows(&self, health: &Arc<AddressHealth>) -> bool {
+        self.entries.contains_key(&key(health))
+    }
+
+    /// A probe has ended, and what it showed was noted.
+    pub(super) fn finish(
+        &mut self,
+        health: &Arc<AddressHealth>,
+        now: Instant,
+        intervals: &Intervals,
+    ) {
+        let key = key(health);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.is_running = false;
+            let interval = intervals.of(entry.health.is_healthy());
+            if entry.interval() != interval {
+                entry.next = self.dice.planned(entry.began, now, interval);
             }
-            None => false,
+            self.queue.extend(entry.turn(key));
         }
     }
 
-    /// When the next probe is due that is not due at `now`; those that are wait for room.
-    pub(super) fn next_after(&self, now: Instant) -> Option<Instant> {
-        self.entries
-            .values()
-            .filter(|entry| !entry.is_running)
-            .filter_map(|entry| entry.next.map(|(at, _)| at))
-            .filter(|at| *at > now)
-            .min()
+    /// When the next probe is due; absent also while one that is due at `now` waits for room.
+    pub(super) fn next_after(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(Reverse((at, key))) = self.queue.peek().copied() {
+            if is_planned(&self.entries, at, key) {
+                return (at > now).then_some(at);
+            }
+            self.queue.pop();
+        }
+        None
     }
 }
 
+fn is_planned(entries: &HashMap<Key, Entry>, at: Instant, key: Key) -> bool {
+    entries.get(&key).is_some_and(|entry| entry.is_due_at(at))
+}
+
 impl Entry {
-    /// When to probe next at this interval; `part`, from 0 to 1, spreads the probes.
-    fn planned(&self, now: Instant, interval: Duration, part: f64) -> Instant {
-        let regular = self
-            .began
-            .map(|began| began + interval.mul_f64(1.0 - JITTER * part));
-        match regular {
+    fn interval(&self) -> Option<Duration> {
+        self.next.map(|(_, interval)| interval)
+    }
+
+    /// Whether the next probe begins at this moment, and not at another.
+    fn is_due_at(&self, moment: Instant) -> bool {
+        !self.is_running && self.next.is_some_and(|(at, _)| at == moment)
+    }
+
+    fn turn(&self, key: Key) -> Option<Reverse<(Instant, Key)>> {
+        self.next.map(|(at, _)| Reverse((at, key)))
+    }
+}
+
+impl Dice {
+    /// When to probe next at this interval, if the last probe began at `began`.
+    fn planned(
+        &mut self,
+        began: Option<Instant>,
+        now: Instant,
+        interval: Option<Duration>,
+    ) -> Option<(Instant, Duration)> {
+        let interval = interval?;
+        self.draws += 1;
+        let part = fraction(self.random.hash_one(self.draws));
+        let regular = began.map(|began| began + interval.mul_f64(1.0 - JITTER * part));
+        let at = match regular {
             Some(at) if at >= now => at,
             // The first, or one that would have been long ago at this interval: not all at once.
             _ => now + interval.min(FIRST_MAX).mul_f64(part),
-        }
+        };
+        Some((at, interval))
     }
 }
 
@@ -199,8 +253,9 @@ mod tests {
         let mut times = Vec::new();
         let mut now = began + from;
         while now <= began + until {
+            schedule.plan(now, intervals);
             for due in schedule.take_due(now, intervals, usize::MAX) {
-                schedule.finish(&due.health);
+                schedule.finish(&due.health, now, intervals);
                 times.push((now - began).as_secs_f64());
             }
             now += seconds(0.01);
@@ -288,7 +343,7 @@ mod tests {
         let addresses = addresses(3);
         follow(&mut schedule, &addresses);
         let began = Clock::system().instant();
-        schedule.take_due(began, &INTERVALS, 0);
+        schedule.plan(began, &INTERVALS);
         let later = began + seconds(2.0);
         let first = schedule.take_due(later, &INTERVALS, 2);
         assert_eq!(first.len(), 2);
@@ -298,7 +353,25 @@ mod tests {
                 .take_due(later + seconds(60.0), &INTERVALS, 2)
                 .is_empty()
         );
-        assert!(schedule.finish(&first[0].health));
+        schedule.finish(&first[0].health, later, &INTERVALS);
+        let again = schedule.take_due(later + seconds(60.0), &INTERVALS, 2);
+        assert_eq!(again.len(), 1);
+    }
+
+    #[test]
+    fn changes_to_and_fro_leave_nothing_behind() {
+        let mut schedule = Schedule::default();
+        follow(&mut schedule, &addresses(10));
+        let began = Clock::system().instant();
+        let faster = Intervals {
+            healthy: Some(seconds(5.0)),
+            ..INTERVALS
+        };
+        for round in 0..1000 {
+            let intervals = [INTERVALS, faster][round % 2];
+            schedule.plan(began, &intervals);
+        }
+        assert!(schedule.queue.len() <= 30, "{}", schedule.queue.len());
     }
 
     #[test]
@@ -307,7 +380,7 @@ mod tests {
         let addresses = addresses(2);
         follow(&mut schedule, &addresses);
         follow(&mut schedule, &addresses[..1]);
-        assert!(schedule.finish(&addresses[0]));
-        assert!(!schedule.finish(&addresses[1]));
+        assert!(schedule.knows(&addresses[0]));
+        assert!(!schedule.knows(&addresses[1]));
     }
 }

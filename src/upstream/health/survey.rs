@@ -15,7 +15,7 @@ use crate::{
 pub struct UpstreamSurvey {
     pub id: Uuid,
     pub name: String,
-    /// Whether a request to it would find a target.
+    /// Whether a request to it would find an address now.
     pub is_available: bool,
     pub targets: Vec<TargetSurvey>,
 }

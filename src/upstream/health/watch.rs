@@ -1,13 +1,19 @@
 //! The task of one upstream: probes what is due, follows addresses that come and go, and keeps the
 //! balancer's turns in step with the health.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    Whose, note,
+    Whose,
+    checks::Intervals,
+    note,
     probe::Connectors,
     schedule::{Due, Schedule},
 };
@@ -21,6 +27,8 @@ use crate::{
 
 /// How often names are looked at again, and changes that requests caused.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the balancer's turns are dealt anew at most; until then it passes over who is out.
+const DEAL: Duration = Duration::from_millis(100);
 
 /// A probe that has ended.
 struct Probed {
@@ -40,15 +48,30 @@ pub(super) async fn watch(
     let mut schedule = Schedule::default();
     let mut running = JoinSet::new();
     let mut followed_at = None;
+    let mut dealt_at = None;
+    let mut has_news = false;
     loop {
         let balancer = Arc::clone(&live.borrow_and_update());
         let now = clock.instant();
-        if followed_at.is_none_or(|at| now.saturating_duration_since(at) >= TICK) {
+        let is_over = |began: Option<Instant>, time: Duration| {
+            began.is_none_or(|began| now.saturating_duration_since(began) >= time)
+        };
+        if is_over(followed_at, TICK) {
             followed_at = Some(now);
             schedule.follow(probed(&balancer, clock.unix_milliseconds()).into_iter());
+            if let Some(active) = balancer.active_checks() {
+                schedule.plan(now, &active.intervals);
+            }
+            has_news = true;
         }
-        balancer.follow_health();
         let mut pause = TICK;
+        if has_news && is_over(dealt_at, DEAL) {
+            balancer.follow_health();
+            dealt_at = Some(now);
+            has_news = false;
+        } else if has_news {
+            pause = DEAL;
+        }
         if let Some(active) = balancer.active_checks() {
             let room = active.concurrency.saturating_sub(running.len());
             for due in schedule.take_due(now, &active.intervals, room) {
@@ -79,8 +102,19 @@ pub(super) async fn watch(
             }
             Some(ended) = running.join_next(), if !running.is_empty() => {
                 let more = std::iter::from_fn(|| running.try_join_next());
+                let intervals = balancer
+                    .active_checks()
+                    .map_or_else(Intervals::default, |active| active.intervals);
+                let mut has_changed = false;
                 for probed in std::iter::once(ended).chain(more).flatten() {
-                    conclude(&mut schedule, &probed, &clock);
+                    if schedule.knows(&probed.health) {
+                        has_changed |= conclude(&probed, &clock);
+                        schedule.finish(&probed.health, clock.instant(), &intervals);
+                    }
+                }
+                if has_changed {
+                    balancer.follow_threshold();
+                    has_news = true;
                 }
             }
             () = tokio::time::sleep(pause) => {}
@@ -108,23 +142,26 @@ async fn probe(connectors: &Connectors, balancer: &Balancer, due: &Due) -> Optio
     connectors.probe(active, target, due.health.address()).await
 }
 
-fn conclude(schedule: &mut Schedule, probed: &Probed, clock: &Clock) {
-    let is_known = schedule.finish(&probed.health);
-    if is_known
-        && let Some(finding) = probed.finding
-        && let Some(active) = probed.balancer.active_checks()
-        && let Some(target) = probed.balancer.targets().get(probed.place)
-    {
-        let whose = Whose {
-            upstream: &probed.balancer.name,
-            target: &target.label,
-        };
-        note(
-            whose,
-            &probed.health,
-            (Witness::Active, finding),
-            active.limits,
-            clock,
-        );
-    }
+/// Notes what a probe showed. Whether that changed the health.
+fn conclude(probed: &Probed, clock: &Clock) -> bool {
+    let Some(finding) = probed.finding else {
+        return false;
+    };
+    let (Some(active), Some(target)) = (
+        probed.balancer.active_checks(),
+        probed.balancer.targets().get(probed.place),
+    ) else {
+        return false;
+    };
+    let whose = Whose {
+        upstream: &probed.balancer.name,
+        target: &target.label,
+    };
+    note(
+        whose,
+        &probed.health,
+        (Witness::Active, finding),
+        active.limits,
+        clock,
+    )
 }

@@ -213,3 +213,27 @@ fn good_traffic_does_not_hide_failing_probes() {
 
     gateway.wait_for_log("target is unhealthy (3/3 http 500)");
 }
+
+#[test]
+fn a_client_that_stalls_its_body_does_not_count_and_is_not_repeated() {
+    let origin = Origin::echoing();
+    let gateway = Gateway::start(&super::pool(
+        &[(origin.authority(), 1)],
+        3,
+        "{passive: {unhealthy: {http_failures: 1, tcp_failures: 1, timeouts: 1}}}",
+    ));
+
+    for number in 1..=2 {
+        let mut client = gateway.connect();
+        client
+            .write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+            .expect("written");
+        let response = client.read_response().expect("an answer");
+        assert_eq!(response.status, 408);
+        assert_eq!(origin.count(), number);
+    }
+
+    gateway.wait_for_access_log("\"error\":\"request_timeout\"");
+    assert!(is_in_state(&gateway, &origin.authority(), "healthy"));
+    assert_eq!(gateway.send(&Request::post("/", "whole")).status, 200);
+}
