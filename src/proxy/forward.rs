@@ -11,8 +11,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
-    failure, health, parts,
-    receive::{FORWARDED_FOR, FORWARDED_PROTO, raw_path},
+    failure, health,
+    hop_by_hop::{FORWARDED_FOR, FORWARDED_PROTO},
+    parts,
+    receive::raw_path,
     reply::{REQUEST_ID, request_id},
     tunnel,
 };

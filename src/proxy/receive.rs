@@ -9,7 +9,8 @@ use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, Host},
-    hop_by_hop, parts,
+    hop_by_hop::{self, FORWARDED_FOR, FORWARDED_PROTO},
+    parts,
 };
 use crate::{
     entity::{path, reason::Reason},
@@ -27,9 +28,6 @@ const ADDED_FIELDS: usize = 16;
 
 /// The longest body that is read only to keep a connection.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024;
-
-pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Fills in what the request says of itself.
 ///
