@@ -22,6 +22,9 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub(super) enum AskError {
     #[error("`{0}` is no address of an admin listener; write http://HOST:PORT")]
     Address(String),
+    /// What stands before the `@` may be a password, so none of it is shown.
+    #[error("there is a user name or password in the URL of `--admin`; write http://HOST:PORT")]
+    Credentials,
     #[error("the runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error("cannot connect to {address}; is it the address in `gateway.admin`, and does it run?")]
@@ -46,6 +49,9 @@ pub(super) enum AskError {
 
 /// Asks the process at `admin`.
 pub(super) fn ask(admin: &str, question: &Question) -> Result<Explanation, AskError> {
+    if admin.contains('@') {
+        return Err(AskError::Credentials);
+    }
     let address = address(admin).ok_or_else(|| AskError::Address(admin.to_owned()))?;
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -109,6 +115,17 @@ async fn exchange(address: &str, question: &Question) -> Result<Explanation, Ask
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_in_the_url_is_refused_and_not_repeated() {
+        let question: Question =
+            serde_json::from_str(r#"{"method": "GET", "url": "/"}"#).expect("a question");
+        for admin in ["http://user:secret@127.0.0.1:1", "https://user:secret@a:1"] {
+            let error = ask(admin, &question).expect_err("it is refused");
+            assert!(matches!(error, AskError::Credentials), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
 
     #[test]
     fn an_admin_listener_is_an_http_url_without_a_path() {
