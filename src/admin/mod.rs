@@ -5,6 +5,7 @@ mod explain;
 mod metrics;
 pub mod serve;
 mod status;
+mod turns;
 mod upstreams;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::{
     telemetry::Telemetry,
     upstream::health::survey::UpstreamSurvey,
 };
+use turns::Turns;
 
 const SERVER: HeaderValue =
     HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
@@ -76,8 +78,9 @@ pub struct Reload {
 pub struct Admin {
     telemetry: Arc<Telemetry>,
     facts: Arc<dyn Facts>,
-    scrapes: metrics::Scrapes,
-    questions: explain::Questions,
+    scrapes: Turns,
+    surveys: Turns,
+    questions: Turns,
 }
 
 impl Admin {
@@ -86,8 +89,11 @@ impl Admin {
         Self {
             telemetry,
             facts,
-            scrapes: metrics::Scrapes::default(),
-            questions: explain::Questions::default(),
+            // The metrics of a large configuration are tens of megabytes.
+            scrapes: Turns::new(2),
+            surveys: Turns::new(2),
+            // An explanation looks at every route.
+            questions: Turns::new(1),
         }
     }
 }

@@ -74,15 +74,31 @@ struct Health {
 
 /// `GET /status/upstreams`.
 pub(super) async fn show(State(admin): State<Admin>) -> Response {
-    let upstreams = admin.facts.upstreams();
-    Json(ShownUpstreams {
-        upstreams: upstreams.into_iter().map(ShownUpstream::from).collect(),
-    })
-    .into_response()
+    let turns = admin.surveys.clone();
+    let shown = turns.make(move || ShownUpstreams {
+        upstreams: admin
+            .facts
+            .upstreams()
+            .into_iter()
+            .map(ShownUpstream::from)
+            .collect(),
+    });
+    match shown.await {
+        Ok(shown) => Json(shown).into_response(),
+        Err(failed) => failed,
+    }
 }
 
 /// `GET /health`: in one word, with 503 only if nothing is left. Targets without weight do not count.
 pub(super) async fn health(State(admin): State<Admin>) -> Response {
+    let turns = admin.surveys.clone();
+    match turns.make(move || health_of(&admin)).await {
+        Ok((code, health)) => (code, Json(health)).into_response(),
+        Err(failed) => failed,
+    }
+}
+
+fn health_of(admin: &Admin) -> (StatusCode, Health) {
     let mut upstreams = admin.facts.upstreams();
     for upstream in &mut upstreams {
         upstream.targets.retain(|target| target.weight > 0);
@@ -105,13 +121,13 @@ pub(super) async fn health(State(admin): State<Admin>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "down")
     };
-    let body = Health {
+    let health = Health {
         status,
         healthy_backends: healthy,
         total_backends: total,
         timestamp: rfc3339(admin.facts.now()),
     };
-    (code, Json(body)).into_response()
+    (code, health)
 }
 
 /// The same as metrics have it: one entry for each address, and one for a name without any.
