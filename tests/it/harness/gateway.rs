@@ -26,6 +26,7 @@ pub(crate) struct Blueprint {
     port: u16,
     admin_port: u16,
     settings: String,
+    listen_flags: &'static str,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -40,6 +41,7 @@ impl Blueprint {
             port: free_port(),
             admin_port: free_port(),
             settings: dedent(settings),
+            listen_flags: "",
             environment: Vec::new(),
         }
     }
@@ -47,6 +49,12 @@ impl Blueprint {
     /// Gives the process a variable.
     pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));
+        self
+    }
+
+    /// Flags behind the address to listen on, such as `proxy_protocol`.
+    pub(crate) fn with_listen_flags(mut self, flags: &'static str) -> Self {
+        self.listen_flags = flags;
         self
     }
 
@@ -72,7 +80,8 @@ impl Blueprint {
         }
         let (port, admin) = (self.port, self.admin_port);
         text.push_str(&format!(
-            "gateway:\n  listen: 127.0.0.1:{port}\n  admin: 127.0.0.1:{admin}\n"
+            "gateway:\n  listen: 127.0.0.1:{port}{}\n  admin: 127.0.0.1:{admin}\n",
+            self.listen_flags
         ));
         if !self.settings.contains("threads:") {
             text.push_str("  threads: 2\n");
