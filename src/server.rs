@@ -33,7 +33,10 @@ use crate::{
     compile::Compiler,
     config::{
         Gateway as Settings,
-        model::{gateway::LogLevel, settings::Threads},
+        model::{
+            gateway::LogLevel,
+            settings::{ErrorLog, Threads},
+        },
     },
     explain::{Explanation, Question, Subject, Unanswerable, explain},
     proxy::{Gateway, access_log::AccessLog, connection::Edge, listener::BindError},
@@ -42,7 +45,7 @@ use crate::{
         watch::{Ask, Watch},
     },
     state::{State, rates::Timestamp},
-    telemetry::logging::{self, Level, Logging},
+    telemetry::logging::{self, Level, Logging, Place},
     upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
 };
 
@@ -103,6 +106,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     let loaded = start.source.load();
     let settings = loaded.config.gateway.clone();
     let logging = logging::init(level(settings.log_level))?;
+    logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
     state.telemetry.watch_log(logging.lines_dropped());
     let compiler = Compiler::new(state)?;
@@ -190,6 +194,7 @@ impl Running {
         if let Some((settings, bound)) = adopted {
             self.listeners.adopt(&settings, bound);
             self.logging.set_level(level(settings.log_level));
+            self.logging.write_to(place(&settings.error_log));
             let snapshot = self.gateway.live.take();
             self.gateway
                 .access_log
@@ -376,7 +381,7 @@ impl Signals {
     }
 }
 
-/// Reloads and reopens the access log on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a
+/// Reloads and reopens the logs on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a
 /// second one stops at once.
 async fn until_stopped(
     mut signals: Signals,
@@ -389,6 +394,7 @@ async fn until_stopped(
         tokio::select! {
             _ = signals.hangup.recv() => {
                 gateway.access_log.reopen();
+                running.logging.reopen();
                 ask.reload();
             }
             _ = signals.terminate.recv() => break,
@@ -417,6 +423,14 @@ async fn sweep(state: &State) {
         state.rates.reclaim(Timestamp::from_unix_milliseconds(
             state.clock.unix_milliseconds(),
         ));
+    }
+}
+
+fn place(written: &ErrorLog) -> Place {
+    match written {
+        ErrorLog::Stderr => Place::Stderr,
+        ErrorLog::Off => Place::Off,
+        ErrorLog::Path(path) => Place::File(path.clone()),
     }
 }
 

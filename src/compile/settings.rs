@@ -6,6 +6,7 @@ use crate::{
         gateway::ErrorType as WrittenErrorType,
         settings::{AccessLog as WrittenAccessLog, RealIpHeader, RequestToken, ResponseToken},
     },
+    entity::error_template::ErrorTemplates,
     snapshot::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted},
     telemetry::log_file::Destination,
 };
@@ -13,7 +14,7 @@ use crate::{
 /// Request lines and header lines are never cut shorter than this, however the buffers are set.
 const LINE_BYTES_MIN: usize = 1024;
 
-pub(super) fn compile(gateway: &Gateway) -> Settings {
+pub(super) fn compile(gateway: &Gateway, error_templates: &ErrorTemplates) -> Settings {
     let line = bytes(gateway.large_client_header_buffers.bytes)
         .max(bytes(gateway.client_header_buffer_size.0))
         .max(LINE_BYTES_MIN);
@@ -49,6 +50,7 @@ pub(super) fn compile(gateway: &Gateway) -> Settings {
             WrittenErrorType::Json => ErrorType::Json,
             WrittenErrorType::Xml => ErrorType::Xml,
         },
+        error_templates: error_templates.clone(),
         keepalive_timeout: gateway.keepalive_timeout.0,
         keepalive_requests: gateway.keepalive_requests,
         header_timeout: gateway.client_header_timeout.0,
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_kongs() {
-        let settings = compile(&Gateway::default());
+        let settings = compile(&Gateway::default(), &ErrorTemplates::default());
         assert_eq!(settings.head_line_bytes_max, 8 * 1024);
         assert_eq!(settings.head_bytes_max, 32 * 1024);
         assert_eq!(settings.body_bytes_max, None);

@@ -18,6 +18,7 @@ pub mod read;
 pub mod schema;
 mod sources;
 pub mod suggest;
+mod templates;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub use model::{
     Service, Target, Upstream,
 };
 pub use node::Node;
+
+use crate::entity::error_template::ErrorTemplates;
 
 use self::model::Document;
 use self::model::gateway;
@@ -47,6 +50,7 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Config {
     pub gateway: Gateway,
+    pub error_templates: ErrorTemplates,
     pub services: Vec<Entity<Service>>,
     pub routes: Vec<Entity<Route>>,
     pub upstreams: Vec<Entity<Upstream>>,
@@ -78,18 +82,21 @@ impl Config {
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::read(path, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    assemble(sources, folder, environment, diagnostics)
 }
 
 /// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
 pub fn load_text(text: String, called: &str, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::take(text, called, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    assemble(sources, Path::new(""), environment, diagnostics)
 }
 
+/// `folder`: what files that the settings name are relative to.
 fn assemble(
     mut sources: sources::Sources,
+    folder: &Path,
     environment: environment::Environment<'_>,
     mut diagnostics: Diagnostics,
 ) -> Loaded {
@@ -114,7 +121,15 @@ fn assemble(
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
-    config.hash = hash::of(&documents);
+    let read = templates::read(
+        &config.gateway,
+        folder,
+        |setting| config.place_of_setting(setting),
+        &mut diagnostics,
+    );
+    config.error_templates = read.templates;
+    sources.watch.extend(read.files);
+    config.hash = hash::of(&documents, &read.texts);
     for document in &documents {
         merge::add(document, &mut config, &mut diagnostics);
     }

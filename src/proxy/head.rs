@@ -410,9 +410,13 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
                     | b';'
                     | b'='
             )
-            || (bracketed && matches!(byte, b':' | b'[' | b']'))
     };
-    if name.is_empty() || !name.iter().all(is_host_byte) {
+    let is_host = if bracketed {
+        is_ipv6(name)
+    } else {
+        !name.is_empty() && name.iter().all(is_host_byte)
+    };
+    if !is_host {
         return Err(bad("the host is malformed"));
     }
     let port_is_valid = port.is_none_or(|port| {
@@ -431,8 +435,18 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
     }
 }
 
+/// An IPv6 address in brackets. Nothing else that may stand there is in use (RFC 3986 §3.2.2).
+fn is_ipv6(name: &[u8]) -> bool {
+    let inner = name
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(b"]"));
+    inner
+        .and_then(|inner| std::str::from_utf8(inner).ok())
+        .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
 /// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     TOKENS[byte as usize]
 }
 
@@ -471,7 +485,7 @@ const fn is_token_character(byte: u8) -> bool {
 }
 
 /// Visible bytes, blanks and obs-text (RFC 9110 §5.5).
-const fn is_field_byte(byte: u8) -> bool {
+pub(super) const fn is_field_byte(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
 }
 

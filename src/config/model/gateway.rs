@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
-    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, ErrorLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
@@ -20,7 +20,6 @@ const TLS_UPSTREAM: &str =
     "only the system's authorities and no client certificate are used towards upstreams";
 const RETIRE: &str =
     "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
-const TEMPLATES: &str = "errors have the built-in bodies; choose a type with `error_default_type`";
 const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
 
 /// Settings of Kong that this version knows but does not have, and why.
@@ -42,10 +41,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("lua_ssl_trusted_certificate", TLS_UPSTREAM),
     ("tls_verify_depth", TLS_UPSTREAM),
     ("upstream_keepalive_max_requests", RETIRE),
-    ("error_template_html", TEMPLATES),
-    ("error_template_json", TEMPLATES),
-    ("error_template_xml", TEMPLATES),
-    ("error_template_plain", TEMPLATES),
     ("dns_resolver", DNS),
     ("dns_order", DNS),
     ("dns_stale_ttl", DNS),
@@ -143,16 +138,6 @@ pub enum RouterFlavor {
     TraditionalCompatible,
 }
 
-/// Where the gateway's own log goes: only the default in this version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-hint" = "other places for logs are not supported in this version; redirect the output"))]
-pub enum ErrorLog {
-    /// Standard error.
-    #[default]
-    #[serde(rename = "stderr", alias = "/dev/stderr")]
-    Stderr,
-}
-
 /// Stream listeners: only `off` in this version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -205,6 +190,14 @@ pub struct Gateway {
     pub headers_upstream: List<RequestToken>,
     /// The type of some error bodies if the client has no preference.
     pub error_default_type: ErrorType,
+    /// A file, relative to this one, with `%s` twice: the HTML body of errors, with the message and the request id in these places. Read again when it changes.
+    pub error_template_html: Option<String>,
+    /// The same for JSON.
+    pub error_template_json: Option<String>,
+    /// The same for plain text.
+    pub error_template_plain: Option<String>,
+    /// The same for XML.
+    pub error_template_xml: Option<String>,
     /// Idle connections to upstreams that the process keeps, all upstreams together; 0: none. Needs a restart to change.
     pub upstream_keepalive_pool_size: u32,
     /// Seconds until an idle upstream connection is closed.
@@ -221,7 +214,7 @@ pub struct Gateway {
     pub log_level: LogLevel,
     /// Where a line for each request goes: `stdout`, a path (best an absolute one), or `off`; JSON, or with ` plain` behind the place in the format of Kong's log.
     pub access_log: AccessLog,
-    /// Only `stderr` in this version.
+    /// Where the gateway's own log goes: `stderr`, a path (best an absolute one), or `off`. What a file does not take goes to stderr.
     pub error_log: ErrorLog,
     /// How routes are written and weighed.
     pub router_flavor: RouterFlavor,
@@ -270,6 +263,10 @@ impl Default for Gateway {
             ]),
             headers_upstream: List(vec![RequestToken::RequestId]),
             error_default_type: ErrorType::Plain,
+            error_template_html: None,
+            error_template_json: None,
+            error_template_plain: None,
+            error_template_xml: None,
             upstream_keepalive_pool_size: 4096,
             upstream_keepalive_idle_timeout: seconds(60),
             keepalive_timeout: seconds(75),

@@ -71,6 +71,10 @@ const FORMATS: &[Format] = &[
         validate: rule::<Threads>,
     },
     Format {
+        name: ErrorLog::FORMAT,
+        validate: rule::<ErrorLog>,
+    },
+    Format {
         name: AccessLog::FORMAT,
         validate: rule::<AccessLog>,
     },
@@ -407,6 +411,38 @@ impl FromStr for AccessLog {
                 path: Some(path.into()),
                 plain,
             }),
+        }
+    }
+}
+
+/// Where the gateway's own log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ErrorLog {
+    #[default]
+    Stderr,
+    Off,
+    /// Relative to the working directory.
+    Path(PathBuf),
+}
+
+written!(ErrorLog, "error-log", "string");
+
+impl FromStr for ErrorLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Err("must be stderr, off or a path".into()),
+            "stderr" | "/dev/stderr" => Ok(Self::Stderr),
+            "off" => Ok(Self::Off),
+            place if place.starts_with("syslog:") => {
+                Err("a log goes to stderr or to a file, not to syslog".into())
+            }
+            place if place.contains(char::is_whitespace) => Err(format!(
+                "nothing may follow the place of this log, found {place:?}; its level is `log_level`"
+            )),
+            place if place.contains(char::is_control) => Err(format!("{place:?} is not a path")),
+            path => Ok(Self::Path(path.into())),
         }
     }
 }
@@ -893,6 +929,21 @@ mod tests {
             ("/a\0b", "is not a path"),
         ] {
             let error = text.parse::<AccessLog>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_error_log_has_a_place_and_no_format() {
+        assert_eq!("/dev/stderr".parse(), Ok(ErrorLog::Stderr));
+        assert_eq!("off".parse(), Ok(ErrorLog::Off));
+        assert_eq!("/a.log".parse(), Ok(ErrorLog::Path("/a.log".into())));
+        for (text, expected) in [
+            ("", "must be stderr, off or a path"),
+            ("/a.log notice", "its level is `log_level`"),
+            ("syslog:server=localhost", "not to syslog"),
+        ] {
+            let error = text.parse::<ErrorLog>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

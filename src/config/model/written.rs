@@ -6,8 +6,8 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::settings::{
-    AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
-    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, ErrorLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
 
 /// Implements `Serialize` for types that are written as one string.
@@ -21,7 +21,14 @@ macro_rules! as_string {
     };
 }
 
-as_string!(AccessLog, HeaderBuffers, RealIpHeader, Switch, Threads);
+as_string!(
+    AccessLog,
+    ErrorLog,
+    HeaderBuffers,
+    RealIpHeader,
+    Switch,
+    Threads
+);
 
 /// One item alone is that item; it reads better than a list of it.
 impl<T: Display> Serialize for List<T> {
@@ -91,6 +98,16 @@ impl Display for AccessLog {
             Some(path) => path.display().fmt(formatter)?,
         }
         formatter.write_str(if plain { " plain" } else { "" })
+    }
+}
+
+impl Display for ErrorLog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stderr => formatter.write_str("stderr"),
+            Self::Off => formatter.write_str("off"),
+            Self::Path(path) => path.display().fmt(formatter),
+        }
     }
 }
 
@@ -199,6 +216,7 @@ mod tests {
         comes_back::<Size>(&["0", "1", "1023", "1k", "10m", "3g", "1536k"]);
         comes_back::<Threads>(&["auto"]);
         comes_back::<AccessLog>(&["off", "stdout", "stdout plain", "/a/b", "/a/b plain"]);
+        comes_back::<ErrorLog>(&["off", "stderr", "/a/b"]);
         comes_back::<HeaderBuffers>(&["4 8k", "1 1000"]);
         comes_back::<RealIpHeader>(&["X-Real-IP", "proxy_protocol"]);
         comes_back::<ListenEntry>(&[

@@ -27,6 +27,7 @@ pub(crate) struct Blueprint {
     admin_port: u16,
     settings: String,
     listen_flags: &'static str,
+    open_files_max: Option<u32>,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -42,6 +43,7 @@ impl Blueprint {
             admin_port: free_port(),
             settings: dedent(settings),
             listen_flags: "",
+            open_files_max: None,
             environment: Vec::new(),
         }
     }
@@ -55,6 +57,12 @@ impl Blueprint {
     /// Flags behind the address to listen on, such as `proxy_protocol`.
     pub(crate) fn with_listen_flags(mut self, flags: &'static str) -> Self {
         self.listen_flags = flags;
+        self
+    }
+
+    /// Gives the process no more descriptors than this.
+    pub(crate) fn with_open_files_max(mut self, limit: u32) -> Self {
+        self.open_files_max = Some(limit);
         self
     }
 
@@ -147,7 +155,17 @@ impl Blueprint {
     }
 
     fn spawn(self, arguments: &[&str]) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        let binary = env!("CARGO_BIN_EXE_tollgate");
+        let mut command = match self.open_files_max {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary]);
+                shell
+            }
+        };
+        let mut child = command
             .arg("run")
             .args(arguments)
             .current_dir(self.folder())
