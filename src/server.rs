@@ -108,6 +108,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     let logging = logging::init(level(settings.log_level))?;
     logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
+    set_pace_of_names(&state, &settings);
     state.telemetry.watch_log(logging.lines_dropped());
     let compiler = Compiler::new(state)?;
     let mut diagnostics = loaded.diagnostics;
@@ -195,6 +196,7 @@ impl Running {
             self.listeners.adopt(&settings, bound);
             self.logging.set_level(level(settings.log_level));
             self.logging.write_to(place(&settings.error_log));
+            set_pace_of_names(&self.gateway.state, &settings);
             let snapshot = self.gateway.live.take();
             self.gateway
                 .access_log
@@ -424,6 +426,12 @@ async fn sweep(state: &State) {
             state.clock.unix_milliseconds(),
         ));
     }
+}
+
+fn set_pace_of_names(state: &State, settings: &Settings) {
+    state
+        .names
+        .set_pace(settings.dns_valid_ttl.0, settings.dns_error_ttl.0);
 }
 
 fn place(written: &ErrorLog) -> Place {

@@ -13,6 +13,8 @@ use crate::{
 
 /// Request lines and header lines are never cut shorter than this, however the buffers are set.
 const LINE_BYTES_MIN: usize = 1024;
+/// The largest head that Pingora reads.
+const HEAD_BYTES_MAX: usize = (1 << 20) - 1;
 
 pub(super) fn compile(gateway: &Gateway, error_templates: &ErrorTemplates) -> Settings {
     let line = bytes(gateway.large_client_header_buffers.bytes)
@@ -40,8 +42,8 @@ pub(super) fn compile(gateway: &Gateway, error_templates: &ErrorTemplates) -> Se
             .then(|| usize::try_from(gateway.client_max_connections).unwrap_or(usize::MAX)),
         strip_identity_headers: gateway.strip_identity_headers.0,
         method_not_allowed: gateway.method_not_allowed == 405,
-        head_line_bytes_max: line,
-        head_bytes_max: line.saturating_mul(lines),
+        head_line_bytes_max: line.min(HEAD_BYTES_MAX),
+        head_bytes_max: line.saturating_mul(lines).min(HEAD_BYTES_MAX),
         tokens: tokens(&gateway.headers),
         upstream_request_id: gateway.headers_upstream.contains(&RequestToken::RequestId),
         error_type: match gateway.error_default_type {

@@ -2,7 +2,8 @@
 //! wherever the gateway says anything. Each begins with the same word, which nothing else contains.
 
 use crate::harness::{
-    Blueprint, Gateway, Origin, Reply, Request, Response, check, dedent, tollgate, wait_until,
+    Blueprint, Gateway, Origin, Received, Reply, Request, Response, check, dedent, tollgate,
+    wait_until,
 };
 
 /// The word that every planted secret holds.
@@ -194,12 +195,13 @@ fn no_secret_is_in_logs_metrics_admin_pages_or_answers() {
             gateway.log().contains("DEBUG"),
             "also what is only for debugging"
         );
-        let probed = origin.requests().iter().any(|request| {
-            request
-                .header("Authorization")
-                .is_some_and(|value| value.ends_with("-probe"))
+        origin.wait_until("the secret of the probes in use", |requests| {
+            let of_probe = |request: &Received| {
+                let value = request.header("Authorization");
+                value.is_some_and(|value| value.ends_with("-probe"))
+            };
+            requests.iter().any(of_probe)
         });
-        assert!(probed, "the secret of the probes was in use");
     }
 }
 

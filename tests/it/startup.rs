@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::harness::{
     Blueprint, Client, Gateway, Origin, Request, check, free_port, one_service, tollgate,
+    wait_until,
 };
 
 const PROMPTLY: Duration = Duration::from_secs(2);
@@ -394,16 +395,21 @@ fn after_a_kill_the_next_start_needs_no_repair() {
     let blueprint = Blueprint::new("access_log: access.log\nerror_log: error.log");
     let (port, folder) = (blueprint.port(), blueprint.folder().to_owned());
     let mut gateway = blueprint.start(&one_service(&origin));
-    let text = std::fs::read_to_string(folder.join("gateway.yaml")).expect("the document");
+    let text = fs::read_to_string(folder.join("gateway.yaml")).expect("the document");
     assert_eq!(gateway.get("/").status, 200);
 
+    wait_until("the error log", || {
+        let log = fs::read_to_string(folder.join("error.log"));
+        log.is_ok_and(|log| log.contains("tollgate is ready"))
+    });
+
     gateway.signal(nix::sys::signal::Signal::SIGKILL);
-    gateway.wait_exit(std::time::Duration::from_secs(5));
+    gateway.wait_exit(Duration::from_secs(5));
 
     let again = Blueprint::new("");
     let admin = format!("127.0.0.1:{}", gateway.admin_port());
     let own_admin = format!("127.0.0.1:{}", again.admin_port());
-    std::fs::write(
+    fs::write(
         again.folder().join("gateway.yaml"),
         text.replace(&admin, &own_admin),
     )
@@ -411,6 +417,4 @@ fn after_a_kill_the_next_start_needs_no_repair() {
     let _successor = again.start_as_it_is();
     let response = Client::connect(port).send(&Request::get("/"));
     assert_eq!(response.status, 200);
-    let log = std::fs::read_to_string(folder.join("error.log")).expect("the error log");
-    assert!(log.contains("tollgate is ready"), "{log}");
 }

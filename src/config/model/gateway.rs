@@ -21,6 +21,9 @@ const TLS_UPSTREAM: &str =
 const RETIRE: &str =
     "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
 const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
+const DNS_ORDER: &str = "addresses are IPv4 ones, and IPv6 ones where there are no others; SRV records are not asked for";
+const DNS_STALE: &str = "the last known addresses stay without limit; leave it out";
+const DNS_NOT_FOUND: &str = "names without addresses are tried again after `dns_error_ttl`";
 
 /// Settings of Kong that this version knows but does not have, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -42,11 +45,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("tls_verify_depth", TLS_UPSTREAM),
     ("upstream_keepalive_max_requests", RETIRE),
     ("dns_resolver", DNS),
-    ("dns_order", DNS),
-    ("dns_stale_ttl", DNS),
-    ("dns_valid_ttl", DNS),
-    ("dns_not_found_ttl", DNS),
-    ("dns_error_ttl", DNS),
+    ("dns_order", DNS_ORDER),
+    ("dns_stale_ttl", DNS_STALE),
+    ("dns_not_found_ttl", DNS_NOT_FOUND),
     ("dns_hostsfile", DNS),
 ];
 
@@ -224,6 +225,10 @@ pub struct Gateway {
     pub port_maps: List<PortMap>,
     /// Whether the request header `Kong-Debug: 1` makes a proxied response name its route and service.
     pub allow_debug_header: Switch,
+    /// Seconds until a name is resolved again, at least 1; the system tells no lifetime.
+    pub dns_valid_ttl: Seconds,
+    /// Seconds until a name without addresses is tried again, at least 1.
+    pub dns_error_ttl: Seconds,
     /// Whether certificates of upstreams are verified where a service does not say.
     pub tls_verify: Switch,
 }
@@ -280,6 +285,8 @@ impl Default for Gateway {
             plugins: List(vec![PluginName::Bundled]),
             port_maps: List::default(),
             allow_debug_header: Switch(false),
+            dns_valid_ttl: seconds(10),
+            dns_error_ttl: seconds(1),
             tls_verify: Switch(false),
         }
     }
