@@ -8,8 +8,9 @@ use super::check::IGNORED_KEYS;
 use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
 
-/// 32 hex digits that change when, and only when, the configuration does.
-pub(super) fn of(documents: &[Arc<Document>]) -> String {
+/// 32 hex digits that change when, and only when, the configuration does. `texts` is what stands in
+/// files that it names.
+pub(super) fn of(documents: &[Arc<Document>], texts: &[String]) -> String {
     let mut hasher = Hasher(Sha256::new());
     for kind in EntityKind::ALL {
         hasher.tag(b'L', kind.list().as_bytes());
@@ -29,6 +30,9 @@ pub(super) fn of(documents: &[Arc<Document>]) -> String {
         .find_map(|document| document.root.get("gateway"))
     {
         hasher.node(gateway, false);
+    }
+    for text in texts {
+        hasher.tag(b'f', text.as_bytes());
     }
     let digest = hasher.0.finalize();
     digest

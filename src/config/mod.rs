@@ -18,6 +18,7 @@ pub mod read;
 pub mod schema;
 mod sources;
 pub mod suggest;
+mod templates;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub use model::{
     Service, Target, Upstream,
 };
 pub use node::Node;
+
+use crate::entity::error_template::ErrorTemplates;
 
 use self::model::Document;
 use self::model::gateway;
@@ -47,6 +50,7 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Config {
     pub gateway: Gateway,
+    pub error_templates: ErrorTemplates,
     pub services: Vec<Entity<Service>>,
     pub routes: Vec<Entity<Route>>,
     pub upstreams: Vec<Entity<Upstream>>,
@@ -58,6 +62,17 @@ pub struct Config {
     pub incomplete: bool,
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
+    /// The settings as they are written.
+    written_settings: Option<Node>,
+}
+
+impl Config {
+    /// Where a setting stands, such as `listen[1]`: its value, else the nearest thing around it, else
+    /// the beginning of the main file.
+    pub fn place_of_setting(&self, path: &str) -> Span {
+        let written = self.written_settings.as_ref();
+        written.map_or(Span::start_of(0), |settings| settings.span_at(path))
+    }
 }
 
 /// Loads FILE and its conf.d fragments. It never fails: everything that is wrong is a diagnostic.
@@ -67,18 +82,21 @@ pub struct Config {
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::read(path, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    assemble(sources, folder, environment, diagnostics)
 }
 
 /// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
 pub fn load_text(text: String, called: &str, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::take(text, called, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    assemble(sources, Path::new(""), environment, diagnostics)
 }
 
+/// `folder`: what files that the settings name are relative to.
 fn assemble(
     mut sources: sources::Sources,
+    folder: &Path,
     environment: environment::Environment<'_>,
     mut diagnostics: Diagnostics,
 ) -> Loaded {
@@ -98,11 +116,20 @@ fn assemble(
         if !fragment {
             main_version = version;
             config.gateway = read_gateway(&document.root, &mut diagnostics);
+            config.written_settings = document.root.get("gateway").cloned();
         }
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
-    config.hash = hash::of(&documents);
+    let read = templates::read(
+        &config.gateway,
+        folder,
+        |setting| config.place_of_setting(setting),
+        &mut diagnostics,
+    );
+    config.error_templates = read.templates;
+    sources.watch.extend(read.files);
+    config.hash = hash::of(&documents, &read.texts);
     for document in &documents {
         merge::add(document, &mut config, &mut diagnostics);
     }
@@ -127,7 +154,7 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     else {
         return Gateway::default();
     };
-    read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
+    let read = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
         let span = error.span.unwrap_or(node.span);
         diagnostics.error(
             Code::InvalidValue,
@@ -136,7 +163,9 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
             error.to_string(),
         );
         Gateway::default()
-    })
+    });
+    gateway::check_rules(&read, &node, diagnostics);
+    read
 }
 
 #[cfg(test)]

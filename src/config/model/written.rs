@@ -6,8 +6,8 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::settings::{
-    AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
-    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, ErrorLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
 
 /// Implements `Serialize` for types that are written as one string.
@@ -21,7 +21,14 @@ macro_rules! as_string {
     };
 }
 
-as_string!(AccessLog, HeaderBuffers, RealIpHeader, Switch, Threads);
+as_string!(
+    AccessLog,
+    ErrorLog,
+    HeaderBuffers,
+    RealIpHeader,
+    Switch,
+    Threads
+);
 
 /// One item alone is that item; it reads better than a list of it.
 impl<T: Display> Serialize for List<T> {
@@ -94,6 +101,16 @@ impl Display for AccessLog {
     }
 }
 
+impl Display for ErrorLog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stderr => formatter.write_str("stderr"),
+            Self::Off => formatter.write_str("off"),
+            Self::Path(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
 impl Display for HeaderBuffers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}", self.count, Size(self.bytes))
@@ -102,7 +119,10 @@ impl Display for HeaderBuffers {
 
 impl Display for RealIpHeader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        match self {
+            Self::Named(name) => name.fmt(formatter),
+            Self::ProxyProtocol => formatter.write_str("proxy_protocol"),
+        }
     }
 }
 
@@ -124,14 +144,14 @@ impl Display for Listen {
         if let Some(backlog) = self.backlog {
             write!(formatter, " backlog={backlog}")?;
         }
-        let switches = [
-            ("ipv6only", self.ipv6only),
-            ("so_keepalive", self.so_keepalive),
-        ];
-        for (name, switch) in switches {
-            if let Some(switch) = switch {
-                write!(formatter, " {name}={}", Switch(switch))?;
-            }
+        if let Some(switch) = self.ipv6only {
+            write!(formatter, " ipv6only={}", Switch(switch))?;
+        }
+        if let Some(keepalive) = self.so_keepalive {
+            write!(formatter, " so_keepalive={keepalive}")?;
+        }
+        if self.proxy_protocol {
+            formatter.write_str(" proxy_protocol")?;
         }
         Ok(())
     }
@@ -196,11 +216,12 @@ mod tests {
         comes_back::<Size>(&["0", "1", "1023", "1k", "10m", "3g", "1536k"]);
         comes_back::<Threads>(&["auto"]);
         comes_back::<AccessLog>(&["off", "stdout", "stdout plain", "/a/b", "/a/b plain"]);
+        comes_back::<ErrorLog>(&["off", "stderr", "/a/b"]);
         comes_back::<HeaderBuffers>(&["4 8k", "1 1000"]);
-        comes_back::<RealIpHeader>(&["X-Real-IP"]);
+        comes_back::<RealIpHeader>(&["X-Real-IP", "proxy_protocol"]);
         comes_back::<ListenEntry>(&[
             "off",
-            "[::]:80 reuseport backlog=5 ipv6only=off so_keepalive=on",
+            "[::]:80 reuseport backlog=5 ipv6only=off so_keepalive=on proxy_protocol",
         ]);
         comes_back::<TrustedNetwork>(&["10.0.0.0/8", "::1"]);
         comes_back::<ResponseToken>(&["off", "latency_tokens", "via", "X-Kong-Admin-Latency"]);
