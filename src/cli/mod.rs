@@ -1,6 +1,7 @@
 //! The commands. Each file is one of them.
 
 mod check;
+mod client;
 mod completions;
 mod demo;
 mod explain;
@@ -16,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{compile::Compiler, config::Loaded, state::State};
 
@@ -79,6 +80,13 @@ pub fn main() -> ExitCode {
 /// The commands and their options, for the reference page about them.
 pub fn command() -> clap::Command {
     Arguments::command()
+}
+
+/// How a command writes its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 /// The exit code of arguments that are not understood, as clap has it.

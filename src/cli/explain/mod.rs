@@ -12,10 +12,9 @@ use std::{
     sync::Arc,
 };
 
-use clap::ValueEnum;
 use thiserror::Error;
 
-use super::{environment, report, say};
+use super::{Format, environment, report, say};
 use crate::{
     compile::Compiler,
     config,
@@ -57,12 +56,6 @@ pub(super) struct Arguments {
     method: String,
     /// `http://HOST:PORT/PATH?QUERY`, `https://…`, or a path alone
     url: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Why there is no explanation.
