@@ -29,6 +29,7 @@ pub use model::{
     Service, Target, Upstream,
 };
 pub use node::Node;
+pub use sources::is_test_file;
 
 use self::model::Document;
 use self::model::gateway;
@@ -75,6 +76,16 @@ pub fn load_text(text: String, called: &str, environment: environment::Environme
     let mut diagnostics = Diagnostics::default();
     let sources = sources::take(text, called, environment, &mut diagnostics);
     assemble(sources, environment, diagnostics)
+}
+
+/// Reads one document of another kind than configurations, with values from the environment put in. `None`, with a
+/// diagnostic, if there is no usable tree.
+pub fn read_tree(
+    path: &Path,
+    environment: environment::Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Node> {
+    sources::tree(path, environment, diagnostics)
 }
 
 fn assemble(
