@@ -90,8 +90,8 @@ fn difference(old: &Path, new: &Path) -> Result<Report, LoadError> {
         entities: entities(&old, &new.loaded),
         moved,
         state: Fate::of(
-            names.tell(held_before).chain(connections_before).collect(),
-            names
+            &names.tell(held_before).chain(connections_before).collect(),
+            &names
                 .tell(held_after)
                 .chain(connections(&new.snapshot))
                 .collect(),

@@ -35,11 +35,11 @@ pub(super) struct Fate {
 }
 
 impl Fate {
-    pub(super) fn of(before: BTreeSet<Told>, after: BTreeSet<Told>) -> Self {
+    pub(super) fn of(before: &BTreeSet<Told>, after: &BTreeSet<Told>) -> Self {
         Self {
-            kept: before.intersection(&after).cloned().collect(),
-            lost: before.difference(&after).cloned().collect(),
-            new: after.difference(&before).cloned().collect(),
+            kept: before.intersection(after).cloned().collect(),
+            lost: before.difference(after).cloned().collect(),
+            new: after.difference(before).cloned().collect(),
         }
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         };
         let told = |held: &[Held]| names.tell(held.iter().cloned().collect()).collect();
         let turns = Held::Turns(Uuid::nil());
-        let fate = Fate::of(told(&[turns.clone(), slots(1)]), told(&[turns, slots(2)]));
+        let fate = Fate::of(&told(&[turns.clone(), slots(1)]), &told(&[turns, slots(2)]));
         let shown = |list: &[Told]| {
             let list = list.iter();
             list.map(|told| format!("{} {}", told.what, told.of))

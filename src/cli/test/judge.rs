@@ -326,8 +326,8 @@ fn reasons(wanted: &str, explanation: &Explanation, snapshot: &Snapshot) -> Vec<
     let routes = || snapshot.routes.iter().map(|route| &route.facts);
     let route = routes().find(|facts| facts.label == wanted || facts.id.to_string() == wanted);
     let Some(route) = route else {
-        let unserved = snapshot.origins.unserved.iter();
-        if let Some(route) = unserved.into_iter().find(|route| *route.label == *wanted) {
+        let mut unserved = snapshot.origins.unserved.iter();
+        if let Some(route) = unserved.find(|route| *route.label == *wanted) {
             let place = snapshot.origins.shown(route.place);
             return vec![format!(
                 "{wanted} ({place}) is not served, for its service has `enabled: false`"

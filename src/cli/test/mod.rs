@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// The configuration file
     #[arg(long, short, default_value = "config/gateway.yaml")]
     config: PathBuf,
-    /// How results are written: for people, as one JSON object, or as JUnit's XML
+    /// How results are written: for people, as one JSON object, or as `JUnit` XML
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// List the routes that no test takes

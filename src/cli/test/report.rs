@@ -1,4 +1,4 @@
-//! What came of the tests: for people, as JSON, and as JUnit's XML. The same tests give the same text.
+//! What came of the tests: for people, as JSON, and as `JUnit`'s XML. The same tests give the same text.
 
 use std::fmt::Write as _;
 
