@@ -5,6 +5,7 @@ pub mod consumer;
 pub mod facts;
 pub mod host;
 pub mod identifier;
+pub mod number;
 pub mod path;
 pub mod pattern;
 pub mod protocol;

@@ -22,6 +22,11 @@ impl RequestHeaders<'_> {
         self.0.headers.contains_key(name)
     }
 
+    /// The name of every header, once each.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.headers.keys()
+    }
+
     /// Every header in order; a repeated name comes once for each line.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.headers.iter()

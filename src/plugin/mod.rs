@@ -21,11 +21,11 @@ use serde::de::DeserializeOwned;
 pub use env::{ConfigError, Env, Metrics, Scope};
 pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
-pub(crate) use views::is_grpc;
 pub use views::{
     Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response, Scheme,
     Source, Surroundings, is_credential,
 };
+pub(crate) use views::{is_grpc, names};
 
 /// One gateway feature. The registry in `plugins/mod.rs` gives it its place in the order.
 ///

@@ -184,7 +184,6 @@ impl<'a> Request<'a> {
     pub fn authenticate_anonymous(&mut self, consumer: ConsumerIndex) {
         self.identity.credential = None;
         self.identify(consumer, true);
-        self.headers.remove(&names::CREDENTIAL_IDENTIFIER);
     }
 
     /// Takes for granted that `consumer` was authenticated, with whatever credential: what an
@@ -192,7 +191,6 @@ impl<'a> Request<'a> {
     pub fn assume(&mut self, consumer: ConsumerIndex) {
         self.identity.credential = None;
         self.identify(consumer, false);
-        self.headers.remove(&names::CREDENTIAL_IDENTIFIER);
     }
 
     fn identify(&mut self, index: ConsumerIndex, anonymous: bool) {
@@ -201,25 +199,24 @@ impl<'a> Request<'a> {
         let Some(consumer) = self.about.consumers.get(index) else {
             return;
         };
+        // Rarely there: they were removed as the request came, unless that is switched off.
+        if self.headers.names().any(names::is_identity) {
+            names::ALL.iter().for_each(|name| self.headers.remove(name));
+        }
         self.headers
             .set(&names::CONSUMER_ID, consumer.id_header.clone());
         for (name, value) in [
             (&names::CONSUMER_USERNAME, &consumer.username_header),
             (&names::CONSUMER_CUSTOM_ID, &consumer.custom_id_header),
         ] {
-            match value {
-                Some(value) => self.headers.set(name, value.clone()),
-                None => self.headers.remove(name),
+            if let Some(value) = value {
+                self.headers.set(name, value.clone());
             }
         }
         if anonymous {
             self.headers
                 .set(&names::ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
-        } else {
-            self.headers.remove(&names::ANONYMOUS_CONSUMER);
         }
-        self.headers.remove(&names::CONSUMER_GROUPS);
-        self.headers.remove(&names::AUTHENTICATED_GROUPS);
     }
 
     /// Reads the whole request body, however large, up to the gateway's buffer limit.
@@ -335,4 +332,19 @@ pub(crate) mod names {
     pub(crate) static CONSUMER_GROUPS: HeaderName = HeaderName::from_static("x-consumer-groups");
     pub(crate) static AUTHENTICATED_GROUPS: HeaderName =
         HeaderName::from_static("x-authenticated-groups");
+
+    pub(crate) static ALL: [&HeaderName; 7] = [
+        &CONSUMER_ID,
+        &CONSUMER_CUSTOM_ID,
+        &CONSUMER_USERNAME,
+        &CREDENTIAL_IDENTIFIER,
+        &ANONYMOUS_CONSUMER,
+        &CONSUMER_GROUPS,
+        &AUTHENTICATED_GROUPS,
+    ];
+
+    /// Whether `name` is one of them.
+    pub(crate) fn is_identity(name: &HeaderName) -> bool {
+        name.as_str().starts_with("x-") && ALL.contains(&name)
+    }
 }

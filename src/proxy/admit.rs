@@ -21,6 +21,9 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// How many fields a few plugins add to a request.
+const ADDED_FIELDS: usize = 4;
+
 /// Runs the plugins of the route that may answer or change the request.
 ///
 /// # Errors
@@ -61,6 +64,7 @@ async fn run_access(
     // the body's framing must be read from the head before.
     session.is_body_done();
     let mut head = parts::of_request(session.req_header_mut());
+    head.headers.reserve(ADDED_FIELDS);
     let mut body = ClientBody::new(
         session.as_downstream_mut(),
         &head,

@@ -7,14 +7,16 @@ use pingora_proxy::Session;
 
 use super::{
     exchange::Exchange,
+    fields::Fields,
     forward::{VIA, appended},
     health, hop_by_hop, parts,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
 };
-use crate::{plugin::Source, state::State};
+use crate::{entity::number, plugin::Source, state::State};
 
-/// How many fields are usually added to a response.
+/// How many fields the gateway and Pingora add to a response, and how many a plugin may.
 const ADDED_FIELDS: usize = 8;
+const ADDED_FIELDS_BY_PLUGIN: usize = 2;
 
 const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
@@ -56,19 +58,24 @@ pub(super) fn deliver(
     if draining {
         session.set_keepalive(None);
     }
-    let trailers = session.req_header().headers.contains_key(header::TE);
     let phrase = unusual_phrase(response);
     let mut head = parts::of_response(response);
-    hop_by_hop::remove_from_response(&mut head.headers, switching, trailers);
+    let fields = Fields::of(&head.headers);
+    if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::TRAILER | Fields::HOP) {
+        let trailers = session.req_header().headers.contains_key(header::TE);
+        hop_by_hop::remove_from_response(&mut head.headers, switching, trailers);
+    }
     // Chunks mean nothing to a client of HTTP/1.0: the end of the connection ends the body.
     if session.req_header().version == Version::HTTP_10
         && head.headers.remove(header::TRANSFER_ENCODING).is_some()
     {
         session.set_keepalive(None);
     }
-    // One step for the gateway's fields, Pingora's and those of a few plugins.
-    head.headers.reserve(ADDED_FIELDS);
-    add_own(&mut head, exchange);
+    // One step for all that is added.
+    let links = exchange.snapshot.chain(exchange.chain()).links().len();
+    head.headers
+        .reserve(ADDED_FIELDS + ADDED_FIELDS_BY_PLUGIN * links);
+    add_own(&mut head, fields, exchange);
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())
     {
@@ -89,7 +96,7 @@ fn unusual_phrase(response: &ResponseHeader) -> Option<String> {
     (response.status.canonical_reason() != Some(phrase)).then(|| phrase.to_owned())
 }
 
-fn add_own(response: &mut Parts, exchange: &Exchange) {
+fn add_own(response: &mut Parts, fields: Fields, exchange: &Exchange) {
     let tokens = exchange.snapshot.settings.tokens;
     let forward = &exchange.forward;
     let headers = &mut response.headers;
@@ -107,11 +114,14 @@ fn add_own(response: &mut Parts, exchange: &Exchange) {
         headers.insert(UPSTREAM_STATUS, HeaderValue::from(response.status.as_u16()));
     }
     if tokens.via {
-        let via = appended(headers, &header::VIA, &HeaderValue::from_static(VIA));
+        let mut via = HeaderValue::from_static(VIA);
+        if fields.has(Fields::VIA) {
+            via = appended(headers, &header::VIA, &via);
+        }
         headers.insert(header::VIA, via);
     }
-    if tokens.server {
-        headers.entry(header::SERVER).or_insert(SERVER);
+    if tokens.server && !fields.has(Fields::SERVER) {
+        headers.insert(header::SERVER, SERVER);
     }
     if tokens.request_id {
         headers.insert(REQUEST_ID, request_id(exchange));
@@ -143,5 +153,5 @@ fn add_debug(headers: &mut HeaderMap, exchange: &Exchange) {
 }
 
 fn milliseconds(duration: std::time::Duration) -> HeaderValue {
-    HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    number::header(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -4,14 +4,19 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
-use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
+use pingora_core::{
+    Error, ErrorSource, ErrorType, Result,
+    upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
+};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
-    failure, health,
+    failure,
+    fields::Fields,
+    health,
     hop_by_hop::{FORWARDED_FOR, FORWARDED_PROTO},
     parts,
     receive::raw_path,
@@ -32,6 +37,8 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// How many fields the gateway adds to a request.
+const ADDED_FIELDS: usize = 12;
 /// What the gateway calls itself in `Via`.
 pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"));
 
@@ -123,6 +130,8 @@ pub(super) async fn peer(
             peer.group_key = identifiers.serial();
         }
     }
+    // What concerns one connection only is removed as the request is received and shaped.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     options.verify_cert = service.tls.verify;
     options.verify_hostname = service.tls.verify;
     Ok(Box::new(peer))
@@ -189,7 +198,8 @@ pub(super) async fn shape(
     clock: &Clock,
 ) -> Result<()> {
     let mut head = parts::of_request(request);
-    if head.headers.contains_key(header::EXPECT)
+    let fields = Fields::of(&head.headers);
+    if fields.has(Fields::EXPECT)
         && !exchange.forward.continued
         && session.req_header().version == http::Version::HTTP_11
         && !session.as_downstream_mut().is_body_done()
@@ -201,18 +211,39 @@ pub(super) async fn shape(
             .map_err(Error::into_down)?;
         exchange.forward.continued = true;
     }
-    rewrite(&mut head, session.req_header(), exchange)?;
+    rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
     Ok(())
 }
 
-/// Makes of what Pingora would pass on of `client`'s head what the target of the current try gets.
+/// Makes of `head`, a copy of `client`'s head with these `fields`, what the target of the current
+/// try gets.
 ///
 /// # Errors
 /// When a path is not sendable, which is a bug of ours.
-pub(super) fn rewrite(head: &mut Parts, client: &Parts, exchange: &Exchange) -> Result<()> {
-    head.headers.remove(header::EXPECT);
+pub(super) fn rewrite(
+    head: &mut Parts,
+    client: &Parts,
+    fields: Fields,
+    exchange: &Exchange,
+) -> Result<()> {
+    if fields.has(Fields::EXPECT) {
+        head.headers.remove(header::EXPECT);
+    }
+    if fields.has(Fields::TRAILER) {
+        head.headers.remove(header::TRAILER);
+    }
+    if fields.has(Fields::TE) {
+        if te_trailers(&client.headers) {
+            head.headers
+                .insert(header::TE, HeaderValue::from_static("trailers"));
+        } else {
+            head.headers.remove(header::TE);
+        }
+    }
+    // One step for all that is added.
+    head.headers.reserve(ADDED_FIELDS);
     if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
         && let Some(target) = exchange
             .forward
@@ -222,17 +253,7 @@ pub(super) fn rewrite(head: &mut Parts, client: &Parts, exchange: &Exchange) -> 
         let prefix = set_target(head, client, exchange, route, service)?;
         let host = host_header(client, route, service, target);
         head.headers.insert(header::HOST, host.clone());
-        set_forwarding(&mut head.headers, client, exchange, prefix);
-    }
-    if te_trailers(&client.headers) {
-        head.headers
-            .insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    // Pingora removes everything that begins with Proxy-; these two are end to end here.
-    for name in [header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE] {
-        for value in client.headers.get_all(&name) {
-            head.headers.append(name.clone(), value.clone());
-        }
+        set_forwarding(&mut head.headers, client, fields, exchange, prefix);
     }
     Ok(())
 }
@@ -294,6 +315,7 @@ fn set_target(
 fn set_forwarding(
     headers: &mut HeaderMap,
     client: &Parts,
+    fields: Fields,
     exchange: &Exchange,
     prefix: Option<HeaderValue>,
 ) {
@@ -301,17 +323,20 @@ fn set_forwarding(
         return;
     };
     let sent = &client.headers;
-    headers.insert(
-        FORWARDED_FOR,
-        appended(sent, &FORWARDED_FOR, &connection.ip_header),
-    );
+    let chain = if fields.has(Fields::FORWARDED) {
+        appended(sent, &FORWARDED_FOR, &connection.ip_header)
+    } else {
+        connection.ip_header.clone()
+    };
+    headers.insert(FORWARDED_FOR, chain);
     let real_ip = if exchange.client.ip == connection.ip {
         connection.ip_header.clone()
     } else {
         HeaderValue::from_str(&exchange.client.ip.to_string()).expect("an address is visible ASCII")
     };
     headers.insert(REAL_IP, real_ip);
-    let kept = |name: &HeaderName| exchange.trusted && sent.contains_key(name);
+    let was_forwarded = fields.has(Fields::FORWARDED);
+    let kept = |name: &HeaderName| exchange.trusted && was_forwarded && sent.contains_key(name);
     if !kept(&FORWARDED_PROTO) {
         let scheme = HeaderValue::from_static(connection.scheme.as_str());
         headers.insert(FORWARDED_PROTO, scheme);
@@ -333,18 +358,20 @@ fn set_forwarding(
         headers.insert(FORWARDED_PATH, path);
     }
     if !kept(&FORWARDED_PREFIX) {
-        match prefix {
-            Some(prefix) => headers.insert(FORWARDED_PREFIX, prefix),
-            None => headers.remove(&FORWARDED_PREFIX),
-        };
+        if let Some(prefix) = prefix {
+            headers.insert(FORWARDED_PREFIX, prefix);
+        } else if was_forwarded {
+            headers.remove(&FORWARDED_PREFIX);
+        }
     }
-    headers.insert(
-        header::VIA,
-        appended(sent, &header::VIA, &HeaderValue::from_static(VIA)),
-    );
+    let mut via = HeaderValue::from_static(VIA);
+    if fields.has(Fields::VIA) {
+        via = appended(sent, &header::VIA, &via);
+    }
+    headers.insert(header::VIA, via);
     if exchange.snapshot.settings.upstream_request_id {
         headers.insert(REQUEST_ID, request_id(exchange));
-    } else {
+    } else if fields.has(Fields::X) {
         headers.remove(&REQUEST_ID);
     }
 }

@@ -6,6 +6,7 @@ pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields that a client cannot take away by naming them in `Connection`: they frame or address the
@@ -34,6 +35,9 @@ pub(super) fn remove_from_request(headers: &mut HeaderMap, tunnel: bool) {
     }
     if !tunnel {
         headers.remove(header::UPGRADE);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
+        headers.remove(&name);
     }
     // CGI programs behind an origin would take it for the variable HTTP_PROXY.
     headers.remove(&PROXY);
@@ -92,6 +96,9 @@ mod tests {
             ("content-length", "0"),
             ("upgrade", "h2c"),
             ("proxy", "http://evil.test"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }

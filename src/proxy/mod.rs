@@ -15,6 +15,7 @@ mod stream;
 pub mod rehearse;
 
 mod exchange;
+mod fields;
 mod hop_by_hop;
 mod parts;
 mod receive;
@@ -80,10 +81,11 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    // Boxed, because Pingora moves it from one future into the next.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        self.exchange()
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(self.exchange())
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
@@ -93,13 +95,17 @@ impl ProxyHttp for Gateway {
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         facts: Box<dyn Any + Send + Sync>,
     ) {
         exchange.connection = facts.downcast::<Arc<Connection>>().ok().map(|facts| *facts);
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<bool> {
         match self.admit(session, exchange).await {
             Ok(()) => Ok(false),
             Err(reply) => {
@@ -115,7 +121,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
         forward::peer(session, exchange, &self.state.identifiers).await
     }
@@ -124,7 +130,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         forward::shape(session, request, exchange, &self.state.clock).await
     }
@@ -134,7 +140,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         receive::limit_body(body.as_ref(), exchange)
     }
@@ -143,7 +149,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         forward::after_connect_failure(exchange, &mut error, &self.state.clock);
@@ -155,7 +161,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         from_pool: bool,
     ) -> Box<Error> {
         forward::after_exchange_failure(
@@ -172,7 +178,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         deliver::deliver(
             session,
@@ -187,7 +193,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> FailToProxy {
         let answered = session
             .response_written()
@@ -208,11 +214,16 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        exchange: &mut Box<Exchange>,
+    ) {
         record::record(Some(session), error, exchange, self);
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Exchange>, _: &Error) -> bool {
         // The record says it once, in our own terms.
         true
     }
@@ -220,7 +231,7 @@ impl ProxyHttp for Gateway {
     fn suppress_proxy_warn_log(
         &self,
         _: &Session,
-        _: &Exchange,
+        _: &Box<Exchange>,
         _: &Error,
         _: ProxyWarnLogContext,
     ) -> bool {

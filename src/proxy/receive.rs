@@ -9,12 +9,13 @@ use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, Host},
+    fields::Fields,
     hop_by_hop::{self, FORWARDED_FOR, FORWARDED_PROTO},
     parts,
 };
 use crate::{
     entity::{path, reason::Reason},
-    plugin::{Client, Reply, Scheme},
+    plugin::{Client, Reply, Scheme, names},
     snapshot::{RealIp, Settings, Trusted},
 };
 
@@ -22,9 +23,6 @@ use crate::{
 const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How many fields the gateway and a few plugins add to a request.
-const ADDED_FIELDS: usize = 16;
 
 /// The longest body that is read only to keep a connection.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024;
@@ -36,8 +34,6 @@ const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     set_limits(session, &exchange.snapshot.settings);
     let mut head = parts::of_request(session.req_header_mut());
-    // One step for the fields that the gateway adds on the way, here and in Pingora's copy.
-    head.headers.reserve(ADDED_FIELDS);
     let received = read(&mut head, exchange);
     *session.req_header_mut() = head.into();
     received
@@ -49,6 +45,7 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
 /// See [`receive`].
 pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let settings = &exchange.snapshot.settings;
+    let fields = Fields::of(&head.headers);
     let Some(connection) = &exchange.connection else {
         return Err(Box::new(Reply::message(
             500,
@@ -70,20 +67,22 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
     if let std::borrow::Cow::Owned(normal) = path::normalise(raw_path(head)) {
         exchange.normal_path = Some(normal);
     }
-    remove_claims(&mut head.headers, settings.strip_identity_headers);
-    exchange.forward.tunnel = is_websocket(&head.headers);
-    hop_by_hop::remove_from_request(&mut head.headers, exchange.forward.tunnel);
+    if fields.has(Fields::X) {
+        remove_claims(&mut head.headers, settings.strip_identity_headers);
+    }
+    exchange.forward.tunnel = fields.has(Fields::UPGRADE) && is_websocket(&head.headers);
+    if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::HOP) {
+        hop_by_hop::remove_from_request(&mut head.headers, exchange.forward.tunnel);
+    }
     exchange.debug_wanted = settings.debug_header
         && head
             .headers
             .get("kong-debug")
             .is_some_and(|value| value == "1");
-    let length = head
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    match (settings.body_bytes_max, length) {
-        (Some(limit), Some(length)) if length > limit => Err(Box::new(too_large())),
+    match settings.body_bytes_max {
+        Some(limit) if content_length(&head.headers).is_some_and(|length| length > limit) => {
+            Err(Box::new(too_large()))
+        }
         _ => Ok(()),
     }
 }
@@ -104,20 +103,19 @@ pub(super) fn too_large() -> Reply {
     Reply::message(413, Reason::BodyTooLarge, "Payload too large")
 }
 
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
 /// Whether the rest of a body is awaited when a request was answered without it, so that the
 /// connection can go on: only if it is announced and small. A client that waits for "100 Continue"
 /// may never send it.
 fn is_drainable(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH);
-    !headers.contains_key(header::EXPECT)
-        && !headers.contains_key(header::TRANSFER_ENCODING)
-        && length.is_none_or(|length| {
-            length
-                .to_str()
-                .ok()
-                .and_then(|length| length.parse().ok())
-                .is_some_and(|length: u64| length <= DRAIN_BYTES_MAX)
-        })
+    let fields = Fields::of(headers);
+    !fields.has(Fields::EXPECT | Fields::TRANSFER_ENCODING)
+        && (!fields.has(Fields::CONTENT_LENGTH)
+            || content_length(headers).is_some_and(|length| length <= DRAIN_BYTES_MAX))
 }
 
 /// Counts a piece of the body against the limit, where there is one. A body with a length was
@@ -247,7 +245,7 @@ fn is_claim(name: &str, identity: bool) -> bool {
                 .all(|(known, byte)| known == *byte || (known == b'-' && *byte == b'_'))
     };
     let has_twin = bytes.contains(&b'_');
-    if IDENTITY.iter().any(&same) {
+    if names::ALL.iter().any(|known| same(&known.as_str())) {
         return identity || has_twin;
     }
     if identity && (name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_")) {
@@ -255,16 +253,6 @@ fn is_claim(name: &str, identity: bool) -> bool {
     }
     has_twin && FORWARDING.iter().any(same)
 }
-
-const IDENTITY: [&str; 7] = [
-    "x-consumer-id",
-    "x-consumer-custom-id",
-    "x-consumer-username",
-    "x-credential-identifier",
-    "x-anonymous-consumer",
-    "x-consumer-groups",
-    "x-authenticated-groups",
-];
 
 const FORWARDING: [&str; 8] = [
     "x-forwarded-for",

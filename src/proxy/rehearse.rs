@@ -8,13 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header, request::Parts};
+use http::{HeaderName, HeaderValue, Version, request::Parts};
 
 use pingora_http::RequestHeader;
 
 use super::{
     admit::{self, Entrance},
     exchange::{Connection, Exchange},
+    fields::Fields,
     forward,
     head::{HeadReader, Limits},
     receive, route,
@@ -218,8 +219,9 @@ impl Rehearsal {
         self.service()?.balancer.targets().get(place)?;
         self.exchange.forward.target = Some(place);
         let mut request = self.head.clone();
-        pass_on(&mut request, self.exchange.forward.tunnel);
-        forward::rewrite(&mut request, &self.head, &self.exchange).ok()?;
+        request.version = Version::HTTP_11;
+        let fields = Fields::of(&request.headers);
+        forward::rewrite(&mut request, &self.head, fields, &self.exchange).ok()?;
         Some(request)
     }
 }
@@ -278,34 +280,6 @@ pub fn parse(bytes: &[u8]) -> Option<Parts> {
             .append(name, HeaderValue::from_bytes(field.value).ok()?);
     }
     Some(head)
-}
-
-/// What Pingora passes on of a client's head before the gateway shapes it: nothing that concerns
-/// one connection only. The tests of `tollgate explain` hold it against what origins receive.
-fn pass_on(head: &mut Parts, tunnel: bool) {
-    head.version = Version::HTTP_11;
-    for name in [
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        HeaderName::from_static("http2-settings"),
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::UPGRADE,
-    ] {
-        head.headers.remove(name);
-    }
-    if tunnel {
-        for (name, value) in [
-            (header::CONNECTION, "Upgrade"),
-            (header::UPGRADE, "websocket"),
-        ] {
-            head.headers.insert(name, HeaderValue::from_static(value));
-        }
-    }
 }
 
 /// The body of a request that is only talked about.

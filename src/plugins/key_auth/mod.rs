@@ -314,7 +314,7 @@ impl KeyAuth {
             Presented::Several => Err(Refusal::Duplicate),
             Presented::One(key) if key.as_ref().is_empty() => Err(Refusal::Missing),
             Presented::One(key) => consumers
-                .find_key(key.as_ref(), self.clock.unix_seconds())
+                .find_key(key.as_ref(), || self.clock.unix_seconds())
                 .ok_or(Refusal::Unknown),
         }
     }

@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER};
 
 use crate::{
+    entity::number,
     plugin::ResponseHeaders,
     state::rates::{Period, Usage},
 };
@@ -33,7 +34,7 @@ impl LimitHeaders {
         Self {
             period,
             limit_name: HeaderName::from_static(limit_name),
-            limit: number(limit),
+            limit: decimal(limit),
             remaining_name: HeaderName::from_static(remaining_name),
         }
     }
@@ -44,15 +45,18 @@ pub(super) fn announce(usage: &Usage, limits: &[LimitHeaders], headers: &mut Res
     for limit in limits {
         let remaining = usage.remaining(limit.period);
         headers.set(&limit.limit_name, limit.limit.clone());
-        headers.set(&limit.remaining_name, number(remaining));
+        headers.set(&limit.remaining_name, decimal(remaining));
         if limit.period == usage.tightest() {
             headers.set(&RATELIMIT_LIMIT, limit.limit.clone());
-            headers.set(&RATELIMIT_REMAINING, number(remaining));
+            headers.set(&RATELIMIT_REMAINING, decimal(remaining));
         }
     }
-    headers.set(&RATELIMIT_RESET, usage.reset_seconds().into());
+    headers.set(
+        &RATELIMIT_RESET,
+        number::header(usage.reset_seconds().into()),
+    );
     if !usage.is_admitted() {
-        headers.set(&RETRY_AFTER, usage.reset_seconds().into());
+        headers.set(&RETRY_AFTER, number::header(usage.reset_seconds().into()));
     }
 }
 
@@ -62,10 +66,10 @@ pub(super) fn announce(usage: &Usage, limits: &[LimitHeaders], headers: &mut Res
     clippy::cast_sign_loss,
     reason = "whole and below 2^53, so both are exact"
 )]
-fn number(number: f64) -> HeaderValue {
+fn decimal(number: f64) -> HeaderValue {
     const TWO_TO_THE_53RD: f64 = 9_007_199_254_740_992.0;
     if number.fract() == 0.0 && (0.0..TWO_TO_THE_53RD).contains(&number) {
-        return HeaderValue::from(number as u64);
+        return number::header(number as u64);
     }
     HeaderValue::try_from(number.to_string()).expect("digits make a header value")
 }
