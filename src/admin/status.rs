@@ -90,7 +90,7 @@ impl Server {
             connections_writing: counts.writing,
             connections_waiting: counts.waiting,
             connections_accepted: counts.accepted,
-            connections_handled: counts.accepted,
+            connections_handled: counts.handled,
             total_requests: telemetry.requests_received(),
         }
     }

@@ -43,14 +43,17 @@ impl Activity {
 #[derive(Debug, Default)]
 pub struct Connections {
     accepted: Count,
+    handled: Count,
     activities: AtomicU64,
 }
 
 /// The numbers at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Since the start. All of them are handled too: none is turned away once it is accepted.
+    /// Since the start, with those that were turned away.
     pub accepted: u64,
+    /// Since the start, without those that were turned away.
+    pub handled: u64,
     pub reading: u64,
     pub writing: u64,
     pub waiting: u64,
@@ -67,6 +70,7 @@ impl Connections {
     /// A connection was accepted. It counts as open, and as reading, until the guard is dropped.
     pub fn accept(self: &Arc<Self>) -> Connection {
         self.accepted.inc();
+        self.handled.inc();
         let activity = Activity::Reading;
         self.activities.fetch_add(activity.one(), Ordering::Relaxed);
         Connection {
@@ -75,12 +79,18 @@ impl Connections {
         }
     }
 
+    /// A connection was accepted and turned away at once.
+    pub fn turn_away(&self) {
+        self.accepted.inc();
+    }
+
     /// The numbers now.
     pub fn counts(&self) -> ConnectionCounts {
         let activities = self.activities.load(Ordering::Relaxed);
         let lane = |activity: Activity| (activities >> (LANE_BITS * activity as u32)) & LANE_MASK;
         ConnectionCounts {
             accepted: self.accepted.get(),
+            handled: self.handled.get(),
             reading: lane(Activity::Reading),
             writing: lane(Activity::Writing),
             waiting: lane(Activity::Waiting),
@@ -94,7 +104,7 @@ impl Connections {
         for (state, value) in [
             ("accepted", counts.accepted),
             ("active", counts.active()),
-            ("handled", counts.accepted),
+            ("handled", counts.handled),
             ("reading", counts.reading),
             ("total", total),
             ("waiting", counts.waiting),
@@ -157,6 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_turned_away_was_accepted_but_not_handled() {
+        let connections = Arc::new(Connections::default());
+        connections.turn_away();
+        let counts = connections.counts();
+        assert_eq!(
+            (counts.accepted, counts.handled, counts.active()),
+            (1, 0, 0)
+        );
+    }
+
+    #[test]
     fn many_threads_leave_nothing_behind() {
         let connections = Arc::new(Connections::default());
         thread::scope(|scope| {
@@ -172,6 +193,6 @@ mod tests {
             }
         });
         assert_eq!(connections.counts().active(), 0);
-        assert_eq!(connections.counts().accepted, 4_000);
+        assert_eq!(connections.counts().handled, 4_000);
     }
 }
