@@ -6,9 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::ValueEnum;
-
-use super::{compile, environment, say};
+use super::{Format, compile, environment, say};
 use crate::config;
 
 /// Arguments of `tollgate check`.
@@ -20,12 +18,6 @@ pub(super) struct Arguments {
     /// How mistakes are written: lines on stderr, or one JSON array on stdout
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {

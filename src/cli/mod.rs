@@ -1,24 +1,35 @@
 //! The commands. Each file is one of them.
 
 mod check;
+mod client;
 mod completions;
 mod demo;
+mod diff;
 mod explain;
 mod man;
 mod mock;
 mod probe;
 mod run;
 mod schema;
+mod test;
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::{compile::Compiler, config::Loaded, state::State};
+use thiserror::Error;
+
+use crate::{
+    compile::Compiler,
+    config::{self, Loaded},
+    snapshot::Snapshot,
+    state::State,
+};
 
 /// A declarative API gateway that reads Kong's configuration format.
 #[derive(Debug, Parser)]
@@ -47,6 +58,24 @@ enum Command {
     /// none does; 1 if the configuration has mistakes, the process cannot be asked, or the question
     /// makes no sense; 2 for arguments that are not understood.
     Explain(explain::Arguments),
+    /// Try requests against a configuration and compare what becomes of them with what is expected
+    ///
+    /// Test files hold requests, and for each the route, the plugins, the upstream request or the answer
+    /// that is expected. They are tried by the code that serves requests; no socket is opened, and
+    /// nothing is sent or counted.
+    ///
+    /// Exit codes: 0 if everything is as expected; 1 if something is not, or too few routes have a test;
+    /// 2 if the configuration or a test file has mistakes, or arguments are not understood.
+    Test(test::Arguments),
+    /// Say what a reload from one configuration to another would change, and what state it keeps
+    ///
+    /// Names every entity that is added, removed or changed with the old and the new value of each field,
+    /// which rate counters, turns, health and addresses are kept and which begin anew, and what needs a
+    /// restart. Values of secret fields are not shown.
+    ///
+    /// Exit codes: 0 if there is no difference; 1 if there is one; 2 if a configuration has mistakes, or
+    /// arguments are not understood.
+    Diff(diff::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Run a mock origin to put behind the gateway
@@ -67,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Schema => schema::run(),
         Command::Mock(arguments) => report(mock::run(arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -81,8 +112,55 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
+/// How a command writes its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
 /// The exit code of arguments that are not understood, as clap has it.
 const USAGE: u8 = 2;
+
+/// The exit code of `test` and `diff` if there is nothing to compare: 1 says that something differs.
+const MISTAKE: u8 = 2;
+
+/// A configuration that was compiled from its files and serves nobody.
+struct Candidate {
+    loaded: Loaded,
+    snapshot: Arc<Snapshot>,
+    state: Arc<State>,
+}
+
+/// Why a configuration cannot be looked at.
+#[derive(Debug, Error)]
+enum LoadError {
+    /// Its mistakes, one line each.
+    #[error("{0}")]
+    Configuration(String),
+    #[error("error: a metric is registered twice: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Candidate {
+    /// Compiles FILE and its fragments with a state of their own.
+    fn load(file: &Path) -> Result<Self, LoadError> {
+        Self::load_with(&Compiler::new(Arc::new(State::new()))?, file)
+    }
+
+    /// The same with the state of `compiler`, as a reload does.
+    fn load_with(compiler: &Compiler, file: &Path) -> Result<Self, LoadError> {
+        let mut loaded = config::load(file, &environment);
+        match compiler.compile(&loaded.config, &mut loaded.diagnostics) {
+            Some(snapshot) => Ok(Self {
+                loaded,
+                snapshot: Arc::new(snapshot),
+                state: Arc::clone(compiler.state()),
+            }),
+            None => Err(LoadError::Configuration(loaded.diagnostics.to_text())),
+        }
+    }
+}
 
 /// Compiles what was loaded, for its mistakes only: they are added to its diagnostics.
 fn compile(loaded: &mut Loaded) -> Result<(), prometheus::Error> {

@@ -27,6 +27,15 @@ impl Span {
     }
 }
 
+/// The line and column, both from 1, of what follows `before`.
+pub(super) fn place_after(before: &str) -> (u32, u32) {
+    let line = before.matches('\n').count() + 1;
+    let of_line = before.rsplit('\n').next().unwrap_or_default();
+    let column = of_line.chars().count() + 1;
+    let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    (small(line), small(column))
+}
+
 macro_rules! codes {
     ($($variant:ident = $text:literal: $explanation:literal;)*) => {
         /// The stable name of a kind of mistake.
@@ -341,8 +350,9 @@ impl Diagnostics {
     }
 }
 
-/// Control characters become escapes, so that a value from a file can never start a line of its own.
-fn one_line(text: &str) -> Cow<'_, str> {
+/// Control characters become escapes, so that a value from a file can neither start a line of its own nor act on a
+/// terminal.
+pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return text.into();
     }
@@ -430,6 +440,13 @@ mod tests {
         diagnostics.error(Code::InvalidValue, Span::default(), "", "found `a\nb`");
         assert_eq!(diagnostics.to_text().lines().count(), 1);
         assert!(diagnostics.to_text().contains(r"a\nb"));
+    }
+
+    #[test]
+    fn places_are_counted_in_lines_and_characters() {
+        assert_eq!(place_after(""), (1, 1));
+        assert_eq!(place_after("a\näb"), (2, 3));
+        assert_eq!(place_after("a\r\n"), (2, 1));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub use model::{
     Service, Target, Upstream,
 };
 pub use node::Node;
+pub use sources::is_test_file;
 
 use crate::entity::error_template::ErrorTemplates;
 
@@ -91,6 +92,16 @@ pub fn load_text(text: String, called: &str, environment: environment::Environme
     let mut diagnostics = Diagnostics::default();
     let sources = sources::take(text, called, environment, &mut diagnostics);
     assemble(sources, Path::new(""), environment, diagnostics)
+}
+
+/// Reads one document of another kind than configurations, with values from the environment put in. `None`, with a
+/// diagnostic, if there is no usable tree.
+pub fn read_tree(
+    path: &Path,
+    environment: environment::Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Node> {
+    sources::tree(path, environment, diagnostics)
 }
 
 /// `folder`: what files that the settings name are relative to.

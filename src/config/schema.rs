@@ -116,7 +116,7 @@ pub fn shape_of<T: JsonSchema>() -> Shape {
 }
 
 /// The JSON Schema of a type, with nothing referred to elsewhere.
-pub(super) fn derived<T: JsonSchema>() -> Schema {
+pub fn derived<T: JsonSchema>() -> Schema {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<T>()

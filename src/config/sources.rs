@@ -1,11 +1,12 @@
 //! Which files make up a configuration: FILE, and the fragments in its `gateway.conf_d` folder, in name order.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::diagnostics::{Code, Diagnostics, Span};
+use super::diagnostics::{Code, Diagnostics, Span, place_after};
 use super::environment::{self, Environment};
 use super::model::Document;
 use super::node::Node;
@@ -68,6 +69,31 @@ pub(super) fn take(
     sources.parse(text, file, String::new(), environment, diagnostics);
     sources
 }
+
+/// Reads a document that is no configuration. `None`, with a diagnostic, if there is no usable tree.
+pub(super) fn tree(
+    path: &Path,
+    environment: Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Node> {
+    let mut sources = Sources {
+        documents: Vec::new(),
+        watch: Vec::new(),
+        failed: BTreeSet::new(),
+        incomplete: false,
+    };
+    sources.add(path, String::new(), environment, diagnostics);
+    sources.documents.pop().map(|document| document.root)
+}
+
+/// Whether a file holds tests of a configuration: `NAME.test.yaml` or `NAME.test.yml`.
+pub fn is_test_file(path: &Path) -> bool {
+    let name = path.file_name().map(OsStr::as_encoded_bytes);
+    is_yaml(path) && name.is_some_and(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
+}
+
+/// How the names of test files end.
+const ENDINGS: [&[u8]; 2] = [b".test.yaml", b".test.yml"];
 
 impl Sources {
     fn add(
@@ -142,18 +168,8 @@ fn text(path: &Path, file: u16, diagnostics: &mut Diagnostics) -> Option<String>
 
 fn place_of_bad_byte(file: u16, bytes: &[u8], at: usize) -> Span {
     let before = String::from_utf8_lossy(bytes.get(..at).unwrap_or_default());
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .chars()
-        .rev()
-        .take_while(|&character| character != '\n')
-        .count()
-        + 1;
-    Span {
-        file,
-        line: u32::try_from(line).unwrap_or(u32::MAX),
-        column: u32::try_from(column).unwrap_or(u32::MAX),
-    }
+    let (line, column) = place_after(&before);
+    Span { file, line, column }
 }
 
 fn conf_d(document: &Document) -> Option<(String, Span)> {
@@ -187,6 +203,11 @@ fn fragments(folder: &Path, span: Span, diagnostics: &mut Diagnostics) -> Vec<Pa
 }
 
 fn is_fragment(path: &Path) -> bool {
+    is_yaml(path) && !is_test_file(path)
+}
+
+/// Whether a path names a file in YAML that is meant to be seen.
+fn is_yaml(path: &Path) -> bool {
     let hidden = path
         .file_name()
         .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -238,6 +259,7 @@ mod tests {
             ".hidden.yaml",
             "notes.txt",
             "30-c.yaml.bak",
+            "10-a.test.yaml",
         ] {
             fs::write(conf_d.join(name), "services: []\n").unwrap();
         }

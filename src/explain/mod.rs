@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// What stands in place of a credential.
-const MASK: &str = "***";
+pub const MASK: &str = "***";
 /// What stands in place of a value that is made anew for each request.
-const FRESH: &str = "(new for each request)";
+pub const FRESH: &str = "(new for each request)";
 
 /// What an explanation is made from.
 #[derive(Clone, Copy)]
@@ -52,22 +52,51 @@ pub struct Subject<'a> {
 /// # Errors
 /// When the question makes no sense for this configuration.
 pub fn explain(subject: Subject<'_>, question: &Question) -> Result<Explanation, Unanswerable> {
+    answer_with(subject, question, |snapshot, rehearsal| Reasons {
+        routes: routes::explain(snapshot, rehearsal, question.all),
+        idle: plugins::idle(snapshot, rehearsal),
+    })
+}
+
+/// Answers `question` as [`explain`] does, but without the why: the route has no reasons, and there
+/// are no near misses and no idle plugins. It costs about as much as a request, however many
+/// routes there are.
+///
+/// # Errors
+/// When the question makes no sense for this configuration.
+pub fn foretell(subject: Subject<'_>, question: &Question) -> Result<Explanation, Unanswerable> {
+    answer_with(subject, question, |snapshot, rehearsal| Reasons {
+        routes: routes::winner_alone(snapshot, rehearsal),
+        idle: plugins::IdlePlugins::default(),
+    })
+}
+
+/// What only those want to know who ask why.
+struct Reasons {
+    routes: routes::Routes,
+    idle: plugins::IdlePlugins,
+}
+
+fn answer_with(
+    subject: Subject<'_>,
+    question: &Question,
+    reasons: impl FnOnce(&Snapshot, &Rehearsal) -> Reasons,
+) -> Result<Explanation, Unanswerable> {
     let Subject {
         snapshot, state, ..
     } = subject;
     let asked = Asked::read(question, snapshot, subject.ports)?;
     let rehearse = || rehearse(Arc::clone(snapshot), state, &asked.bytes, &asked.visitor);
     let mut rehearsal = rehearse();
-    let routes = routes::explain(snapshot, &rehearsal, question.all);
+    let Reasons { routes, idle } = reasons(snapshot, &rehearsal);
     let sent = upstream::sent(snapshot, &mut rehearsal, &mut rehearse(), &asked.bytes);
-    let (plugins, idle) = plugins::explain(snapshot, &rehearsal);
     Ok(Explanation {
         configuration_hash: snapshot.hash.clone(),
         request: request(snapshot, &rehearsal, question),
         route: routes.winner,
         near_misses: routes.near_misses,
         near_misses_omitted: routes.omitted,
-        plugins,
+        plugins: plugins::running(snapshot, &rehearsal),
         idle_plugins: idle.list,
         idle_plugins_omitted: idle.omitted,
         answer: answer(snapshot, &rehearsal),

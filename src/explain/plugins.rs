@@ -21,13 +21,13 @@ pub(super) struct IdlePlugins {
     pub(super) omitted: usize,
 }
 
-pub(super) fn explain(snapshot: &Snapshot, rehearsal: &Rehearsal) -> (Vec<Plugin>, IdlePlugins) {
+/// The plugins that run, in order.
+pub(super) fn running(snapshot: &Snapshot, rehearsal: &Rehearsal) -> Vec<Plugin> {
     let chain = snapshot.chain(rehearsal.chain());
     let running = rehearsal.steps.iter();
-    let running: Vec<Plugin> = running
+    running
         .filter_map(|step| plugin(snapshot, rehearsal, chain, step))
-        .collect();
-    (running, idle(snapshot, rehearsal, chain))
+        .collect()
 }
 
 fn plugin(
@@ -135,7 +135,8 @@ fn access(snapshot: &Snapshot, rehearsal: &Rehearsal, step: &Step) -> (Access, S
 }
 
 /// Those that concern the request's route and service, but for one of the reasons in [`Idle`].
-fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal, chain: &Chain) -> IdlePlugins {
+pub(super) fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal) -> IdlePlugins {
+    let chain = snapshot.chain(rehearsal.chain());
     let route = rehearsal.route_index();
     let service = rehearsal.route().and_then(|route| route.service);
     let running: Vec<&PluginOrigin> = rehearsal

@@ -51,6 +51,17 @@ pub(super) fn explain(snapshot: &Snapshot, rehearsal: &Rehearsal, all: bool) -> 
     }
 }
 
+/// The route that was taken, and nothing of any other.
+pub(super) fn winner_alone(snapshot: &Snapshot, rehearsal: &Rehearsal) -> Routes {
+    let winner = rehearsal
+        .route_index()
+        .and_then(|index| winner(snapshot, index, Vec::new(), String::new()));
+    Routes {
+        winner,
+        ..Routes::default()
+    }
+}
+
 fn winner(
     snapshot: &Snapshot,
     index: usize,

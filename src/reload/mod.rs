@@ -218,21 +218,25 @@ impl Reloader {
     }
 
     fn tell_what_needs_a_restart(&self, config: &Config) {
-        let (old, new) = (&self.started_with, &config.gateway);
-        for (name, differs) in [
-            ("threads", old.threads != new.threads),
-            (
-                "upstream_keepalive_pool_size",
-                old.upstream_keepalive_pool_size != new.upstream_keepalive_pool_size,
-            ),
-        ] {
-            if differs {
-                warn!("gateway.{name} needs a restart to change; everything else is live");
-            }
+        for name in needs_restart(&self.started_with, &config.gateway) {
+            warn!("gateway.{name} needs a restart to change; everything else is live");
         }
     }
 
     fn lock_history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The names of the settings that differ and that a reload cannot change.
+pub fn needs_restart(old: &Settings, new: &Settings) -> impl Iterator<Item = &'static str> {
+    [
+        ("threads", old.threads != new.threads),
+        (
+            "upstream_keepalive_pool_size",
+            old.upstream_keepalive_pool_size != new.upstream_keepalive_pool_size,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
 }

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod health;
 pub mod identifiers;
+mod inventory;
 pub mod names;
 pub mod rates;
 pub mod registry;
@@ -17,6 +18,7 @@ use crate::telemetry::Telemetry;
 use clock::Clock;
 use health::TargetsHealth;
 use identifiers::Identifiers;
+pub use inventory::Held;
 use names::Names;
 use rates::Rates;
 use registry::Registry;

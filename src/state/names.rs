@@ -212,6 +212,11 @@ impl Names {
         }
     }
 
+    /// The names that are in use.
+    pub fn hosts(&self) -> Vec<String> {
+        self.names.keys()
+    }
+
     /// Resolves names until it is dropped: new ones at once, known ones from time to time.
     pub async fn run(&self) {
         let mut refreshed = Instant::now();

@@ -40,6 +40,20 @@ impl<K: Eq + Hash + Debug, V> Registry<K, V> {
             .retain(|_, value| value.strong_count() > 0);
     }
 
+    /// The keys whose values are in use.
+    pub fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|(_, value)| value.strong_count() > 0)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     /// The values that are in use.
     pub fn values(&self) -> Vec<Arc<V>> {
         self.0
@@ -61,12 +75,14 @@ mod tests {
         let first = registry.get_or_create(1, || 10);
         let again = registry.get_or_create(1, || 20);
         assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!(registry.keys(), [1]);
     }
 
     #[test]
     fn a_value_goes_with_its_last_holder() {
         let registry: Registry<u8, u32> = Registry::default();
         drop(registry.get_or_create(1, || 10));
+        assert!(registry.keys().is_empty());
         assert_eq!(*registry.get_or_create(1, || 20), 20);
         registry.sweep();
         assert!(registry.values().is_empty());

@@ -154,8 +154,13 @@ fn complaints(validator: &Validator, yaml: &str) -> Vec<String> {
     }
 }
 
+/// Whether a file is a configuration, or a part of one.
+fn is_configuration(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with(".yaml") && !name.ends_with(".test.yaml")
+}
+
 fn yaml_files(folder: &Path) -> Vec<(String, String)> {
-    let yaml = |path: &std::path::PathBuf| path.extension().is_some_and(|ending| ending == "yaml");
     let read = |path: std::path::PathBuf| {
         let text = fs::read(&path).expect("a readable file");
         let name = path.file_stem().unwrap_or_default();
@@ -164,7 +169,11 @@ fn yaml_files(folder: &Path) -> Vec<(String, String)> {
             String::from_utf8_lossy(&text).into_owned(),
         )
     };
-    entries(folder).into_iter().filter(yaml).map(read).collect()
+    let files = entries(folder).into_iter();
+    files
+        .filter(|path| is_configuration(path))
+        .map(read)
+        .collect()
 }
 
 #[test]
@@ -251,7 +260,7 @@ fn the_configurations_that_are_shipped_lead_editors_to_the_schema() {
     for folder in folders {
         for path in entries(&folder)
             .into_iter()
-            .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+            .filter(|path| is_configuration(path))
         {
             let text = fs::read_to_string(&path).expect("a readable file");
             let target = text.lines().find_map(|line| line.strip_prefix(mark));

@@ -4,10 +4,12 @@ use std::fs;
 
 use crate::harness::tollgate;
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 11] = [
     "run",
     "check",
     "explain",
+    "test",
+    "diff",
     "schema",
     "mock",
     "demo",

@@ -2,113 +2,71 @@
 
 use std::{io, time::Duration};
 
-use axum::body::{Body, to_bytes};
-use http::{Request, StatusCode, Uri, header, uri::Scheme};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::{net::TcpStream, runtime::Builder, time::timeout};
+use tokio::runtime::Builder;
 
-use crate::explain::{Explanation, Question};
+use crate::{
+    cli::client::{Base, Client, Failure},
+    explain::{Explanation, Question},
+};
 
 /// How long the whole exchange may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// More than an explanation with ten thousand routes has.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Why the running process gave no explanation.
 #[derive(Debug, Error)]
 pub(super) enum AskError {
-    #[error("`{0}` is no address of an admin listener; write http://HOST:PORT")]
+    /// What is wrong with the URL, without what may be a password in it.
+    #[error("--admin: {0}")]
     Address(String),
-    /// What stands before the `@` may be a password, so none of it is shown.
-    #[error("there is a user name or password in the URL of `--admin`; write http://HOST:PORT")]
-    Credentials,
     #[error("the runtime cannot be started")]
     Runtime(#[source] io::Error),
-    #[error("cannot connect to {address}; is it the address in `gateway.admin`, and does it run?")]
-    Connect {
-        address: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the connection to {0} failed")]
-    Exchange(String, #[source] hyper::Error),
-    #[error("{0} did not answer within 30 s")]
-    Timeout(String),
+    #[error("{0}; is the address that of `gateway.admin`, and does it run?")]
+    Exchange(Failure),
     #[error("{message}")]
     Refused { message: String },
     #[error("{0} is not an admin listener of this version: it answered {1}")]
     Stranger(String, StatusCode),
     #[error("{0} answered with something that is no explanation")]
     Answer(String, #[source] serde_json::Error),
-    #[error("the answer of {0} broke off")]
-    Body(String, #[source] axum::Error),
 }
 
 /// Asks the process at `admin`.
 pub(super) fn ask(admin: &str, question: &Question) -> Result<Explanation, AskError> {
-    if admin.contains('@') {
-        return Err(AskError::Credentials);
-    }
-    let address = address(admin).ok_or_else(|| AskError::Address(admin.to_owned()))?;
+    let base: Base = admin.parse().map_err(AskError::Address)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(AskError::Runtime)?;
-    runtime.block_on(async {
-        timeout(PATIENCE, exchange(&address, question))
-            .await
-            .map_err(|_| AskError::Timeout(address.clone()))?
-    })
+    runtime.block_on(exchange(base, question))
 }
 
-/// `HOST:PORT` of an http URL without a path.
-fn address(admin: &str) -> Option<String> {
-    let uri: Uri = admin.parse().ok()?;
-    let is_plain = uri.scheme() == Some(&Scheme::HTTP) && matches!(uri.path(), "" | "/");
-    let host = uri.host().filter(|_| is_plain && uri.query().is_none())?;
-    Some(format!("{host}:{}", uri.port_u16().unwrap_or(80)))
-}
-
-async fn exchange(address: &str, question: &Question) -> Result<Explanation, AskError> {
-    let failed = |error| AskError::Exchange(address.to_owned(), error);
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|source| AskError::Connect {
-            address: address.to_owned(),
-            source,
-        })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
-    // Its end shows in the answer.
-    tokio::spawn(connection);
+async fn exchange(base: Base, question: &Question) -> Result<Explanation, AskError> {
+    let place = base.authority.clone();
     let question = serde_json::to_vec(question).expect("a question is plain data");
-    let request = Request::post("/explain")
-        .header(header::HOST, address)
+    let request = Request::post(base.target("/explain"))
+        .header(header::HOST, &place)
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(question))
-        .expect("host and port of a URI make a header");
-    let answer = sender.send_request(request).await.map_err(failed)?;
-    let status = answer.status();
-    let body = to_bytes(Body::new(answer.into_body()), ANSWER_BYTES_MAX)
-        .await
-        .map_err(|error| AskError::Body(address.to_owned(), error))?;
-    match status {
-        StatusCode::OK => serde_json::from_slice(&body)
-            .map_err(|error| AskError::Answer(address.to_owned(), error)),
+        .body(Full::new(Bytes::from(question)))
+        .expect("path and place of a URL make a request");
+    let answer = Client::new(base, PATIENCE).send(request).await;
+    let answer = answer.map_err(AskError::Exchange)?;
+    let unreadable = |error| AskError::Answer(place.clone(), error);
+    match answer.status {
+        StatusCode::OK => serde_json::from_slice(&answer.body).map_err(unreadable),
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
             #[derive(Deserialize)]
             struct Refusal {
                 message: String,
             }
-            let Refusal { message } = serde_json::from_slice(&body)
-                .map_err(|error| AskError::Answer(address.to_owned(), error))?;
+            let Refusal { message } = serde_json::from_slice(&answer.body).map_err(unreadable)?;
             Err(AskError::Refused { message })
         }
-        other => Err(AskError::Stranger(address.to_owned(), other)),
+        other => Err(AskError::Stranger(place, other)),
     }
 }
 
@@ -122,27 +80,8 @@ mod tests {
             serde_json::from_str(r#"{"method": "GET", "url": "/"}"#).expect("a question");
         for admin in ["http://user:secret@127.0.0.1:1", "https://user:secret@a:1"] {
             let error = ask(admin, &question).expect_err("it is refused");
-            assert!(matches!(error, AskError::Credentials), "{error}");
+            assert!(matches!(error, AskError::Address(_)), "{error}");
             assert!(!error.to_string().contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_admin_listener_is_an_http_url_without_a_path() {
-        assert_eq!(
-            address("http://127.0.0.1:8001").as_deref(),
-            Some("127.0.0.1:8001")
-        );
-        assert_eq!(address("http://[::1]:8001/").as_deref(), Some("[::1]:8001"));
-        assert_eq!(address("http://admin").as_deref(), Some("admin:80"));
-        for wrong in [
-            "",
-            "127.0.0.1:8001",
-            "https://a:1",
-            "http://a/b",
-            "http://a/?b",
-        ] {
-            assert_eq!(address(wrong), None, "{wrong}");
         }
     }
 }

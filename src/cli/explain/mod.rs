@@ -9,19 +9,14 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
-use clap::ValueEnum;
 use thiserror::Error;
 
-use super::{environment, report, say};
+use super::{Candidate, Format, LoadError, report, say};
 use crate::{
-    compile::Compiler,
-    config,
     explain::{Explanation, Question, Subject, Unanswerable, explain},
     server::listen_ports,
-    state::State,
 };
 use live::AskError;
 
@@ -59,19 +54,11 @@ pub(super) struct Arguments {
     url: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 /// Why there is no explanation.
 #[derive(Debug, Error)]
 enum ExplainError {
-    #[error("{0}")]
-    Configuration(String),
-    #[error("a metric is registered twice")]
-    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Load(#[from] LoadError),
     #[error(transparent)]
     Question(#[from] Unanswerable),
     #[error("the running process was not asked")]
@@ -93,8 +80,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let explanation = match answer {
         Ok(explanation) => explanation,
-        Err(ExplainError::Configuration(diagnostics)) => {
-            say(&diagnostics);
+        Err(ExplainError::Load(error)) => {
+            say(&error.to_string());
             return ExitCode::FAILURE;
         }
         Err(error) => return report(Err::<(), _>(error)),
@@ -116,16 +103,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn from_files(file: &Path, question: &Question) -> Result<Explanation, ExplainError> {
-    let mut loaded = config::load(file, &environment);
-    let state = Arc::new(State::new());
-    let compiler = Compiler::new(Arc::clone(&state))?;
-    let Some(snapshot) = compiler.compile(&loaded.config, &mut loaded.diagnostics) else {
-        return Err(ExplainError::Configuration(loaded.diagnostics.to_text()));
-    };
+    let candidate = Candidate::load(file)?;
     let subject = Subject {
-        snapshot: &Arc::new(snapshot),
-        state: &state,
-        ports: &listen_ports(&loaded.config.gateway),
+        snapshot: &candidate.snapshot,
+        state: &candidate.state,
+        ports: &listen_ports(&candidate.loaded.config.gateway),
         is_live: false,
     };
     Ok(explain(subject, question)?)

@@ -5,8 +5,11 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use clap::builder::styling::{AnsiColor, Style};
 
-use crate::explain::{
-    Access, Answer, Change, Explanation, IdlePlugin, NearMiss, Plugin, Route, Sent, Service,
+use crate::{
+    config::diagnostics::one_line,
+    explain::{
+        Access, Answer, Change, Explanation, IdlePlugin, NearMiss, Plugin, Route, Sent, Service,
+    },
 };
 
 /// The width of the column with the names of the blocks.
@@ -61,7 +64,7 @@ pub(super) fn write(explanation: &Explanation, color: bool) -> String {
     }
     page.near_misses(explanation);
     for note in &explanation.notes {
-        page.block("note", &clean(note));
+        page.block("note", &one_line(note));
     }
     page.text
 }
@@ -90,19 +93,19 @@ impl Page {
 
     fn named(&self, name: &str) -> String {
         let style = self.styles.name;
-        format!("{style}{}{style:#}", clean(name))
+        format!("{style}{}{style:#}", one_line(name))
     }
 
     fn faint(&self, text: &str) -> String {
         let style = self.styles.faint;
-        format!("{style}{}{style:#}", clean(text))
+        format!("{style}{}{style:#}", one_line(text))
     }
 
     fn request(&mut self, explanation: &Explanation) {
         let request = &explanation.request;
         self.block(
             "request",
-            &clean(&format!("{} {}", request.method, request.url)),
+            &one_line(&format!("{} {}", request.method, request.url)),
         );
         if request.path.is_empty() {
             return;
@@ -112,7 +115,7 @@ impl Page {
         } else {
             &request.host
         };
-        self.line(&clean(&format!(
+        self.line(&one_line(&format!(
             "{}, {host}, port {}, path {}",
             request.scheme, request.port, request.path
         )));
@@ -121,7 +124,7 @@ impl Page {
             Some(consumer) => format!("consumer {consumer}"),
             None => "no consumer".to_owned(),
         };
-        self.line(&clean(&format!(
+        self.line(&one_line(&format!(
             "from {}{trusted}, {consumer}",
             request.client_ip
         )));
@@ -135,9 +138,9 @@ impl Page {
         let line = format!("{}  {}", self.named(&route.label), self.faint(&route.place));
         self.block("route", &line);
         for matched in &route.matched {
-            self.line(&format!("- {}", clean(&matched.sentence)));
+            self.line(&format!("- {}", one_line(&matched.sentence)));
         }
-        self.line(&format!("- {}", clean(&route.first_because)));
+        self.line(&format!("- {}", one_line(&route.first_because)));
     }
 
     fn answer(&mut self, answer: &Answer) {
@@ -146,14 +149,14 @@ impl Page {
         } else {
             format!(": {}", answer.message)
         };
-        let line = clean(&format!("{} {}{message}", answer.status, answer.reason)).into_owned();
+        let line = one_line(&format!("{} {}{message}", answer.status, answer.reason)).into_owned();
         self.block("answer", &line);
-        self.line(&clean(&format!(
+        self.line(&one_line(&format!(
             "by {}; it does not go upstream",
             answer.by
         )));
         for (name, value) in &answer.headers {
-            self.line(&clean(&format!("{name}: {value}")));
+            self.line(&one_line(&format!("{name}: {value}")));
         }
     }
 
@@ -192,12 +195,12 @@ impl Page {
                 row.priority,
                 self.named(row.name),
                 "",
-                clean(row.scope),
+                one_line(row.scope),
                 self.faint(row.place)
             );
             self.line(&line);
             for remark in &row.remarks {
-                self.line(&format!("{:8}{}", "", clean(remark)));
+                self.line(&format!("{:8}{}", "", one_line(remark)));
             }
         }
     }
@@ -209,7 +212,7 @@ impl Page {
             self.faint(&service.place)
         );
         self.block("service", &line);
-        self.line(&clean(&format!(
+        self.line(&one_line(&format!(
             "{}, path {}, {} retries",
             service.protocol,
             service.path.as_deref().unwrap_or("/"),
@@ -248,7 +251,7 @@ impl Page {
                 })
                 .collect();
             self.line(
-                clean(&format!(
+                one_line(&format!(
                     "{:width$}  weight {:<5}  {}",
                     target.target,
                     target.weight,
@@ -264,7 +267,7 @@ impl Page {
 
     fn sent(&mut self, sent: &Sent, is_answered: bool) {
         let heading = if is_answered { "not sent" } else { "sent" };
-        self.block(heading, &clean(&format!("{} {}", sent.method, sent.url)));
+        self.block(heading, &one_line(&format!("{} {}", sent.method, sent.url)));
         let changed: Vec<&str> = sent
             .changes
             .iter()
@@ -272,7 +275,7 @@ impl Page {
             .collect();
         for (name, value) in &sent.headers {
             if !changed.contains(&name.as_str()) {
-                self.line(&clean(&format!("  {name}: {value}")));
+                self.line(&one_line(&format!("  {name}: {value}")));
             }
         }
         for change in &sent.changes {
@@ -287,7 +290,7 @@ impl Page {
             (Some(from), Some(to)) => ('~', self.styles.changed, format!("{to}  (was {from})")),
             (None, None) => return,
         };
-        let line = clean(&format!("{}: {rest}", change.name)).into_owned();
+        let line = one_line(&format!("{}: {rest}", change.name)).into_owned();
         self.line(&format!("{style}{sign}{style:#} {line}"));
     }
 
@@ -321,7 +324,7 @@ impl Page {
 
     fn reasons(&mut self, near_miss: &NearMiss) {
         for reason in &near_miss.reasons {
-            self.line(&format!("- {}", clean(reason)));
+            self.line(&format!("- {}", one_line(reason)));
         }
     }
 }
@@ -371,19 +374,4 @@ impl<'e> Row<'e> {
             remarks: vec![Cow::Borrowed(&plugin.reason)],
         }
     }
-}
-
-/// Without control characters, so that nothing that was sent or written can act on a terminal.
-fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
-        return text.into();
-    }
-    let escaped = text.chars().map(|char| {
-        if char.is_control() {
-            char.escape_default().to_string()
-        } else {
-            char.to_string()
-        }
-    });
-    escaped.collect::<String>().into()
 }

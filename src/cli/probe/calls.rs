@@ -16,9 +16,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     answer::{Answer, Source},
-    client::{Base, Client, Failure, Received},
     reasons::Reasons,
 };
+use crate::cli::client::{Base, Client, Failure, Received};
 
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tollgate-probe/", env!("CARGO_PKG_VERSION")));

@@ -3,7 +3,6 @@
 
 mod answer;
 mod calls;
-mod client;
 mod figures;
 mod reasons;
 mod report;
@@ -16,18 +15,20 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum;
 use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 
 use self::{
     calls::{Call, Plan},
-    client::{Base, Failure},
     reasons::Reasons,
     report::Report,
     scenario::Scenario,
     verdict::Verdict,
 };
-use super::{USAGE, say};
+use super::{
+    Format, USAGE,
+    client::{Base, Failure},
+    say,
+};
 use crate::config::model::settings::Seconds;
 
 /// The longest time that an option takes.
@@ -98,12 +99,6 @@ pub(super) struct Arguments {
     /// How the result is written: for people, or as one JSON document
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {

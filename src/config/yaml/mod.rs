@@ -12,7 +12,7 @@ use saphyr_parser::Marker;
 use self::clean::Cleaner;
 use self::places::{Mark, MarkShape, read_marks};
 use self::values::{Raw, ValueError, read_values};
-use super::diagnostics::{Code, Diagnostics, Span};
+use super::diagnostics::{Code, Diagnostics, Span, place_after};
 use super::node::{Entry, Kind, Node, Path};
 
 /// The largest file that is read, in bytes.
@@ -116,18 +116,9 @@ fn forbidden_character(text: &str) -> Option<Problem> {
         |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) || byte == 0x7f;
     let at = text.bytes().position(forbidden)?;
     let before = text.get(..at)?;
-    let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-    let column = before
-        .chars()
-        .rev()
-        .take_while(|&character| character != '\n')
-        .count()
-        + 1;
+    let (line, column) = place_after(before);
     let byte = text.as_bytes().get(at)?;
-    let mark = Position {
-        line: u32::try_from(line).unwrap_or(u32::MAX),
-        column: u32::try_from(column).unwrap_or(u32::MAX),
-    };
+    let mark = Position { line, column };
     Some(Problem::at(
         mark,
         Code::YamlSyntax,

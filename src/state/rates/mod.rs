@@ -68,6 +68,11 @@ impl Rates {
         table
     }
 
+    /// The instances whose tables are in use.
+    pub fn instances(&self) -> Vec<Uuid> {
+        self.tables.keys()
+    }
+
     /// Frees the counters whose windows ended before `now`, and the names of tables that are gone.
     /// To be called about once a second; cheap when nothing ended.
     pub fn reclaim(&self, now: Timestamp) {

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 client of the probe: one kept connection, a deadline for each request, bodies in memory.
+//! The HTTP/1.1 client of the commands: one kept connection, a deadline for each request, bodies in memory.
 //! It follows no redirects, knows no cookies, and speaks no TLS.
 
 use std::{str::FromStr, time::Duration};
@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-/// The longest body that an answer may have.
-const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest body that an answer may have: more than an explanation with ten thousand routes.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where a listener is, and what stands before every path: `http://host[:port][/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl FromStr for Base {
             Some("http") => {}
             Some("https") => {
                 return Err(format!(
-                    "`{text}`: https is not spoken here; probe a listener without TLS, {example}"
+                    "`{text}`: https is not spoken here; name a listener without TLS, {example}"
                 ));
             }
             _ => return Err(format!("`{text}` does not begin with http://; {example}")),

@@ -1,0 +1,149 @@
+//! What becomes of the state, told by the keys under which the state itself finds it again. Connections to upstreams
+//! are kept by address and TLS, whatever they are configured as.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::entities::Labels;
+use crate::{
+    config::{Config, Entity, model::Model},
+    entity::Protocol,
+    snapshot::Snapshot,
+    state::Held,
+};
+
+/// A piece of state as people know it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub(super) struct Told {
+    /// Such as `counts` or `health`.
+    pub(super) what: &'static str,
+    /// Whose.
+    pub(super) of: String,
+    /// What else it is found by, such as the limit of connections.
+    #[serde(skip)]
+    key: String,
+}
+
+/// What becomes of all of it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Fate {
+    pub(super) kept: Vec<Told>,
+    pub(super) lost: Vec<Told>,
+    pub(super) new: Vec<Told>,
+}
+
+impl Fate {
+    pub(super) fn of(before: &BTreeSet<Told>, after: &BTreeSet<Told>) -> Self {
+        Self {
+            kept: before.intersection(after).cloned().collect(),
+            lost: before.difference(after).cloned().collect(),
+            new: after.difference(before).cloned().collect(),
+        }
+    }
+}
+
+/// What the entities are called that state belongs to, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<Uuid, String>);
+
+impl Names {
+    /// Those of both configurations; the new one knows better.
+    pub(super) fn of(old: &Config, new: &Config) -> Self {
+        let mut names = Self::default();
+        for config in [old, new] {
+            let labels = Labels::of(config);
+            names.add(&labels, "service", &config.services);
+            names.add(&labels, "upstream", &config.upstreams);
+            names.add(&labels, "plugin", &config.plugins);
+        }
+        names
+    }
+
+    fn add<T: Model>(&mut self, labels: &Labels, kind: &str, entities: &[Entity<T>]) {
+        let named = entities
+            .iter()
+            .map(|entity| (entity.id, format!("{kind} {}", labels.label(entity))));
+        self.0.extend(named);
+    }
+
+    /// Every piece of state in words.
+    pub(super) fn tell(&self, held: BTreeSet<Held>) -> impl Iterator<Item = Told> {
+        held.into_iter().map(|held| {
+            let key = format!("{held:?}");
+            let (what, of) = match held {
+                Held::Counts(id) => ("counts", self.name(id)),
+                Held::Turns(id) => ("turns", self.name(id)),
+                Held::Slots {
+                    upstream,
+                    target,
+                    limit,
+                } => {
+                    let upstream = self.name(upstream);
+                    ("places", format!("{limit} for {target} of {upstream}"))
+                }
+                Held::Health {
+                    upstream,
+                    host,
+                    port,
+                } => (
+                    "health",
+                    format!("{host}:{port} of {}", self.name(upstream)),
+                ),
+                Held::Addresses(host) => ("addresses", host),
+            };
+            Told { what, of, key }
+        })
+    }
+
+    fn name(&self, id: Uuid) -> String {
+        self.0.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+}
+
+/// The idle connections that a process with this configuration may have.
+pub(super) fn connections(snapshot: &Snapshot) -> Vec<Told> {
+    let mut connections = Vec::new();
+    for service in &snapshot.services {
+        let kind = match service.protocol {
+            Protocol::Http => "http".to_owned(),
+            Protocol::Https if service.tls.verify => "https, verified".to_owned(),
+            Protocol::Https => "https, not verified".to_owned(),
+        };
+        for target in service.balancer.targets() {
+            connections.push(Told {
+                what: "connections",
+                of: format!("{} ({kind})", target.label),
+                key: String::new(),
+            });
+        }
+    }
+    connections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_another_key_is_another_piece_of_state() {
+        let names = Names(HashMap::from([(Uuid::nil(), "upstream u".to_owned())]));
+        let slots = |limit| Held::Slots {
+            upstream: Uuid::nil(),
+            target: "a:1".to_owned(),
+            limit,
+        };
+        let told = |held: &[Held]| names.tell(held.iter().cloned().collect()).collect();
+        let turns = Held::Turns(Uuid::nil());
+        let fate = Fate::of(&told(&[turns.clone(), slots(1)]), &told(&[turns, slots(2)]));
+        let shown = |list: &[Told]| {
+            let list = list.iter();
+            list.map(|told| format!("{} {}", told.what, told.of))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&fate.kept), ["turns upstream u"]);
+        assert_eq!(shown(&fate.lost), ["places 1 for a:1 of upstream u"]);
+        assert_eq!(shown(&fate.new), ["places 2 for a:1 of upstream u"]);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the state holds for the snapshots that there are, by the keys under which the next one finds it again.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::State;
+
+/// Something that the state keeps as long as a snapshot uses it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Held {
+    /// The counts of a plugin instance.
+    Counts(Uuid),
+    /// The turns of an upstream, or of a service without one.
+    Turns(Uuid),
+    /// The connections that a target may still take.
+    Slots {
+        upstream: Uuid,
+        target: String,
+        limit: u32,
+    },
+    /// How the addresses of a target are.
+    Health {
+        upstream: Uuid,
+        host: String,
+        port: u16,
+    },
+    /// The addresses of a host name.
+    Addresses(String),
+}
+
+impl State {
+    /// Everything that some snapshot uses now.
+    pub fn inventory(&self) -> BTreeSet<Held> {
+        let Self {
+            rates,
+            positions,
+            slots,
+            health,
+            names,
+            // These are the process's own, or count for its lifetime.
+            clock: _,
+            identifiers: _,
+            telemetry: _,
+        } = self;
+        let mut held = BTreeSet::new();
+        held.extend(rates.instances().into_iter().map(Held::Counts));
+        held.extend(positions.keys().into_iter().map(Held::Turns));
+        let slots = slots.keys().into_iter();
+        held.extend(slots.map(|(upstream, target, limit)| Held::Slots {
+            upstream,
+            target,
+            limit,
+        }));
+        let health = health.keys().into_iter();
+        held.extend(health.map(|(upstream, host, port)| Held::Health {
+            upstream,
+            host,
+            port,
+        }));
+        held.extend(names.hosts().into_iter().map(Held::Addresses));
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_listed_until_it_goes() {
+        let state = State::new();
+        let turns = state.positions.get_or_create(Uuid::nil(), Default::default);
+        let table = state.rates.table(Uuid::nil(), 1000);
+        let name = state.names.get("A.test");
+        assert_eq!(
+            state.inventory().into_iter().collect::<Vec<_>>(),
+            [
+                Held::Counts(Uuid::nil()),
+                Held::Turns(Uuid::nil()),
+                Held::Addresses("a.test".to_owned()),
+            ]
+        );
+        drop((turns, table, name));
+        assert!(state.inventory().is_empty());
+    }
+}
