@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     entity::{
-        consumer::{Consumer, ConsumerIndex, Consumers, KeyCredential},
+        consumer::{Consumer, ConsumerIndex, Consumers},
+        credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts},
         reason::Reason,
     },
@@ -218,7 +219,10 @@ impl<'a> Request<'a> {
         } else {
             self.headers.remove(&names::ANONYMOUS_CONSUMER);
         }
-        self.headers.remove(&names::CONSUMER_GROUPS);
+        match self.about.consumers.groups_header(index) {
+            Some(groups) => self.headers.set(&names::CONSUMER_GROUPS, groups.clone()),
+            None => self.headers.remove(&names::CONSUMER_GROUPS),
+        }
         self.headers.remove(&names::AUTHENTICATED_GROUPS);
     }
 
