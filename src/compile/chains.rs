@@ -1,25 +1,23 @@
-//! Plugins: their configuration, and which of their instances runs where.
+//! Plugins: their configuration, checked and turned into instances. Which of them runs where is in `precedence`.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{Arc, LazyLock},
 };
 
 use crate::{
-    chain::{Chain, InstanceIndex, Link},
     config::{
         Code, Config, Diagnostics, Entity, Node, Plugin,
         check::check,
-        model::{plugin::PluginProtocol, settings::PluginName},
+        model::{ordering::Ordering, plugin::PluginProtocol, settings::PluginName},
         node::Path,
         read::reader,
         schema::Shape,
         suggest::nearest,
     },
-    entity::consumer::{ConsumerIndex, Consumers},
+    entity::{consumer::Consumers, key::Keys},
     plugin::{Scope, registry::Refused},
     plugins::{self, CATALOG, Families, Instance},
-    snapshot::ChainIndex,
     state::State,
 };
 
@@ -69,6 +67,58 @@ const KONG_PLUGINS: &[&str] = &[
     "zipkin",
 ];
 
+const REMOVE: &str = "remove it";
+
+/// Plugins of Kong's commercial build, and what to do without each.
+const ENTERPRISE_PLUGINS: &[(&str, &str)] = &[
+    ("ai-rate-limiting-advanced", "use `rate-limiting`"),
+    ("ai-semantic-cache", REMOVE),
+    ("app-dynamics", REMOVE),
+    ("application-registration", REMOVE),
+    ("canary", "use an upstream whose targets have weights"),
+    ("confluent", REMOVE),
+    ("degraphql", REMOVE),
+    ("exit-transformer", REMOVE),
+    ("forward-proxy", REMOVE),
+    ("graphql-proxy-cache-advanced", REMOVE),
+    ("graphql-rate-limiting-advanced", "use `rate-limiting`"),
+    ("header-cert-auth", REMOVE),
+    ("injection-protection", REMOVE),
+    ("jq", REMOVE),
+    ("json-threat-protection", REMOVE),
+    ("jwe-decrypt", REMOVE),
+    ("jwt-signer", REMOVE),
+    ("kafka-log", REMOVE),
+    ("kafka-upstream", REMOVE),
+    ("key-auth-enc", "use `key-auth`"),
+    ("ldap-auth-advanced", REMOVE),
+    ("mocking", "use `request-termination`"),
+    ("mtls-auth", REMOVE),
+    ("oas-validation", REMOVE),
+    ("oauth2-introspection", REMOVE),
+    ("opa", REMOVE),
+    ("openid-connect", REMOVE),
+    ("proxy-cache-advanced", REMOVE),
+    ("rate-limiting-advanced", "use `rate-limiting`"),
+    ("request-callout", REMOVE),
+    ("request-transformer-advanced", REMOVE),
+    ("request-validator", REMOVE),
+    ("response-transformer-advanced", REMOVE),
+    ("route-by-header", "use routes with `headers`"),
+    ("route-transformer-advanced", REMOVE),
+    ("saml", REMOVE),
+    ("service-protection", "use `rate-limiting` on the service"),
+    ("statsd-advanced", "use `prometheus`"),
+    ("tls-handshake-modifier", REMOVE),
+    ("tls-metadata-headers", REMOVE),
+    ("upstream-oauth", REMOVE),
+    ("upstream-timeout", "set the time limits of the service"),
+    ("vault-auth", REMOVE),
+    ("websocket-size-limit", REMOVE),
+    ("websocket-validator", REMOVE),
+    ("xml-threat-protection", REMOVE),
+];
+
 /// The shapes of the plugins' `config:` blocks, in the order of the catalog.
 static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
     CATALOG
@@ -83,6 +133,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) state: &'a State,
     pub(super) families: &'a Families,
     pub(super) consumers: &'a Arc<Consumers>,
+    pub(super) keys: &'a Arc<Keys>,
     pub(super) body_bytes_max: usize,
 }
 
@@ -90,16 +141,19 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Instances {
     instances: Vec<Instance>,
-    placed: Vec<Placed>,
+    pub(super) placed: Vec<Placed>,
 }
 
+/// An instance, as far as it decides where it runs.
 #[derive(Debug, Clone, Copy)]
-struct Placed {
+pub(super) struct Placed {
     /// The place of the plugin in the catalog.
-    entry: usize,
-    scopes: Scopes,
+    pub(super) entry: usize,
+    /// Its place in the configuration.
+    pub(super) written: usize,
+    pub(super) scopes: Scopes,
     /// Whether it runs for requests over http, and over https.
-    protocols: [bool; 2],
+    pub(super) protocols: [bool; 2],
 }
 
 impl Instances {
@@ -131,7 +185,8 @@ pub(super) fn configure(
     diagnostics: &mut Diagnostics,
 ) -> Instances {
     let mut instances = Instances::default();
-    for (plugin, scopes) in config.plugins.iter().zip(&references.plugin_scopes) {
+    let plugins = config.plugins.iter().zip(&references.plugin_scopes);
+    for (written, (plugin, scopes)) in plugins.enumerate() {
         if plugin.fields.name.is_empty() {
             continue;
         }
@@ -152,6 +207,7 @@ pub(super) fn configure(
             instances.instances.push(instance);
             instances.placed.push(Placed {
                 entry,
+                written,
                 scopes: *scopes,
                 protocols: [
                     runs_on([PluginProtocol::Http, PluginProtocol::Ws]),
@@ -178,7 +234,7 @@ fn find_entry(
     });
     match found {
         Some(entry) if enabled => return Some(entry),
-        None if KONG_PLUGINS.contains(&name) => {
+        None if unsupported_plugin(name).is_some() => {
             diagnostics
                 .error(
                     Code::UnsupportedPlugin,
@@ -187,7 +243,7 @@ fn find_entry(
                     format!("plugin '{name}' is not supported in this version"),
                 )
                 .value(name)
-                .hint(format!("remove it; supported are {}", known_plugins()));
+                .hint(unsupported_plugin(name).unwrap_or_default());
         }
         _ => {
             let message = format!(
@@ -209,6 +265,17 @@ fn find_entry(
     None
 }
 
+/// What to do about a plugin of Kong's that this version does not have; `None` for any other name.
+fn unsupported_plugin(name: &str) -> Option<String> {
+    if KONG_PLUGINS.contains(&name) {
+        return Some(format!("remove it; supported are {}", known_plugins()));
+    }
+    let (_, way_out) = ENTERPRISE_PLUGINS
+        .iter()
+        .find(|(plugin, _)| *plugin == name)?;
+    Some(format!("it is an enterprise plugin; {way_out}"))
+}
+
 fn known_plugins() -> String {
     let names: Vec<&str> = CATALOG.iter().map(|entry| entry.name).collect();
     names.join(", ")
@@ -223,22 +290,30 @@ fn check_plugin(
 ) -> bool {
     let mut right = true;
     let name = plugin.fields.name.as_str();
-    if scopes.consumer.is_some()
-        && CATALOG
-            .get(entry)
-            .is_some_and(|entry| !entry.consumer_scope)
-    {
+    let finds_consumers = CATALOG
+        .get(entry)
+        .is_some_and(|entry| !entry.consumer_scope);
+    for (scope, field, called) in [
+        (scopes.consumer, "consumer", "consumer"),
+        (scopes.consumer_group, "consumer_group", "consumer group"),
+    ] {
+        if scope.is_none() || !finds_consumers {
+            continue;
+        }
         right = false;
         diagnostics
             .error(
                 Code::PluginScope,
-                plugin.place.at("consumer"),
-                plugin.place.path_of("consumer"),
+                plugin.place.at(field),
+                plugin.place.path_of(field),
                 format!(
-                    "plugin '{name}' cannot be put on a consumer: it is what finds the consumer"
+                    "plugin '{name}' cannot be put on a {called}: it is what finds the consumer"
                 ),
             )
             .hint("put it on a route or service, or make it global");
+    }
+    if let Some(ordering) = &plugin.fields.ordering {
+        check_ordering(plugin, ordering, scopes, diagnostics);
     }
     if let (Some(node), Some(shape)) = (plugin.config(), SHAPES.get(entry)) {
         let path = plugin.place.path_of("config");
@@ -247,6 +322,49 @@ fn check_plugin(
         diagnostics.absorb(own.about(&format!("plugin '{name}': ")));
     }
     right
+}
+
+/// Names that no plugin has are mistakes; an order that cannot be kept is found when the chains are made.
+fn check_ordering(
+    plugin: &Entity<Plugin>,
+    ordering: &Ordering,
+    scopes: Scopes,
+    diagnostics: &mut Diagnostics,
+) {
+    if scopes.consumer.is_some() || scopes.consumer_group.is_some() {
+        diagnostics
+            .warning(
+                Code::Ignored,
+                plugin.place.at("ordering"),
+                plugin.place.path_of("ordering"),
+                "`ordering` has no effect on a plugin of a consumer or consumer group: the order is settled before the consumer is known",
+            )
+            .hint("order the plugin that is for everybody");
+    }
+    for (side, names) in [("before", ordering.before()), ("after", ordering.after())] {
+        for (index, name) in names.iter().enumerate() {
+            let field = format!("ordering.{side}.access[{index}]");
+            let (span, path) = (plugin.place.at(&field), plugin.place.path_of(&field));
+            if *name == plugin.fields.name {
+                let message = format!("plugin '{name}' cannot run {side} itself");
+                diagnostics.error(Code::InvalidValue, span, path, message);
+                continue;
+            }
+            let is_known = CATALOG.iter().any(|entry| entry.name == name)
+                || unsupported_plugin(name).is_some();
+            if !is_known {
+                diagnostics
+                    .error(
+                        Code::UnknownPlugin,
+                        span,
+                        path,
+                        format!("there is no plugin '{name}'"),
+                    )
+                    .value(name)
+                    .did_you_mean(nearest(name, CATALOG.iter().map(|entry| entry.name)));
+            }
+        }
+    }
 }
 
 fn configure_one(
@@ -272,12 +390,17 @@ fn configure_one(
             .consumer
             .and_then(|index| config.consumers.get(index))
             .map(|consumer| consumer.id),
+        consumer_group: scopes
+            .consumer_group
+            .and_then(|index| config.consumer_groups.get(index))
+            .map(|group| group.id),
     };
     let env = plugins::Surroundings {
         id: plugin.id,
         scope,
         state: surroundings.state,
         consumers: surroundings.consumers,
+        keys: surroundings.keys,
         families: surroundings.families,
         body_bytes_max: surroundings.body_bytes_max,
     };
@@ -298,159 +421,4 @@ fn configure_one(
         format!("plugin '{name}': {message}"),
     );
     None
-}
-
-/// Makes chains, and gives routes with the same plugins the same one.
-pub(super) struct Chains<'i> {
-    plugins: Vec<ByScope>,
-    /// Services and routes that some plugin names: the others share the global chain.
-    scoped_services: Vec<usize>,
-    scoped_routes: Vec<usize>,
-    protocols_differ: bool,
-    list: Vec<Chain>,
-    made: HashMap<(Option<usize>, Option<usize>, usize), ChainIndex>,
-    instances: &'i Instances,
-}
-
-/// The instances of one plugin by where they apply, for each of http and https.
-#[derive(Debug, Default)]
-struct ByScope(HashMap<Scopes, (InstanceIndex, [bool; 2])>);
-
-impl ByScope {
-    fn find(&self, scopes: Scopes, protocol: usize) -> Option<InstanceIndex> {
-        let (instance, protocols) = self.0.get(&scopes)?;
-        protocols.get(protocol)?.then_some(*instance)
-    }
-}
-
-impl<'i> Chains<'i> {
-    pub(super) fn new(instances: &'i Instances) -> Self {
-        let mut plugins: Vec<ByScope> = CATALOG.iter().map(|_| ByScope::default()).collect();
-        let mut scoped_services = Vec::new();
-        let mut scoped_routes = Vec::new();
-        for (placed, index) in instances.placed.iter().zip(0..) {
-            scoped_services.extend(placed.scopes.service);
-            scoped_routes.extend(placed.scopes.route);
-            if let Some(plugin) = plugins.get_mut(placed.entry) {
-                plugin
-                    .0
-                    .insert(placed.scopes, (InstanceIndex(index), placed.protocols));
-            }
-        }
-        scoped_services.sort_unstable();
-        scoped_routes.sort_unstable();
-        Self {
-            plugins,
-            scoped_services,
-            scoped_routes,
-            protocols_differ: instances
-                .placed
-                .iter()
-                .any(|placed| placed.protocols != [true, true]),
-            list: Vec::new(),
-            made: HashMap::new(),
-            instances,
-        }
-    }
-
-    /// The chain of requests without a route: the global plugins.
-    pub(super) fn global(&mut self) -> ChainIndex {
-        self.chain(None, None, 0)
-    }
-
-    /// The chains of a route for http and https.
-    pub(super) fn of_route(&mut self, route: usize, service: Option<usize>) -> [ChainIndex; 2] {
-        let route = self
-            .scoped_routes
-            .binary_search(&route)
-            .is_ok()
-            .then_some(route);
-        let service = service.filter(|service| self.scoped_services.binary_search(service).is_ok());
-        let http = self.chain(route, service, 0);
-        let https = if self.protocols_differ {
-            self.chain(route, service, 1)
-        } else {
-            http
-        };
-        [http, https]
-    }
-
-    pub(super) fn into_chains(self) -> Box<[Chain]> {
-        self.list.into_boxed_slice()
-    }
-
-    fn chain(
-        &mut self,
-        route: Option<usize>,
-        service: Option<usize>,
-        protocol: usize,
-    ) -> ChainIndex {
-        if let Some(made) = self.made.get(&(route, service, protocol)) {
-            return *made;
-        }
-        let links: Vec<Link> = self
-            .plugins
-            .iter()
-            .zip(0..)
-            .map(|(plugin, entry)| self.link(plugin, entry, route, service, protocol))
-            .filter(|link| link.everyone.is_some() || !link.consumers.is_empty())
-            .collect();
-        let index = ChainIndex(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
-        self.list.push(Chain::new(links));
-        self.made.insert((route, service, protocol), index);
-        index
-    }
-
-    /// Kong's order of scopes, most specific first: consumer + route + service, consumer + route,
-    /// consumer + service, route + service, consumer, route, service, global.
-    fn link(
-        &self,
-        plugin: &ByScope,
-        entry: usize,
-        route: Option<usize>,
-        service: Option<usize>,
-        protocol: usize,
-    ) -> Link {
-        let find = |consumer: Option<usize>, by_route: bool, by_service: bool| {
-            // A scope that is asked for must be there: without it the scope would be wider.
-            if by_route && route.is_none() || by_service && service.is_none() {
-                return None;
-            }
-            let scopes = Scopes {
-                consumer,
-                route: route.filter(|_| by_route),
-                service: service.filter(|_| by_service),
-            };
-            plugin.find(scopes, protocol)
-        };
-        let route_and_service = find(None, true, true);
-        let everyone = route_and_service
-            .or_else(|| find(None, true, false))
-            .or_else(|| find(None, false, true))
-            .or_else(|| find(None, false, false));
-        let mut link = Link {
-            everyone,
-            ..Link::default()
-        };
-        for placed in self
-            .instances
-            .placed
-            .iter()
-            .filter(|placed| placed.entry == entry)
-        {
-            let Some(consumer) = placed.scopes.consumer else {
-                continue;
-            };
-            let best = find(Some(consumer), true, true)
-                .or_else(|| find(Some(consumer), true, false))
-                .or_else(|| find(Some(consumer), false, true))
-                .or(route_and_service)
-                .or_else(|| find(Some(consumer), false, false));
-            if let Some(best) = best {
-                let consumer = ConsumerIndex(u32::try_from(consumer).unwrap_or(u32::MAX));
-                link.consumers.insert(consumer, best);
-            }
-        }
-        link
-    }
 }

@@ -3,7 +3,9 @@
 mod chains;
 mod consumers;
 mod health;
+mod keys;
 mod origins;
+mod precedence;
 mod references;
 mod routes;
 mod settings;
@@ -49,6 +51,7 @@ impl Compiler {
         let references = references::resolve(config, diagnostics);
         let settings = settings::compile(&config.gateway, &config.error_templates);
         let consumers = Arc::new(consumers::compile(config, &references, state));
+        let keys = Arc::new(keys::compile(config, &references));
         state.telemetry.exports().begin();
         let instances = chains::configure(
             config,
@@ -57,6 +60,7 @@ impl Compiler {
                 state,
                 families: &self.families,
                 consumers: &consumers,
+                keys: &keys,
                 body_bytes_max: settings.body_buffer_bytes_max,
             },
             diagnostics,
@@ -66,9 +70,10 @@ impl Compiler {
         }
         let balancers = upstreams::compile(config, &references, state);
         let services = upstreams::services(config, &references, &balancers, state);
-        let mut chains = chains::Chains::new(&instances);
+        let mut chains = precedence::Chains::new(config, &instances);
         let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let unrouted = chains.global();
+        let chains = chains.into_chains(diagnostics)?;
         let origins = origins::compile(
             config,
             &references,
@@ -83,7 +88,7 @@ impl Compiler {
             routes: served.routes,
             services,
             consumers,
-            chains: chains.into_chains(),
+            chains,
             secret_arguments: instances.secret_arguments(),
             instances: instances.into_instances(),
             unrouted,

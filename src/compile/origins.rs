@@ -72,6 +72,7 @@ fn plugins(
             service: scopes.service.map(small),
             route,
             consumer: scopes.consumer.map(small),
+            consumer_group: scopes.consumer_group.map(small),
             instance: instance.map(|(_, index)| InstanceIndex(index)),
             protocols: instance.map_or([true, true], |(protocols, _)| protocols),
         });

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::config::suggest::nearest;
-use crate::config::{Code, Config, Diagnostics, Entity, EntityKind, Place, Reference};
+use crate::config::{Code, Config, Diagnostics, Entity, EntityKind, Place, Plugin, Reference};
 
 /// The resolved references of a configuration. Every list runs parallel to the list of the same entities in
 /// [`Config`], every number is an index into the list of what is referred to, and what could not be resolved is `None`.
@@ -15,8 +15,17 @@ pub(super) struct References {
     pub route_service: Vec<Option<usize>>,
     /// For each target its upstream.
     pub target_upstream: Vec<Option<usize>>,
-    /// For each keyauth credential its consumer.
-    pub credential_consumer: Vec<Option<usize>>,
+    /// For each credential its consumer.
+    pub key_consumer: Vec<Option<usize>>,
+    pub basic_consumer: Vec<Option<usize>>,
+    pub jwt_consumer: Vec<Option<usize>>,
+    pub hmac_consumer: Vec<Option<usize>>,
+    pub oauth2_consumer: Vec<Option<usize>>,
+    pub acl_consumer: Vec<Option<usize>>,
+    /// For each key its set.
+    pub key_set: Vec<Option<usize>>,
+    /// Who is in which group: pairs of a consumer and a consumer group, not each only once.
+    pub memberships: Vec<(usize, usize)>,
     /// For each plugin where it applies.
     pub plugin_scopes: Vec<Scopes>,
     /// For each service the upstream that has its host for a name.
@@ -29,6 +38,7 @@ pub(super) struct Scopes {
     pub service: Option<usize>,
     pub route: Option<usize>,
     pub consumer: Option<usize>,
+    pub consumer_group: Option<usize>,
 }
 
 /// Resolves every reference. What is dangling, contradictory or twice is a diagnostic.
@@ -53,24 +63,55 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
     );
     consumers.by_custom_id = by_text(&config.consumers, |consumer| consumer.custom_id.as_deref());
 
+    let groups = Index::new(
+        config,
+        EntityKind::ConsumerGroup,
+        &config.consumer_groups,
+        |group| Some(group.name.as_str()),
+    );
+    let key_sets = Index::new(config, EntityKind::KeySet, &config.key_sets, |set| {
+        set.name.as_deref()
+    });
+
     let route_service = resolved(&config.routes, &services, diagnostics, |route| {
         route.service.as_ref()
     });
     let target_upstream = resolved(&config.targets, &upstreams, diagnostics, |target| {
         target.upstream.as_ref()
     });
-    let credential_consumer = resolved(
+    require(&config.targets, EntityKind::Upstream, diagnostics);
+    let key_consumer = owners(
         &config.keyauth_credentials,
         &consumers,
         diagnostics,
         |credential| credential.consumer.as_ref(),
     );
-    require(&config.targets, EntityKind::Upstream, diagnostics);
-    require(
-        &config.keyauth_credentials,
-        EntityKind::Consumer,
+    let basic_consumer = owners(
+        &config.basicauth_credentials,
+        &consumers,
         diagnostics,
+        |credential| credential.consumer.as_ref(),
     );
+    let jwt_consumer = owners(&config.jwt_secrets, &consumers, diagnostics, |credential| {
+        credential.consumer.as_ref()
+    });
+    let hmac_consumer = owners(
+        &config.hmacauth_credentials,
+        &consumers,
+        diagnostics,
+        |credential| credential.consumer.as_ref(),
+    );
+    let oauth2_consumer = owners(
+        &config.oauth2_credentials,
+        &consumers,
+        diagnostics,
+        |credential| credential.consumer.as_ref(),
+    );
+    let acl_consumer = owners(&config.acls, &consumers, diagnostics, |acl| {
+        acl.consumer.as_ref()
+    });
+    let key_set = resolved(&config.keys, &key_sets, diagnostics, |key| key.set.as_ref());
+    let memberships = memberships(config, &consumers, &groups, diagnostics);
 
     let plugin_services = resolved(&config.plugins, &services, diagnostics, |plugin| {
         plugin.service.as_ref()
@@ -81,16 +122,22 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
     let plugin_consumers = resolved(&config.plugins, &consumers, diagnostics, |plugin| {
         plugin.consumer.as_ref()
     });
+    let plugin_groups = resolved(&config.plugins, &groups, diagnostics, |plugin| {
+        plugin.consumer_group.as_ref()
+    });
     let plugin_scopes = plugin_services
         .into_iter()
         .zip(plugin_routes)
         .zip(plugin_consumers)
-        .map(|((service, route), consumer)| Scopes {
+        .zip(plugin_groups)
+        .map(|(((service, route), consumer), consumer_group)| Scopes {
             service,
             route,
             consumer,
+            consumer_group,
         })
         .collect();
+    require_groups(&config.plugins, diagnostics);
 
     let service_upstream = config
         .services
@@ -100,7 +147,14 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
     let references = References {
         route_service,
         target_upstream,
-        credential_consumer,
+        key_consumer,
+        basic_consumer,
+        jwt_consumer,
+        hmac_consumer,
+        oauth2_consumer,
+        acl_consumer,
+        key_set,
+        memberships,
         plugin_scopes,
         service_upstream,
     };
@@ -200,8 +254,26 @@ impl<'a> Index<'a> {
         let Some(reference) = reference else {
             return nested;
         };
-        let field = self.kind.singular();
-        let (span, path) = (place.at(field), place.path_of(field));
+        self.resolve_field(
+            place,
+            self.kind.foreign_field(),
+            nested,
+            reference,
+            diagnostics,
+        )
+    }
+
+    /// The entity that is named at `at`, a field or an item of a list.
+    fn resolve_field(
+        &self,
+        place: &Place,
+        at: &str,
+        nested: Option<usize>,
+        reference: &Reference,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<usize> {
+        let field = self.kind.foreign_field();
+        let (span, path) = (place.at(at), place.path_of(at));
         if !self.understands(reference) {
             let keys = if self.kind == EntityKind::Consumer {
                 "`username`, `custom_id`"
@@ -253,28 +325,92 @@ fn resolved<'a, T>(
         .collect()
 }
 
-/// Reports entities that need a parent and name none.
-fn require<T>(entities: &[Entity<T>], parent: EntityKind, diagnostics: &mut Diagnostics) {
-    let field = parent.singular();
-    for entity in entities {
-        if entity.nested_in(parent).is_none() && entity.place.node().get(field).is_none() {
-            let (span, path) = (entity.place.span(), entity.place.path_of(field));
-            diagnostics
-                .error(
-                    Code::MissingField,
-                    span,
-                    path,
-                    format!("required field `{field}` is missing"),
-                )
-                .hint(format!("name the {field}, or put this inside it"));
+/// The consumers of credentials, which each of them needs.
+fn owners<'a, T>(
+    credentials: &'a [Entity<T>],
+    consumers: &Index<'_>,
+    diagnostics: &mut Diagnostics,
+    reference: impl Fn(&'a T) -> Option<&'a Reference>,
+) -> Vec<Option<usize>> {
+    require(credentials, EntityKind::Consumer, diagnostics);
+    resolved(credentials, consumers, diagnostics, reference)
+}
+
+/// Who is in which group, in whichever way it is written.
+fn memberships(
+    config: &Config,
+    consumers: &Index<'_>,
+    groups: &Index<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for (index, consumer) in config.consumers.iter().enumerate() {
+        // The consumer may itself be written inside a group.
+        let around = consumer.nested_in(EntityKind::ConsumerGroup);
+        pairs.extend(around.map(|group| (index, group)));
+        for (item, reference) in consumer.fields.groups.iter().enumerate() {
+            let field = format!("groups[{item}]");
+            let group = groups.resolve_field(&consumer.place, &field, None, reference, diagnostics);
+            pairs.extend(group.map(|group| (index, group)));
         }
     }
+    let members = &config.consumer_group_consumers;
+    require(members, EntityKind::Consumer, diagnostics);
+    require(members, EntityKind::ConsumerGroup, diagnostics);
+    let who = resolved(members, consumers, diagnostics, |member| {
+        member.consumer.as_ref()
+    });
+    let where_to = resolved(members, groups, diagnostics, |member| {
+        member.consumer_group.as_ref()
+    });
+    pairs.extend(
+        who.into_iter()
+            .zip(where_to)
+            .filter_map(|(consumer, group)| consumer.zip(group)),
+    );
+    pairs
+}
+
+/// Reports plugins whose list says that they are a group's, and that name no group.
+fn require_groups(plugins: &[Entity<Plugin>], diagnostics: &mut Diagnostics) {
+    for plugin in plugins {
+        let is_groups = plugin.place.kind() == EntityKind::ConsumerGroupPlugin;
+        if is_groups && plugin.place.node().get("consumer_group").is_none() {
+            missing_parent(&plugin.place, EntityKind::ConsumerGroup, diagnostics);
+        }
+    }
+}
+
+/// Reports entities that need a parent and name none.
+fn require<T>(entities: &[Entity<T>], parent: EntityKind, diagnostics: &mut Diagnostics) {
+    let field = parent.foreign_field();
+    for entity in entities {
+        // A member that is written inside its group is named by the whole entry.
+        let is_named = parent == EntityKind::Consumer && entity.place.kind() == parent;
+        let is_nested = entity.nested_in(parent).is_some() || is_named;
+        if !is_nested && entity.place.node().get(field).is_none() {
+            missing_parent(&entity.place, parent, diagnostics);
+        }
+    }
+}
+
+fn missing_parent(place: &Place, parent: EntityKind, diagnostics: &mut Diagnostics) {
+    let field = parent.foreign_field();
+    diagnostics
+        .error(
+            Code::MissingField,
+            place.span(),
+            place.path_of(field),
+            format!("required field `{field}` is missing"),
+        )
+        .hint(format!("name the {field}, or put this inside it"));
 }
 
 impl References {
     fn check_unique(&self, config: &Config, diagnostics: &mut Diagnostics) {
         self.check_targets(config, diagnostics);
-        check_keys(config, diagnostics);
+        check_secret_keys(config, diagnostics);
+        self.check_pairs(config, diagnostics);
         self.check_plugins(config, diagnostics);
     }
 
@@ -302,6 +438,42 @@ impl References {
         }
     }
 
+    /// Pairs that must not come twice: a consumer's groups for `acl`, and the keys of a set by their names.
+    fn check_pairs(&self, config: &Config, diagnostics: &mut Diagnostics) {
+        let mut seen: HashMap<(usize, &str), &Place> = HashMap::new();
+        for (acl, consumer) in config.acls.iter().zip(&self.acl_consumer) {
+            let (Some(consumer), group) = (*consumer, acl.fields.group.as_str()) else {
+                continue;
+            };
+            if group.is_empty() {
+                continue;
+            }
+            if let Some(first) = seen.get(&(consumer, group)) {
+                let message = format!(
+                    "uniqueness violation: 'acls' entity with group set to '{group}' already declared for this consumer"
+                );
+                duplicate(&acl.place, first, "group", message, diagnostics);
+            } else {
+                seen.insert((consumer, group), &acl.place);
+            }
+        }
+        let mut seen: HashMap<(Option<usize>, &str), &Place> = HashMap::new();
+        for (key, set) in config.keys.iter().zip(&self.key_set) {
+            let kid = key.fields.kid.as_str();
+            if kid.is_empty() {
+                continue;
+            }
+            if let Some(first) = seen.get(&(*set, kid)) {
+                let message = format!(
+                    "uniqueness violation: 'keys' entity with kid set to '{kid}' already declared in this set"
+                );
+                duplicate(&key.place, first, "kid", message, diagnostics);
+            } else {
+                seen.insert((*set, kid), &key.place);
+            }
+        }
+    }
+
     fn check_plugins(&self, config: &Config, diagnostics: &mut Diagnostics) {
         let mut seen = HashMap::new();
         for (plugin, scopes) in config.plugins.iter().zip(&self.plugin_scopes) {
@@ -309,9 +481,24 @@ impl References {
             // A scope that did not resolve is not the same as no scope.
             let unresolved = (scopes.service.is_none() && node.get("service").is_some())
                 || (scopes.route.is_none() && node.get("route").is_some())
-                || (scopes.consumer.is_none() && node.get("consumer").is_some());
+                || (scopes.consumer.is_none() && node.get("consumer").is_some())
+                || (scopes.consumer_group.is_none() && node.get("consumer_group").is_some());
             if plugin.fields.name.is_empty() || unresolved {
                 continue;
+            }
+            if scopes.consumer.is_some() && scopes.consumer_group.is_some() {
+                let (span, path) = (
+                    plugin.place.at("consumer_group"),
+                    plugin.place.path_of("consumer_group"),
+                );
+                diagnostics
+                    .error(
+                        Code::InvalidCombination,
+                        span,
+                        path,
+                        "a plugin is for one consumer or for a consumer group, not for both",
+                    )
+                    .hint("leave one of them out");
             }
             let name = plugin.fields.name.as_str();
             if let Some(first) = seen.insert((name, *scopes), &plugin.place) {
@@ -325,7 +512,7 @@ impl References {
     }
 }
 
-fn check_keys(config: &Config, diagnostics: &mut Diagnostics) {
+fn check_secret_keys(config: &Config, diagnostics: &mut Diagnostics) {
     let mut seen = HashMap::new();
     for credential in &config.keyauth_credentials {
         let Some(key) = &credential.fields.key else {
@@ -370,11 +557,15 @@ impl Scopes {
         let service = self.service.and_then(|index| config.services.get(index));
         let route = self.route.and_then(|index| config.routes.get(index));
         let consumer = self.consumer.and_then(|index| config.consumers.get(index));
+        let group = self
+            .consumer_group
+            .and_then(|index| config.consumer_groups.get(index));
         let scopes: Vec<String> = [
             service.map(|service| name("service", service.fields.name.as_deref(), service.id)),
             route.map(|route| name("route", route.fields.name.as_deref(), route.id)),
             consumer
                 .map(|consumer| name("consumer", consumer.fields.username.as_deref(), consumer.id)),
+            group.map(|group| name("consumer group", Some(&group.fields.name), group.id)),
         ]
         .into_iter()
         .flatten()
@@ -431,12 +622,13 @@ mod tests {
             [Some(0), Some(0), Some(1), Some(0), None]
         );
         assert_eq!(references.target_upstream, [Some(0), Some(0)]);
-        assert_eq!(references.credential_consumer, [Some(0), Some(0), Some(0)]);
+        assert_eq!(references.key_consumer, [Some(0), Some(0), Some(0)]);
         assert_eq!(references.service_upstream, [None, Some(0)]);
         let scope = |service, consumer| Scopes {
             service,
             route: None,
             consumer,
+            consumer_group: None,
         };
         assert_eq!(
             references.plugin_scopes,

@@ -1,6 +1,6 @@
 //! Routes: the router's table, and what a request needs once it has found its route.
 
-use super::{chains::Chains, references::References};
+use super::{precedence::Chains, references::References};
 use crate::{
     config::{Code, Config, Diagnostics, Entity, Route as Written},
     entity::{Protocol, facts::RouteFacts},

@@ -14,8 +14,6 @@ pub(super) enum FormatVersion {
     Three,
 }
 
-const UNSUPPORTED: &str = "leave the list out";
-const AUTHENTICATION: &str = "only key-auth credentials are supported; leave the list out";
 const CERTIFICATES: &str = "TLS is not configured by entities; leave the list out";
 const ENTERPRISE: &str = "it is an enterprise entity; leave the list out";
 
@@ -25,22 +23,10 @@ pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
     ("snis", CERTIFICATES),
     ("ca_certificates", CERTIFICATES),
     (
-        "vaults",
-        "write `{vault://env/NAME}` to read an environment variable; there are no other vaults",
+        "oauth2_tokens",
+        "tokens are handed out while the gateway runs; leave the list out",
     ),
-    ("keys", UNSUPPORTED),
-    ("key_sets", UNSUPPORTED),
-    ("consumer_groups", UNSUPPORTED),
-    ("consumer_group_consumers", UNSUPPORTED),
-    ("consumer_group_plugins", UNSUPPORTED),
-    ("groups", "there are no consumer groups; leave the list out"),
-    ("basicauth_credentials", AUTHENTICATION),
-    ("jwt_secrets", AUTHENTICATION),
-    ("hmacauth_credentials", AUTHENTICATION),
-    ("oauth2_credentials", AUTHENTICATION),
-    ("oauth2_tokens", AUTHENTICATION),
     ("mtls_auth_credentials", ENTERPRISE),
-    ("acls", UNSUPPORTED),
     (
         "filter_chains",
         "there are no WebAssembly filters; leave the list out",

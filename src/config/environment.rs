@@ -1,4 +1,4 @@
-//! Values from the environment: `${{ env "DECK_X" }}` in the text of a file, `{vault://env/NAME}` as a string.
+//! Values from the environment in the text of a file: `${{ env "DECK_X" }}`. Those of whole strings are in `vaults`.
 
 use std::collections::BTreeSet;
 
@@ -204,49 +204,6 @@ fn apply(function: &str, value: &str, name: &str) -> Result<String, String> {
     }
 }
 
-/// The value that a string like `{vault://env/NAME}` or `{vault://env/NAME/field}` stands for.
-///
-/// `None` if it is no such string. The error names the variable, never what it holds.
-pub fn vault(text: &str, environment: Environment<'_>) -> Option<Result<String, String>> {
-    let reference = text.strip_prefix("{vault://")?.strip_suffix('}')?;
-    Some(resolve(reference, environment))
-}
-
-fn resolve(reference: &str, environment: Environment<'_>) -> Result<String, String> {
-    let mut parts = reference.splitn(3, '/');
-    let (store, name, field) = (
-        parts.next().unwrap_or_default(),
-        parts.next().unwrap_or_default(),
-        parts.next(),
-    );
-    if store != "env" {
-        return Err(format!(
-            "vault `{store}` is not known; only `{{vault://env/NAME}}` is supported in this version"
-        ));
-    }
-    if name.is_empty() {
-        return Err(
-            "the name of an environment variable is missing in `{vault://env/NAME}`".to_owned(),
-        );
-    }
-    let variable = name.to_uppercase().replace('-', "_");
-    let value = environment(&variable)
-        .filter(|value| !value.is_empty())
-        .ok_or_else(|| format!("environment variable `{variable}` is not set or empty"))?;
-    let Some(field) = field else { return Ok(value) };
-    let object: serde_json::Value = serde_json::from_str(&value)
-        .map_err(|_| format!("environment variable `{variable}` does not hold a JSON object"))?;
-    match object.get(field) {
-        Some(serde_json::Value::String(text)) => Ok(text.clone()),
-        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
-            Ok(value.to_string())
-        }
-        _ => Err(format!(
-            "the JSON object in environment variable `{variable}` has no string `{field}`"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,9 +214,6 @@ mod tests {
             "DECK_PORT" => "8080",
             "DECK_LINES" => "a\nb",
             "DECK_WORD" => "wörd",
-            "MY_SECRET" => "s3cret",
-            "MY_JSON" => "{\"user\": \"u\", \"n\": 5}",
-            "EMPTY" => "",
             _ => return None,
         };
         Some(value.to_owned())
@@ -318,28 +272,6 @@ mod tests {
             "${{ env \"DECK_HOST\" | upper }}",
         ] {
             assert!(run(text).1.contains("config::environment"), "{text}");
-        }
-    }
-
-    #[test]
-    fn vault_references_are_resolved() {
-        assert_eq!(
-            vault("{vault://env/my-secret}", &environment),
-            Some(Ok("s3cret".into()))
-        );
-        assert_eq!(
-            vault("{vault://env/my-json/user}", &environment),
-            Some(Ok("u".into()))
-        );
-        assert_eq!(vault("plain", &environment), None);
-        for text in [
-            "{vault://env/nope}",
-            "{vault://env/empty}",
-            "{vault://hcv/x}",
-            "{vault://env/my-json/x}",
-            "{vault://env/my-secret/x}",
-        ] {
-            assert!(vault(text, &environment).unwrap().is_err(), "{text}");
         }
     }
 }

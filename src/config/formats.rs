@@ -87,6 +87,14 @@ pub const FORMATS: &[Format] = &[
         validate: url,
     },
     Format {
+        name: "redirect-uri",
+        validate: redirect_uri,
+    },
+    Format {
+        name: "vault-prefix",
+        validate: vault_prefix,
+    },
+    Format {
         name: "cidr",
         validate: cidr,
     },
@@ -386,6 +394,43 @@ pub fn url(value: &str) -> Result<(), String> {
     }
 }
 
+/// An absolute URI with a host and without a fragment.
+pub fn redirect_uri(value: &str) -> Result<(), String> {
+    match url::Url::parse(value) {
+        Ok(uri) if uri.fragment().is_some() => Err(format!("fragment not allowed in '{value}'")),
+        Ok(uri) if uri.has_host() => Ok(()),
+        _ => Err(format!(
+            "cannot parse '{value}': write an absolute URI with a host"
+        )),
+    }
+}
+
+/// The kinds of vaults that Kong has, which are no names for others.
+const VAULT_KINDS: [&str; 7] = ["env", "aws", "azure", "conjur", "gcp", "hcv", "konnect"];
+
+/// Kong's rule for the name by which references call a vault.
+pub fn vault_prefix(value: &str) -> Result<(), String> {
+    if VAULT_KINDS.contains(&value) {
+        return Err(format!(
+            "`{value}` is a kind of vault; choose another prefix"
+        ));
+    }
+    let lower = |byte: u8| byte.is_ascii_lowercase();
+    let end = |byte: u8| lower(byte) || byte.is_ascii_digit();
+    match value.as_bytes() {
+        [first, middle @ .., last]
+            if lower(*first)
+                && end(*last)
+                && middle.iter().all(|byte| end(*byte) || *byte == b'-') =>
+        {
+            Ok(())
+        }
+        _ => Err(format!(
+            "`{value}` is not a vault's prefix: it begins with a-z, goes on with a-z, 0-9 and `-`, and ends with a-z or 0-9"
+        )),
+    }
+}
+
 /// An IP address or a network.
 pub fn cidr(value: &str) -> Result<(), String> {
     if value.parse::<IpAddr>().is_ok() || value.parse::<IpNet>().is_ok() {
@@ -451,6 +496,20 @@ mod tests {
             &["x", "4e13f54abbf147a88777255fed7116f2"],
         );
         check("method", &["GET", "PURGE"], &["get", "", "G T"]);
+    }
+
+    #[test]
+    fn vaults_and_redirects_follow_kongs_rules() {
+        check(
+            "vault-prefix",
+            &["my-env", "v1", "ab"],
+            &["a", "env", "hcv", "My", "1a", "a-", "a_b", "é-e", ""],
+        );
+        check(
+            "redirect-uri",
+            &["https://a.test/x?y=1", "app://a.test"],
+            &["/a", "a.test", "https://a.test/#x", "mailto:a@b"],
+        );
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub(super) fn of(documents: &[Arc<Document>], texts: &[String]) -> String {
             }
         }
     }
+    for document in documents {
+        if let Some(transform) = document.root.get("_transform") {
+            hasher.node(transform, false);
+        }
+    }
     if let Some(gateway) = documents
         .iter()
         .find_map(|document| document.root.get("gateway"))

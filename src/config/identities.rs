@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Config;
 use super::diagnostics::{Code, Diagnostics, Span};
-use super::model::{Entity, EntityKind, Place, Reference};
+use super::model::{Entity, EntityKind, Model, Place, Reference};
 use crate::entity::identifier::derive;
 
 /// Gives every entity without an id the one that Kong would derive.
@@ -31,14 +31,50 @@ pub(super) fn assign(config: &mut Config) {
         &mut config.keyauth_credentials,
         EntityKind::KeyauthCredential,
         |credential| {
-            credential
-                .key
-                .as_ref()
-                .map(|key| format!("keyauth_credentials:*:{}", key.expose()))
+            let key = credential.key.as_ref()?;
+            cached(EntityKind::KeyauthCredential, key.expose())
         },
     );
+    assign_by(
+        &mut config.basicauth_credentials,
+        EntityKind::BasicauthCredential,
+        |credential| cached(EntityKind::BasicauthCredential, &credential.username),
+    );
+    assign_by(
+        &mut config.jwt_secrets,
+        EntityKind::JwtSecret,
+        |credential| cached(EntityKind::JwtSecret, credential.key.as_ref()?),
+    );
+    assign_by(
+        &mut config.hmacauth_credentials,
+        EntityKind::HmacauthCredential,
+        |credential| cached(EntityKind::HmacauthCredential, &credential.username),
+    );
+    assign_by(
+        &mut config.oauth2_credentials,
+        EntityKind::Oauth2Credential,
+        |credential| cached(EntityKind::Oauth2Credential, credential.client_id.as_ref()?),
+    );
+    assign_by(
+        &mut config.consumer_groups,
+        EntityKind::ConsumerGroup,
+        |group| some_text(&group.name),
+    );
+    assign_by(&mut config.key_sets, EntityKind::KeySet, |set| {
+        set.name.clone()
+    });
+    assign_by(&mut config.vaults, EntityKind::Vault, |vault| {
+        cached(EntityKind::Vault, &vault.prefix)
+    });
     assign_targets(config);
+    assign_acls(config);
+    assign_keys(config);
     assign_plugins(config);
+}
+
+/// What Kong derives an id from that depends on one field, if that is not empty.
+fn cached(kind: EntityKind, text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| format!("{}:*:{text}", kind.list()))
 }
 
 fn some_text(text: &str) -> Option<String> {
@@ -68,10 +104,32 @@ fn assign_targets(config: &mut Config) {
     }
 }
 
+fn assign_acls(config: &mut Config) {
+    let consumers = Ids::of(&config.consumers, |consumer| consumer.username.clone());
+    for acl in config.acls.iter_mut().filter(|acl| acl.id.is_nil()) {
+        let consumer = consumers.written(
+            acl.nested_in(EntityKind::Consumer),
+            acl.fields.consumer.as_ref(),
+        );
+        let key = format!("acls:*:{consumer}:{}", acl.fields.group);
+        acl.id = derive(EntityKind::Acl.list(), &key);
+    }
+}
+
+fn assign_keys(config: &mut Config) {
+    let sets = Ids::of(&config.key_sets, |set| set.name.clone());
+    for key in config.keys.iter_mut().filter(|key| key.id.is_nil()) {
+        let set = sets.written(key.nested_in(EntityKind::KeySet), key.fields.set.as_ref());
+        let text = format!("keys:*:{}:{set}", key.fields.kid);
+        key.id = derive(EntityKind::Key.list(), &text);
+    }
+}
+
 fn assign_plugins(config: &mut Config) {
     let services = Ids::of(&config.services, |service| service.name.clone());
     let routes = Ids::of(&config.routes, |route| route.name.clone());
     let consumers = Ids::of(&config.consumers, |consumer| consumer.username.clone());
+    let groups = Ids::of(&config.consumer_groups, |group| some_text(&group.name));
     for plugin in config
         .plugins
         .iter_mut()
@@ -87,7 +145,14 @@ fn assign_plugins(config: &mut Config) {
             plugin.nested_in(EntityKind::Consumer),
             fields.consumer.as_ref(),
         );
-        let key = format!("plugins:*:{}:{route}:{service}:{consumer}", fields.name);
+        let group = groups.written(
+            plugin.nested_in(EntityKind::ConsumerGroup),
+            fields.consumer_group.as_ref(),
+        );
+        let mut key = format!("plugins:*:{}:{route}:{service}:{consumer}", fields.name);
+        if !group.is_empty() {
+            key.extend([":", group.as_str()]);
+        }
         plugin.id = derive(EntityKind::Plugin.list(), &key);
     }
 }
@@ -154,21 +219,68 @@ pub(super) fn check_unique(config: &Config, diagnostics: &mut Diagnostics) {
         "instance_name",
         |plugin| plugin.instance_name.as_deref(),
     );
-    unique.ids(&config.services, EntityKind::Service, |service| service.id);
-    unique.ids(&config.routes, EntityKind::Route, |route| route.id);
-    unique.ids(&config.upstreams, EntityKind::Upstream, |upstream| {
-        upstream.id
-    });
-    unique.ids(&config.targets, EntityKind::Target, |target| target.id);
-    unique.ids(&config.consumers, EntityKind::Consumer, |consumer| {
-        consumer.id
-    });
-    unique.ids(
-        &config.keyauth_credentials,
-        EntityKind::KeyauthCredential,
-        |credential| credential.id,
+    unique.field(
+        &config.consumer_groups,
+        EntityKind::ConsumerGroup,
+        "name",
+        |group| Some(group.name.as_str()),
     );
-    unique.ids(&config.plugins, EntityKind::Plugin, |plugin| plugin.id);
+    unique.field(
+        &config.basicauth_credentials,
+        EntityKind::BasicauthCredential,
+        "username",
+        |credential| Some(credential.username.as_str()),
+    );
+    unique.field(
+        &config.jwt_secrets,
+        EntityKind::JwtSecret,
+        "key",
+        |credential| credential.key.as_deref(),
+    );
+    unique.field(
+        &config.hmacauth_credentials,
+        EntityKind::HmacauthCredential,
+        "username",
+        |credential| Some(credential.username.as_str()),
+    );
+    unique.field(
+        &config.oauth2_credentials,
+        EntityKind::Oauth2Credential,
+        "client_id",
+        |credential| credential.client_id.as_deref(),
+    );
+    unique.field(&config.key_sets, EntityKind::KeySet, "name", |set| {
+        set.name.as_deref()
+    });
+    unique.field(&config.keys, EntityKind::Key, "name", |key| {
+        key.name.as_deref()
+    });
+    unique.field(&config.vaults, EntityKind::Vault, "prefix", |vault| {
+        Some(vault.prefix.as_str())
+    });
+    check_unique_ids(config, &mut unique);
+}
+
+fn check_unique_ids(config: &Config, unique: &mut Unique<'_>) {
+    unique.ids(&config.services, EntityKind::Service);
+    unique.ids(&config.routes, EntityKind::Route);
+    unique.ids(&config.upstreams, EntityKind::Upstream);
+    unique.ids(&config.targets, EntityKind::Target);
+    unique.ids(&config.consumers, EntityKind::Consumer);
+    unique.ids(&config.consumer_groups, EntityKind::ConsumerGroup);
+    unique.ids(&config.keyauth_credentials, EntityKind::KeyauthCredential);
+    unique.ids(
+        &config.basicauth_credentials,
+        EntityKind::BasicauthCredential,
+    );
+    unique.ids(&config.jwt_secrets, EntityKind::JwtSecret);
+    unique.ids(&config.hmacauth_credentials, EntityKind::HmacauthCredential);
+    unique.ids(&config.oauth2_credentials, EntityKind::Oauth2Credential);
+    unique.ids(&config.acls, EntityKind::Acl);
+    unique.ids(&config.key_sets, EntityKind::KeySet);
+    unique.ids(&config.keys, EntityKind::Key);
+    unique.ids(&config.vaults, EntityKind::Vault);
+    unique.ids(&config.plugins, EntityKind::Plugin);
 }
 
 struct Unique<'a> {
@@ -195,15 +307,10 @@ impl Unique<'_> {
         }
     }
 
-    fn ids<T>(
-        &mut self,
-        entities: &[Entity<T>],
-        kind: EntityKind,
-        written: impl Fn(&T) -> Option<Uuid>,
-    ) {
+    fn ids<T: Model>(&mut self, entities: &[Entity<T>], kind: EntityKind) {
         let mut seen: HashMap<Uuid, &Place> = HashMap::new();
         for entity in entities {
-            let Some(id) = written(&entity.fields) else {
+            let Some(id) = entity.fields.id() else {
                 continue;
             };
             match seen.get(&id) {

@@ -7,9 +7,11 @@ use uuid::Uuid;
 use super::check;
 use super::diagnostics::{Code, Diagnostics};
 use super::document;
-use super::model::{Consumer, KeyauthCredential, Target, Upstream};
+use super::members::{self, Member};
 use super::model::{
-    Document, Entity, EntityKind, Inspection, Model, Place, Plugin, Route, Service,
+    Acl, BasicauthCredential, Consumer, ConsumerGroup, ConsumerGroupConsumer, Document, Entity,
+    EntityKind, HmacauthCredential, Inspection, JwtSecret, Key, KeySet, KeyauthCredential, Model,
+    Oauth2Credential, Place, Plugin, Route, Service, Target, Upstream, Vault,
 };
 use super::node::{Kind, Node, Path};
 use super::{Config, read};
@@ -21,10 +23,18 @@ struct Above<'a> {
 }
 
 /// Adds the entities of a document to the configuration, with a diagnostic for each mistake in them.
-pub(super) fn add(document: &Arc<Document>, config: &mut Config, diagnostics: &mut Diagnostics) {
+///
+/// What is left to [`members::add`] is put into `members`.
+pub(super) fn add(
+    document: &Arc<Document>,
+    config: &mut Config,
+    members: &mut Vec<Member>,
+    diagnostics: &mut Diagnostics,
+) {
     let mut merge = Merge {
         document,
         config,
+        members,
         diagnostics,
     };
     let above = Above {
@@ -36,9 +46,28 @@ pub(super) fn add(document: &Arc<Document>, config: &mut Config, diagnostics: &m
     }
 }
 
+/// Adds a consumer that stands by itself.
+pub(super) fn add_consumer(
+    node: &Node,
+    place: Place,
+    parent: Option<(EntityKind, usize)>,
+    config: &mut Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let document = Arc::clone(&place.document);
+    let mut merge = Merge {
+        document: &document,
+        config,
+        members: &mut Vec::new(),
+        diagnostics,
+    };
+    merge.entity::<Consumer>(node, place, parent, |config| &mut config.consumers);
+}
+
 struct Merge<'a> {
     document: &'a Arc<Document>,
     config: &'a mut Config,
+    members: &'a mut Vec<Member>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -75,6 +104,17 @@ impl Merge<'_> {
                 steps: steps.clone(),
             };
             let parent = above.parent;
+            if let Some((EntityKind::ConsumerGroup, group)) = parent
+                && kind == EntityKind::Consumer
+                && members::is_bare(node)
+            {
+                self.members.push(Member {
+                    node: node.clone(),
+                    place,
+                    group,
+                });
+                continue;
+            }
             let added = match kind {
                 EntityKind::Service => {
                     self.entity::<Service>(node, place, parent, |config| &mut config.services)
@@ -96,7 +136,47 @@ impl Merge<'_> {
                         &mut config.keyauth_credentials
                     })
                 }
-                EntityKind::Plugin => {
+                EntityKind::ConsumerGroup => {
+                    self.entity::<ConsumerGroup>(node, place, parent, |config| {
+                        &mut config.consumer_groups
+                    })
+                }
+                EntityKind::ConsumerGroupConsumer => {
+                    self.entity::<ConsumerGroupConsumer>(node, place, parent, |config| {
+                        &mut config.consumer_group_consumers
+                    })
+                }
+                EntityKind::BasicauthCredential => {
+                    self.entity::<BasicauthCredential>(node, place, parent, |config| {
+                        &mut config.basicauth_credentials
+                    })
+                }
+                EntityKind::JwtSecret => {
+                    self.entity::<JwtSecret>(node, place, parent, |config| &mut config.jwt_secrets)
+                }
+                EntityKind::HmacauthCredential => {
+                    self.entity::<HmacauthCredential>(node, place, parent, |config| {
+                        &mut config.hmacauth_credentials
+                    })
+                }
+                EntityKind::Oauth2Credential => {
+                    self.entity::<Oauth2Credential>(node, place, parent, |config| {
+                        &mut config.oauth2_credentials
+                    })
+                }
+                EntityKind::Acl => {
+                    self.entity::<Acl>(node, place, parent, |config| &mut config.acls)
+                }
+                EntityKind::KeySet => {
+                    self.entity::<KeySet>(node, place, parent, |config| &mut config.key_sets)
+                }
+                EntityKind::Key => {
+                    self.entity::<Key>(node, place, parent, |config| &mut config.keys)
+                }
+                EntityKind::Vault => {
+                    self.entity::<Vault>(node, place, parent, |config| &mut config.vaults)
+                }
+                EntityKind::Plugin | EntityKind::ConsumerGroupPlugin => {
                     self.entity::<Plugin>(node, place, parent, |config| &mut config.plugins)
                 }
             };
@@ -121,11 +201,7 @@ impl Merge<'_> {
         list: impl Fn(&mut Config) -> &mut Vec<Entity<T>>,
     ) -> Option<usize> {
         let path = place.path();
-        let without = if T::KIND == EntityKind::Consumer {
-            self.refuse_nested(node, &path)
-        } else {
-            None
-        };
+        let without = self.refuse_nested(node, &path);
         let checked = without.as_ref().unwrap_or(node);
         let Some(mut wrong) =
             check::check_entity(checked, T::shape(), Path::Root(&path), self.diagnostics)
@@ -137,6 +213,7 @@ impl Merge<'_> {
         let mut inspection = Inspection {
             node,
             path: &path,
+            place: &place,
             wrong: &wrong,
             diagnostics: self.diagnostics,
         };

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod formats;
 mod hash;
 mod identities;
+mod members;
 mod merge;
 mod migrate;
 pub mod model;
@@ -19,6 +20,7 @@ pub mod schema;
 mod sources;
 pub mod suggest;
 mod templates;
+mod vaults;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +28,9 @@ use std::sync::{Arc, LazyLock};
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Severity, Span};
 pub use model::{
-    Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place, Plugin, Reference, Route,
-    Service, Target, Upstream,
+    Acl, BasicauthCredential, Consumer, ConsumerGroup, ConsumerGroupConsumer, Entity, EntityKind,
+    Gateway, HmacauthCredential, JwtSecret, Key, KeySet, KeyauthCredential, Oauth2Credential,
+    Place, Plugin, Reference, Route, Service, Target, Upstream, Vault,
 };
 pub use node::Node;
 pub use sources::is_test_file;
@@ -57,7 +60,18 @@ pub struct Config {
     pub upstreams: Vec<Entity<Upstream>>,
     pub targets: Vec<Entity<Target>>,
     pub consumers: Vec<Entity<Consumer>>,
+    pub consumer_groups: Vec<Entity<ConsumerGroup>>,
+    /// Who is in which group, as far as neither the group nor the consumer says so itself.
+    pub consumer_group_consumers: Vec<Entity<ConsumerGroupConsumer>>,
     pub keyauth_credentials: Vec<Entity<KeyauthCredential>>,
+    pub basicauth_credentials: Vec<Entity<BasicauthCredential>>,
+    pub jwt_secrets: Vec<Entity<JwtSecret>>,
+    pub hmacauth_credentials: Vec<Entity<HmacauthCredential>>,
+    pub oauth2_credentials: Vec<Entity<Oauth2Credential>>,
+    pub acls: Vec<Entity<Acl>>,
+    pub key_sets: Vec<Entity<KeySet>>,
+    pub keys: Vec<Entity<Key>>,
+    pub vaults: Vec<Entity<Vault>>,
     pub plugins: Vec<Entity<Plugin>>,
     /// Something could not be read at all, so a name that is not found may still exist.
     pub incomplete: bool,
@@ -117,6 +131,8 @@ fn assemble(
         incomplete,
         ..Config::default()
     };
+    let roots = sources.documents.iter().map(|document| &document.root);
+    let common = prepare::Common::of(roots, environment);
     let mut main_version = None;
     for document in &mut sources.documents {
         let fragment = !document.name.is_empty();
@@ -129,7 +145,7 @@ fn assemble(
             config.gateway = read_gateway(&document.root, &mut diagnostics);
             config.written_settings = document.root.get("gateway").cloned();
         }
-        prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
+        prepare::prepare(&mut document.root, version, &common, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
     let read = templates::read(
@@ -141,9 +157,11 @@ fn assemble(
     config.error_templates = read.templates;
     sources.watch.extend(read.files);
     config.hash = hash::of(&documents, &read.texts);
+    let mut members = Vec::new();
     for document in &documents {
-        merge::add(document, &mut config, &mut diagnostics);
+        merge::add(document, &mut config, &mut members, &mut diagnostics);
     }
+    members::add(members, &mut config, &mut diagnostics);
     identities::assign(&mut config);
     identities::check_unique(&config, &mut diagnostics);
     diagnostics.drop_consequences(&sources.failed);

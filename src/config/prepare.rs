@@ -3,27 +3,53 @@
 
 use super::diagnostics::{Code, Diagnostics};
 use super::document::FormatVersion;
-use super::environment::{self, Environment};
+use super::environment::Environment;
 use super::migrate;
 use super::model::EntityKind;
 use super::node::{Entry, Kind, Node, Path};
 use super::suggest::nearest;
+use super::vaults::Vaults;
+
+/// What the documents of a configuration have in common.
+pub(super) struct Common<'a> {
+    vaults: Vaults<'a>,
+    /// The `_plugin_configs` of all documents, in the order of the documents.
+    shared: Vec<Node>,
+}
+
+impl<'a> Common<'a> {
+    /// What the documents with these roots have in common.
+    pub(super) fn of<'d>(
+        roots: impl Iterator<Item = &'d Node> + Clone,
+        environment: Environment<'a>,
+    ) -> Self {
+        Self {
+            vaults: Vaults::of(roots.clone(), environment),
+            shared: roots
+                .filter_map(|root| root.get("_plugin_configs").cloned())
+                .collect(),
+        }
+    }
+}
 
 /// Completes the entities of a document by what the document says elsewhere.
 pub(super) fn prepare(
     root: &mut Node,
     version: Option<FormatVersion>,
-    environment: Environment<'_>,
+    common: &Common<'_>,
     diagnostics: &mut Diagnostics,
 ) {
     let info = root.get("_info").cloned();
     let info = Info::read(info.as_ref(), diagnostics);
-    let shared = root.get("_plugin_configs").cloned();
+    let own_shared = root.get("_plugin_configs").cloned();
+    for entry in own_shared.iter().flat_map(Node::entries) {
+        check_shared(entry, diagnostics);
+    }
     let mut preparation = Preparation {
         info,
-        shared,
+        own_shared,
+        common,
         version,
-        environment,
         diagnostics,
     };
     preparation.lists(root, &EntityKind::ALL, Path::Root(""));
@@ -106,11 +132,21 @@ fn check_info(entry: &Entry, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// A shared configuration is what a plugin's `config` may be.
+fn check_shared(entry: &Entry, diagnostics: &mut Diagnostics) {
+    if matches!(entry.value.kind, Kind::Mapping(_) | Kind::Null) {
+        return;
+    }
+    let message = format!("expected a record, found {}", entry.value.type_described());
+    let path = format!("_plugin_configs.{}", entry.key);
+    diagnostics.error(Code::WrongType, entry.value.span, path, message);
+}
+
 struct Preparation<'a> {
     info: Info<'a>,
-    shared: Option<Node>,
+    own_shared: Option<Node>,
+    common: &'a Common<'a>,
     version: Option<FormatVersion>,
-    environment: Environment<'a>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -138,13 +174,13 @@ impl Preparation<'_> {
         }
         self.add_tags(entity);
         match kind {
-            EntityKind::Plugin => {
+            _ if kind.is_plugin() => {
                 self.use_shared_config(entity, path);
                 if let Some(config) = entity.get_mut("config") {
                     self.open_vaults(config, path.key("config"));
                 }
             }
-            EntityKind::KeyauthCredential => self.open_vaults(entity, path),
+            _ if kind.has_secrets() => self.open_vaults(entity, path),
             EntityKind::Route if self.version == Some(FormatVersion::BeforeTilde) => {
                 for item in entity
                     .get_mut("paths")
@@ -198,13 +234,16 @@ impl Preparation<'_> {
             return;
         };
         let Some(text) = name.as_str() else { return };
-        let Some(shared) = self.shared.as_ref().and_then(|shared| shared.get(text)) else {
+        // The document's own come first, whatever the others call theirs.
+        let mut all = self.own_shared.iter().chain(&self.common.shared);
+        let Some(shared) = all.find_map(|shared| shared.get(text)) else {
             let known = self
+                .common
                 .shared
                 .iter()
                 .flat_map(Node::entries)
                 .map(|entry| entry.key.as_str());
-            let message = format!("`{text}` is not among the document's `_plugin_configs`");
+            let message = format!("`{text}` is not among the `_plugin_configs`");
             self.diagnostics
                 .error(
                     Code::UnknownReference,
@@ -232,7 +271,7 @@ impl Preparation<'_> {
 
     fn open_vaults(&mut self, node: &mut Node, path: Path<'_>) {
         match &mut node.kind {
-            Kind::String(text) => match environment::vault(text, self.environment) {
+            Kind::String(text) => match self.common.vaults.open(text) {
                 None => {}
                 Some(Ok(value)) => {
                     *text = value;

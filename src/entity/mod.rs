@@ -1,16 +1,18 @@
-//! The nouns that every layer shares: identifiers, secrets, consumers, paths, hosts, time limits, templates of
-//! error bodies.
-//! Nothing here does I/O or knows where a value came from.
+//! The nouns that every layer shares: identifiers, secrets, consumers, credentials, keys, paths, hosts, time limits,
+//! templates of error bodies. Nothing here does I/O or knows where a value came from.
 
 pub mod consumer;
+pub mod credential;
 pub mod error_template;
 pub mod facts;
 pub mod host;
 pub mod identifier;
+pub mod key;
 pub mod number;
 pub mod path;
 pub mod pattern;
 pub mod protocol;
+pub mod public_key;
 pub mod reason;
 pub mod secret;
 pub mod timeouts;

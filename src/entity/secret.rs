@@ -3,9 +3,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// What the secrets that this process makes up depend on, so that nobody can guess them.
+static SEED: LazyLock<[Uuid; 2]> = LazyLock::new(|| [Uuid::new_v4(), Uuid::new_v4()]);
 
 /// A secret value. `Debug` and `Display` print `***`; [`Secret::expose`] is the only way in.
 ///
@@ -27,6 +33,21 @@ impl<T> Secret<T> {
     /// Takes the value out.
     pub fn into_inner(self) -> T {
         self.0
+    }
+}
+
+impl Secret<String> {
+    /// A secret of 32 hex digits that nobody knows: the same for the same `place` as long as the process lives.
+    pub fn generated(place: &str) -> Self {
+        let mut hasher = Sha256::new();
+        for seed in &*SEED {
+            hasher.update(seed.as_bytes());
+        }
+        hasher.update(place.as_bytes());
+        let digest: [u8; 32] = hasher.finalize().into();
+        let (half, _) = digest.split_at(16);
+        let half: [u8; 16] = half.try_into().expect("half of 32 bytes are 16");
+        Self(Uuid::from_bytes(half).simple().to_string())
     }
 }
 
@@ -79,6 +100,14 @@ mod tests {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_generated_secret_depends_on_its_place_alone() {
+        let secret = Secret::generated("a");
+        assert_eq!(secret.expose().len(), 32);
+        assert_eq!(secret, Secret::generated("a"));
+        assert_ne!(secret, Secret::generated("b"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::document::{Access, ForConsumer, Idle, IdlePlugin, Plugin};
 use crate::{
     chain::{self, Chain, InstanceIndex, Link, Step},
-    entity::consumer::{Consumer, ConsumerIndex},
+    entity::consumer::{Consumer, ConsumerIndex, GroupIndex},
     plugin::{Body, Scheme},
     proxy::rehearse::Rehearsal,
     snapshot::{PluginOrigin, Snapshot},
@@ -59,44 +59,47 @@ fn plugin(
 /// The link of the chain that stands for the plugin of `origin`.
 fn link_of<'c>(snapshot: &Snapshot, chain: &'c Chain, origin: &PluginOrigin) -> Option<&'c Link> {
     chain.links().iter().find(|link| {
-        let any = link
-            .everyone
-            .or_else(|| link.consumers.values().next().copied());
-        any.and_then(|instance| snapshot.instances.get(instance.0 as usize))
+        link.instances()
+            .next()
+            .and_then(|instance| snapshot.instances.get(instance.0 as usize))
             .is_some_and(|instance| instance.name() == origin.name())
     })
 }
 
-/// The consumers for whom another instance than `running` runs, in their order. None where the
-/// consumer is known, or no plugin looks for one.
+/// The consumers and the groups of consumers for whom another instance than `running` runs, by what they are called:
+/// first the consumers. None where the consumer is known, or no plugin looks for one.
 fn others(
     snapshot: &Snapshot,
     rehearsal: &Rehearsal,
     link: Option<&Link>,
     running: InstanceIndex,
-) -> Vec<(ConsumerIndex, InstanceIndex)> {
+) -> Vec<(String, InstanceIndex)> {
     let Some(link) = link.filter(|_| may_be_anybodys(rehearsal)) else {
         return Vec::new();
     };
-    let mut others: Vec<(ConsumerIndex, InstanceIndex)> = link
-        .consumers
-        .iter()
-        .filter(|(_, instance)| **instance != running)
-        .map(|(consumer, instance)| (*consumer, *instance))
-        .filter(|(consumer, _)| snapshot.consumers.get(*consumer).is_some())
-        .collect();
-    others.sort_unstable_by_key(|(consumer, _)| *consumer);
-    others
+    let consumers = link.consumers().into_iter().filter_map(|index| {
+        let consumer = snapshot.consumers.get(index)?;
+        let instance = link.pick(snapshot.consumers.caller(Some(index)))?;
+        Some((consumer.label(), instance))
+    });
+    let groups = link.groups().into_iter().filter_map(|index| {
+        let group = snapshot.consumers.group(index)?;
+        Some((format!("group {}", group.name), link.pick_for_group(index)?))
+    });
+    consumers
+        .chain(groups)
+        .filter(|(_, instance)| *instance != running)
+        .collect()
 }
 
 fn for_consumer(
     snapshot: &Snapshot,
-    consumer: ConsumerIndex,
+    consumer: String,
     instance: InstanceIndex,
 ) -> Option<ForConsumer> {
     let origin = snapshot.origins.of_instance(instance)?;
     Some(ForConsumer {
-        consumer: snapshot.consumers.get(consumer)?.label(),
+        consumer,
         scope: origin.scope(snapshot),
         place: snapshot.origins.shown(origin.place),
     })
@@ -147,7 +150,7 @@ pub(super) fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal) -> IdlePlugins {
     let is_told = |origin: &PluginOrigin| {
         running.iter().any(|running| {
             // A plugin that runs names the consumers who have their own.
-            let names = may_be_anybodys(rehearsal) && origin.consumer.is_some();
+            let names = may_be_anybodys(rehearsal) && origin.is_personal();
             let would_run = origin.instance.is_some() && origin.runs_over(scheme(rehearsal));
             running.place == origin.place || (names && would_run && running.entry == origin.entry)
         })
@@ -159,7 +162,7 @@ pub(super) fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal) -> IdlePlugins {
         .filter(|origin| origin.concerns(route, service) && !is_told(origin))
         .collect();
     // Those of the one consumer, or of nobody in particular, say more than those of all the others.
-    idle.sort_by_key(|origin| (is_for_another(rehearsal, origin), origin.entry));
+    idle.sort_by_key(|origin| (is_for_another(snapshot, rehearsal, origin), origin.entry));
     let omitted = idle.len().saturating_sub(IDLE_MAX);
     idle.truncate(IDLE_MAX);
     IdlePlugins {
@@ -195,8 +198,11 @@ fn may_be_anybodys(rehearsal: &Rehearsal) -> bool {
     rehearsal.route().is_some() && rehearsal.consumer().is_none()
 }
 
-fn is_for_another(rehearsal: &Rehearsal, origin: &PluginOrigin) -> bool {
-    origin.consumer.is_some() && origin.consumer.map(ConsumerIndex) != rehearsal.consumer()
+fn is_for_another(snapshot: &Snapshot, rehearsal: &Rehearsal, origin: &PluginOrigin) -> bool {
+    let caller = snapshot.consumers.caller(rehearsal.consumer());
+    let is_his = |consumer| caller.consumer == Some(ConsumerIndex(consumer));
+    let is_theirs = |group| caller.groups.contains(&GroupIndex(group));
+    !origin.consumer.is_none_or(is_his) || !origin.consumer_group.is_none_or(is_theirs)
 }
 
 fn reason(
@@ -215,14 +221,15 @@ fn reason(
             format!("its `protocols` are without {}", scheme.as_str()),
         );
     }
-    if is_for_another(rehearsal, origin) {
-        return (
-            Idle::OtherConsumer,
-            "it is for that consumer's requests".to_owned(),
-        );
+    if is_for_another(snapshot, rehearsal, origin) {
+        let whose = match origin.consumer_group {
+            Some(_) => "it is for requests of that group's consumers",
+            None => "it is for that consumer's requests",
+        };
+        return (Idle::OtherConsumer, whose.to_owned());
     }
     let picked = link_of(snapshot, chain, origin)
-        .and_then(|link| link.pick(rehearsal.consumer()))
+        .and_then(|link| link.pick(snapshot.consumers.caller(rehearsal.consumer())))
         .and_then(|instance| snapshot.origins.of_instance(instance));
     let by = picked.map_or_else(String::new, |picked| {
         format!(

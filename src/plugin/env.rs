@@ -7,7 +7,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::Plugin;
-use crate::{entity::consumer::Consumers, state::State};
+use crate::{
+    entity::{consumer::Consumers, key::Keys},
+    state::State,
+};
 
 /// Where an instance is attached: the ids of the entities it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -15,6 +18,7 @@ pub struct Scope {
     pub service: Option<Uuid>,
     pub route: Option<Uuid>,
     pub consumer: Option<Uuid>,
+    pub consumer_group: Option<Uuid>,
 }
 
 /// The surroundings of one configured instance.
@@ -25,6 +29,7 @@ pub struct Env<'a, P: Plugin> {
     pub scope: Scope,
     pub state: &'a State,
     pub consumers: &'a Arc<Consumers>,
+    pub keys: &'a Arc<Keys>,
     pub metrics: &'a Arc<P::Metrics>,
     /// The most bytes of one request body that plugins may hold (`client_body_buffer_limit`).
     pub body_bytes_max: usize,

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     entity::{
-        consumer::{Consumer, Consumers, KeyCredential},
+        consumer::{Consumer, Consumers},
+        credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts},
         reason::Reason,
     },
@@ -80,6 +81,7 @@ impl World {
                 scope: Scope::default(),
                 state: &self.state,
                 consumers: &self.consumers,
+                keys: &Arc::default(),
                 metrics: &metrics,
                 body_bytes_max: 1 << 20,
             },

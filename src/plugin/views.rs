@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     entity::{
-        consumer::{Consumer, ConsumerIndex, Consumers, KeyCredential},
+        consumer::{Consumer, ConsumerIndex, Consumers},
+        credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts},
         reason::Reason,
     },
@@ -216,6 +217,9 @@ impl<'a> Request<'a> {
         if anonymous {
             self.headers
                 .set(&names::ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
+        }
+        if let Some(groups) = self.about.consumers.groups_header(index) {
+            self.headers.set(&names::CONSUMER_GROUPS, groups.clone());
         }
     }
 

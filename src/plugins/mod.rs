@@ -11,7 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    entity::consumer::Consumers,
+    entity::{consumer::Consumers, key::Keys},
     plugin::{
         Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
         registry::{Entry, Refused, plugins, read_config, schema_of},
@@ -34,6 +34,7 @@ pub struct Surroundings<'a> {
     pub scope: Scope,
     pub state: &'a State,
     pub consumers: &'a Arc<Consumers>,
+    pub keys: &'a Arc<Keys>,
     pub families: &'a Families,
     pub body_bytes_max: usize,
 }
@@ -45,6 +46,7 @@ impl<'a> Surroundings<'a> {
             scope: self.scope,
             state: self.state,
             consumers: self.consumers,
+            keys: self.keys,
             metrics,
             body_bytes_max: self.body_bytes_max,
         }

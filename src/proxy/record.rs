@@ -75,9 +75,12 @@ pub(super) fn record(
         series,
     };
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        snapshot
-            .chain(chain)
-            .complete(&snapshot.instances, run, identity.consumer);
+        snapshot.chain(chain).complete(
+            &snapshot.instances,
+            run,
+            &snapshot.consumers,
+            identity.consumer,
+        );
         run.log(&snapshot.instances, &record);
     }));
     if ran.is_err() {

@@ -94,9 +94,12 @@ pub(super) fn run_response_phase(
         ..
     } = exchange;
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        snapshot
-            .chain(chain)
-            .complete(&snapshot.instances, run, identity.consumer);
+        snapshot.chain(chain).complete(
+            &snapshot.instances,
+            run,
+            &snapshot.consumers,
+            identity.consumer,
+        );
         run.response(&snapshot.instances, &mut Response::new(head, source));
     }));
     if ran.is_err() {

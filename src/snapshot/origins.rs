@@ -2,7 +2,7 @@
 //! snapshot; no request looks at it.
 
 use super::Snapshot;
-use crate::{chain::InstanceIndex, plugin::Scheme, plugins::CATALOG};
+use crate::{chain::InstanceIndex, entity::consumer::GroupIndex, plugin::Scheme, plugins::CATALOG};
 
 /// A place in one of the files of an [`Origins`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct PluginOrigin {
     pub service: Option<u32>,
     pub route: Option<u32>,
     pub consumer: Option<u32>,
+    /// The place of the consumer group in the directory of consumers.
+    pub consumer_group: Option<u32>,
     /// Absent if it has `enabled: false`.
     pub instance: Option<InstanceIndex>,
     /// Whether it runs for http, and for https.
@@ -101,6 +103,11 @@ impl PluginOrigin {
         is(self.route, route) && is(self.service, service)
     }
 
+    /// Whether it is for one consumer or consumer group only.
+    pub const fn is_personal(&self) -> bool {
+        self.consumer.is_some() || self.consumer_group.is_some()
+    }
+
     /// Where it applies: `global`, or such as `route orders and consumer ann`.
     pub fn scope(&self, snapshot: &Snapshot) -> String {
         let at = |index: Option<u32>| index.map(|index| index as usize);
@@ -114,6 +121,9 @@ impl PluginOrigin {
             at(self.consumer)
                 .and_then(|index| snapshot.consumers.iter().nth(index))
                 .map(|consumer| format!("consumer {}", consumer.label())),
+            self.consumer_group
+                .and_then(|index| snapshot.consumers.group(GroupIndex(index)))
+                .map(|group| format!("consumer group {}", group.name)),
         ]
         .into_iter()
         .flatten()
@@ -150,6 +160,7 @@ mod tests {
             service,
             route,
             consumer: Some(9),
+            consumer_group: None,
             instance: None,
             protocols: [true, true],
         };

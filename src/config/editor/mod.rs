@@ -12,8 +12,9 @@ use field::{Position, published, refused};
 
 use super::document::{BOOKKEEPING, UNSUPPORTED_ENTITIES};
 use super::model::{
-    Consumer, EntityKind, Gateway, KeyauthCredential, Plugin, Route, Service, Target, Upstream,
-    gateway::KONG_NAMES,
+    Acl, BasicauthCredential, Consumer, ConsumerGroup, ConsumerGroupConsumer, EntityKind, Gateway,
+    HmacauthCredential, JwtSecret, Key, KeySet, KeyauthCredential, Oauth2Credential, Plugin, Route,
+    Service, Target, Upstream, Vault, gateway::KONG_NAMES,
 };
 use super::prepare::WITH_DEFAULTS;
 use super::schema::derived;
@@ -66,22 +67,25 @@ fn list_of(kind: EntityKind) -> Value {
 
 fn entity(kind: EntityKind, plugins: &[(&str, Schema)]) -> Value {
     let position = Position::Entity {
-        vaults: kind == EntityKind::KeyauthCredential,
+        vaults: kind.has_secrets(),
     };
     let mut schema = published(derived_entity(kind).as_value(), position);
     schema.remove("title");
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for &child in kind.children() {
             let mut list = list_of(child);
+            if (kind, child) == (EntityKind::ConsumerGroup, EntityKind::Consumer) {
+                list["items"] = json!({"anyOf": [{"type": "string"}, list["items"]]});
+            }
             list["description"] = described(child, "nested here").into();
             properties.insert(child.list().to_owned(), list);
         }
-        if kind == EntityKind::Plugin {
+        if kind.is_plugin() {
             properties["name"] = names(plugins);
         }
     }
     schema.insert("patternProperties".to_owned(), unsupported_names());
-    if kind == EntityKind::Plugin {
+    if kind.is_plugin() {
         schema.insert("allOf".to_owned(), configs(plugins));
     }
     Value::Object(schema)
@@ -95,7 +99,17 @@ fn derived_entity(kind: EntityKind) -> Schema {
         EntityKind::Target => derived::<Target>(),
         EntityKind::Consumer => derived::<Consumer>(),
         EntityKind::KeyauthCredential => derived::<KeyauthCredential>(),
-        EntityKind::Plugin => derived::<Plugin>(),
+        EntityKind::ConsumerGroup => derived::<ConsumerGroup>(),
+        EntityKind::ConsumerGroupConsumer => derived::<ConsumerGroupConsumer>(),
+        EntityKind::BasicauthCredential => derived::<BasicauthCredential>(),
+        EntityKind::JwtSecret => derived::<JwtSecret>(),
+        EntityKind::HmacauthCredential => derived::<HmacauthCredential>(),
+        EntityKind::Oauth2Credential => derived::<Oauth2Credential>(),
+        EntityKind::Acl => derived::<Acl>(),
+        EntityKind::KeySet => derived::<KeySet>(),
+        EntityKind::Key => derived::<Key>(),
+        EntityKind::Vault => derived::<Vault>(),
+        EntityKind::Plugin | EntityKind::ConsumerGroupPlugin => derived::<Plugin>(),
     }
 }
 
@@ -161,7 +175,7 @@ fn document() -> Map<String, Value> {
     );
     add(
         "_transform",
-        json!({"type": ["boolean", "null"], "description": "Accepted, without effect."}),
+        json!({"type": ["boolean", "null"], "description": "`false`: the passwords of `basicauth_credentials` are hashes already."}),
     );
     add(
         "_workspace",

@@ -63,6 +63,16 @@ const PATTERNS: &[Pattern] = &[
         "IP address or network",
     ),
     pattern("ip", "^[0-9A-Fa-f.:]+$", "IP address"),
+    pattern(
+        "redirect-uri",
+        "^[A-Za-z][A-Za-z0-9+.-]*:[^#]*$",
+        "absolute URI without a fragment",
+    ),
+    pattern(
+        "vault-prefix",
+        "^[a-z][a-z0-9-]*[a-z0-9]$",
+        "name of `a-z`, `0-9` and `-`",
+    ),
     pattern("size", r"^\s*\+?[0-9]+[KMGkmg]?\s*$", "size"),
     pattern(
         "seconds",

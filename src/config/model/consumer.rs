@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::reference::Reference;
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 
@@ -20,6 +21,9 @@ pub struct Consumer {
     /// The consumer's id in a system of yours; unique among consumers.
     #[schemars(extend("format" = "consumer-name"))]
     pub custom_id: Option<String>,
+    /// The consumer groups that the consumer is in.
+    #[serde(skip_serializing)]
+    pub groups: Vec<Reference>,
     /// Free words for finding the entity.
     #[schemars(extend("items" = {"type": "string", "format": "tag"}))]
     pub tags: Vec<String>,

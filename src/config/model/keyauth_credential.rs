@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::reference::Reference;
 use super::{Inspection, Model, model};
-use crate::config::diagnostics::Code;
 use crate::entity::Secret;
 
 /// A key by which `key-auth` knows a consumer.
@@ -36,14 +35,7 @@ impl Model for KeyauthCredential {
 
     fn settle(&mut self, inspection: &mut Inspection<'_>) {
         if self.key.is_none() && inspection.wrong.is_empty() {
-            self.key = Some(Secret::new(Uuid::new_v4().simple().to_string()));
-            inspection
-                .warning(
-                    Code::GeneratedKey,
-                    "",
-                    "the credential has no `key`, so a random one is used that nobody knows",
-                )
-                .hint("write the key");
+            self.key = Some(inspection.generated_secret("key"));
         }
     }
 }

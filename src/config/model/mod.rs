@@ -1,10 +1,18 @@
 //! The shape of the YAML, one file per entity, and what all entities have in common.
 
+pub mod acl;
+pub mod basicauth_credential;
 pub mod consumer;
+pub mod consumer_group;
 pub mod gateway;
 pub mod healthchecks;
+pub mod hmacauth_credential;
+pub mod jwt_secret;
 pub mod keepalive;
+pub mod key;
 pub mod keyauth_credential;
+pub mod oauth2_credential;
+pub mod ordering;
 pub mod plugin;
 pub mod reference;
 pub mod route;
@@ -12,6 +20,7 @@ pub mod service;
 pub mod settings;
 pub mod target;
 pub mod upstream;
+pub mod vault;
 mod written;
 
 use std::fmt;
@@ -21,19 +30,28 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub use acl::Acl;
+pub use basicauth_credential::BasicauthCredential;
 pub use consumer::Consumer;
+pub use consumer_group::{ConsumerGroup, ConsumerGroupConsumer};
 pub use gateway::Gateway;
+pub use hmacauth_credential::HmacauthCredential;
+pub use jwt_secret::JwtSecret;
+pub use key::{Key, KeySet};
 pub use keyauth_credential::KeyauthCredential;
+pub use oauth2_credential::Oauth2Credential;
 pub use plugin::Plugin;
 pub use reference::Reference;
 pub use route::Route;
 pub use service::Service;
 pub use target::Target;
 pub use upstream::Upstream;
+pub use vault::Vault;
 
 use super::diagnostics::{Code, Diagnostic, Diagnostics, Span};
-use super::node::Node;
+use super::node::{Kind, Node};
 use super::schema::{Shape, shape_of};
+use crate::entity::{Secret, identifier};
 
 /// The kinds of entities that this version has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,20 +61,43 @@ pub enum EntityKind {
     Upstream,
     Target,
     Consumer,
+    ConsumerGroup,
+    ConsumerGroupConsumer,
     KeyauthCredential,
+    BasicauthCredential,
+    JwtSecret,
+    HmacauthCredential,
+    Oauth2Credential,
+    Acl,
+    KeySet,
+    Key,
+    Vault,
     Plugin,
+    /// A plugin of a consumer group in a list of its own; but for the list it is like any other.
+    ConsumerGroupPlugin,
 }
 
 impl EntityKind {
     /// Every kind; parents come before their children.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 18] = [
         Self::Service,
         Self::Route,
         Self::Upstream,
         Self::Target,
         Self::Consumer,
+        Self::ConsumerGroup,
+        Self::ConsumerGroupConsumer,
         Self::KeyauthCredential,
+        Self::BasicauthCredential,
+        Self::JwtSecret,
+        Self::HmacauthCredential,
+        Self::Oauth2Credential,
+        Self::Acl,
+        Self::KeySet,
+        Self::Key,
+        Self::Vault,
         Self::Plugin,
+        Self::ConsumerGroupPlugin,
     ];
 
     /// The key of the list that holds such entities.
@@ -67,12 +108,23 @@ impl EntityKind {
             Self::Upstream => "upstreams",
             Self::Target => "targets",
             Self::Consumer => "consumers",
+            Self::ConsumerGroup => "consumer_groups",
+            Self::ConsumerGroupConsumer => "consumer_group_consumers",
             Self::KeyauthCredential => "keyauth_credentials",
+            Self::BasicauthCredential => "basicauth_credentials",
+            Self::JwtSecret => "jwt_secrets",
+            Self::HmacauthCredential => "hmacauth_credentials",
+            Self::Oauth2Credential => "oauth2_credentials",
+            Self::Acl => "acls",
+            Self::KeySet => "key_sets",
+            Self::Key => "keys",
+            Self::Vault => "vaults",
             Self::Plugin => "plugins",
+            Self::ConsumerGroupPlugin => "consumer_group_plugins",
         }
     }
 
-    /// The name of a foreign field that refers to such an entity.
+    /// One such entity, as messages call it.
     pub const fn singular(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -80,8 +132,27 @@ impl EntityKind {
             Self::Upstream => "upstream",
             Self::Target => "target",
             Self::Consumer => "consumer",
+            Self::ConsumerGroup => "consumer_group",
+            Self::ConsumerGroupConsumer => "consumer_group_consumer",
             Self::KeyauthCredential => "keyauth_credential",
+            Self::BasicauthCredential => "basicauth_credential",
+            Self::JwtSecret => "jwt_secret",
+            Self::HmacauthCredential => "hmacauth_credential",
+            Self::Oauth2Credential => "oauth2_credential",
+            Self::Acl => "acl",
+            Self::KeySet => "key_set",
+            Self::Key => "key",
+            Self::Vault => "vault",
             Self::Plugin => "plugin",
+            Self::ConsumerGroupPlugin => "consumer_group_plugin",
+        }
+    }
+
+    /// The name of a foreign field that refers to such an entity.
+    pub const fn foreign_field(self) -> &'static str {
+        match self {
+            Self::KeySet => "set",
+            _ => self.singular(),
         }
     }
 
@@ -91,9 +162,38 @@ impl EntityKind {
             Self::Service => &[Self::Route, Self::Plugin],
             Self::Route => &[Self::Plugin],
             Self::Upstream => &[Self::Target],
-            Self::Consumer => &[Self::KeyauthCredential, Self::Plugin],
-            Self::Target | Self::KeyauthCredential | Self::Plugin => &[],
+            Self::Consumer => &[
+                Self::KeyauthCredential,
+                Self::BasicauthCredential,
+                Self::JwtSecret,
+                Self::HmacauthCredential,
+                Self::Oauth2Credential,
+                Self::Acl,
+                Self::Plugin,
+            ],
+            Self::ConsumerGroup => &[Self::Consumer, Self::Plugin],
+            Self::KeySet => &[Self::Key],
+            _ => &[],
         }
+    }
+
+    /// Whether such an entity is a plugin.
+    pub const fn is_plugin(self) -> bool {
+        matches!(self, Self::Plugin | Self::ConsumerGroupPlugin)
+    }
+
+    /// Whether the strings of such an entity may come from a vault. Those of a plugin's `config` may as well.
+    pub const fn has_secrets(self) -> bool {
+        matches!(
+            self,
+            Self::KeyauthCredential
+                | Self::BasicauthCredential
+                | Self::JwtSecret
+                | Self::HmacauthCredential
+                | Self::Oauth2Credential
+                | Self::Acl
+                | Self::Key
+        )
     }
 }
 
@@ -146,6 +246,7 @@ pub(crate) use model;
 pub struct Inspection<'a> {
     pub(super) node: &'a Node,
     pub(super) path: &'a str,
+    pub(super) place: &'a Place,
     /// The fields that were already found to be wrong.
     pub(super) wrong: &'a [String],
     pub(super) diagnostics: &'a mut Diagnostics,
@@ -165,6 +266,32 @@ impl Inspection<'_> {
     /// The value of a dotted path below the entity.
     pub fn at(&self, path: &str) -> Option<&Node> {
         self.node.at(path)
+    }
+
+    /// A name for an entity that was given none, which the operator is told.
+    pub fn generated_name(&mut self, field: &str) -> String {
+        let list = self.place.kind().list();
+        let position = format!("{}.{field}", self.place.position());
+        let name = identifier::derive(list, &position).simple().to_string();
+        self.warning(
+            Code::GeneratedKey,
+            "",
+            format!("the credential has no `{field}`, so `{name}` is used"),
+        )
+        .hint(format!("write the {field}"));
+        name
+    }
+
+    /// A secret for a credential that was given none: nobody knows it, but reloads keep it.
+    pub fn generated_secret(&mut self, field: &str) -> Secret<String> {
+        let position = format!("{}.{field}", self.place.position());
+        self.warning(
+            Code::GeneratedKey,
+            "",
+            format!("the credential has no `{field}`, so a random one is used that nobody knows"),
+        )
+        .hint(format!("write the {field}"));
+        Secret::generated(&position)
     }
 
     /// Reports a mistake at a field, or at the entity if the field is empty or absent.
@@ -215,6 +342,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// The kind of the entity.
+    pub fn kind(&self) -> EntityKind {
+        let last = self.steps.last();
+        last.map_or(EntityKind::Service, |(kind, _)| *kind)
+    }
+
+    /// Whether what is written is still to be brought into the form in which it is kept; a document that was
+    /// exported says `_transform: false`.
+    pub fn is_transformed(&self) -> bool {
+        let transform = self.document.root.get("_transform");
+        !transform.is_some_and(|transform| matches!(transform.kind, Kind::Bool(false)))
+    }
+
     /// The dotted path, such as `services[0].routes[1]`.
     pub fn path(&self) -> String {
         let steps: Vec<String> = self

@@ -6,25 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use super::ordering::Ordering;
 use super::reference::Reference;
 use super::{Model, model};
 
-const REFUSED: &[(&str, &str)] = &[
-    (
-        "consumer_group",
-        "scope the plugin to consumers, routes or services",
-    ),
-    (
-        "ordering",
-        "plugins run in the fixed order of their priorities; leave the field out",
-    ),
-    (
-        "condition",
-        "scope the plugin to consumers, routes or services",
-    ),
-];
+const REFUSED: &[(&str, &str)] = &[(
+    "condition",
+    "it is an enterprise field; scope the plugin to routes, services, consumers or consumer groups",
+)];
 
-/// A plugin and where it applies: on every request, or on those of a service, route or consumer.
+/// A plugin and where it applies: on every request, or on those of a service, route, consumer or consumer group.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["name"], "x-refused" = REFUSED))]
@@ -53,6 +44,10 @@ pub struct Plugin {
     pub route: Option<Reference>,
     /// Only on requests of this consumer.
     pub consumer: Option<Reference>,
+    /// Only on requests of consumers in this group.
+    pub consumer_group: Option<Reference>,
+    /// Before and after which plugins it runs, where its priority would have it otherwise.
+    pub ordering: Option<Ordering>,
     /// Free words for finding the entity.
     #[schemars(extend("items" = {"type": "string", "format": "tag"}))]
     pub tags: Vec<String>,
@@ -94,6 +89,8 @@ impl Default for Plugin {
             service: None,
             route: None,
             consumer: None,
+            consumer_group: None,
+            ordering: None,
             tags: Vec::new(),
             created_at: None,
             updated_at: None,

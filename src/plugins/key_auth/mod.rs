@@ -51,7 +51,8 @@ use serde::Deserialize;
 
 use crate::{
     entity::{
-        consumer::{ConsumerIndex, Consumers, KeyCredential},
+        consumer::{ConsumerIndex, Consumers},
+        credential::KeyCredential,
         reason::Reason,
     },
     plugin::{ConfigError, Env, Halt, Plugin, Reply, Request},

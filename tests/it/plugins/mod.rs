@@ -1,7 +1,9 @@
 //! Each plugin as seen from outside; one file per plugin, named like its source.
 
+mod consumer_groups;
 mod correlation_id;
 mod key_auth;
+mod ordering;
 mod prometheus;
 mod rate_limiting;
 mod request_termination;
