@@ -4,6 +4,7 @@ mod chains;
 mod consumers;
 mod health;
 mod origins;
+mod outbound;
 mod references;
 mod routes;
 mod settings;
@@ -61,11 +62,12 @@ impl Compiler {
             },
             diagnostics,
         );
+        let outbound = outbound::compile(config, &references, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }
-        let balancers = upstreams::compile(config, &references, state);
-        let services = upstreams::services(config, &references, &balancers, state);
+        let balancers = upstreams::compile(config, &references, &outbound, state);
+        let services = upstreams::services(config, &references, &balancers, &outbound, state);
         let mut chains = chains::Chains::new(&instances);
         let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let unrouted = chains.global();

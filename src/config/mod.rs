@@ -11,6 +11,7 @@ mod identities;
 mod merge;
 mod migrate;
 pub mod model;
+pub mod named_files;
 pub mod node;
 pub mod outline;
 mod prepare;
@@ -28,6 +29,7 @@ pub use model::{
     Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place, Plugin, Reference, Route,
     Service, Target, Upstream,
 };
+pub use named_files::{NamedFile, NamedFiles};
 pub use node::Node;
 
 use self::model::Document;
@@ -47,6 +49,8 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Config {
     pub gateway: Gateway,
+    /// What is in the files that the settings name.
+    pub files: NamedFiles,
     pub services: Vec<Entity<Service>>,
     pub routes: Vec<Entity<Route>>,
     pub upstreams: Vec<Entity<Upstream>>,
@@ -67,18 +71,20 @@ pub struct Config {
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::read(path, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    assemble(sources, folder, environment, diagnostics)
 }
 
 /// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
 pub fn load_text(text: String, called: &str, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::take(text, called, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    assemble(sources, Path::new(""), environment, diagnostics)
 }
 
 fn assemble(
     mut sources: sources::Sources,
+    folder: &Path,
     environment: environment::Environment<'_>,
     mut diagnostics: Diagnostics,
 ) -> Loaded {
@@ -98,6 +104,15 @@ fn assemble(
         if !fragment {
             main_version = version;
             config.gateway = read_gateway(&document.root, &mut diagnostics);
+            if let Some(gateway) = document.root.get("gateway") {
+                config.files = named_files::read(
+                    &config.gateway,
+                    gateway,
+                    folder,
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
+            }
         }
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }

@@ -65,6 +65,10 @@ pub enum Reason {
     ///
     /// 502: An invalid response was received from the upstream server
     UpstreamConnect,
+    /// The certificate of the upstream was not accepted: its chain, its name, its time. The log tells which.
+    ///
+    /// 502: An invalid response was received from the upstream server
+    UpstreamUnverified,
     /// `connect_timeout`, `write_timeout` or `read_timeout` passed.
     ///
     /// 504: The upstream server is timing out
@@ -105,7 +109,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -120,6 +124,7 @@ impl Reason {
         Self::NoTarget,
         Self::NameResolution,
         Self::UpstreamConnect,
+        Self::UpstreamUnverified,
         Self::UpstreamTimeout,
         Self::UpstreamReset,
         Self::UpstreamInvalid,
@@ -148,6 +153,7 @@ impl Reason {
             Self::NoTarget => "no_healthy_upstream",
             Self::NameResolution => "name_resolution",
             Self::UpstreamConnect => "upstream_connect",
+            Self::UpstreamUnverified => "upstream_unverified",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamInvalid => "upstream_invalid",

@@ -19,7 +19,7 @@ use crate::{
     snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
     state::identifiers::RequestId,
     telemetry::requests::RouteSeries,
-    upstream::{Failed, Tried},
+    upstream::search::Search,
 };
 
 /// What is known of a client connection before its first request. Made once, shared by its
@@ -79,8 +79,7 @@ pub struct Forward {
     pub query: Option<String>,
     /// Bytes of the body that went by, where a limit is set.
     pub body_bytes: u64,
-    pub tried: Tried,
-    pub failed: Failed,
+    pub search: Search,
     pub tries: u32,
     /// The place of the target of the current try.
     pub target: Option<usize>,

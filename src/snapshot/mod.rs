@@ -17,6 +17,7 @@ use crate::{
     plugins::Instance,
     router::Router,
     telemetry::{Count, requests::RouteSeries},
+    tls::UpstreamTls,
     upstream::Balancer,
 };
 
@@ -95,14 +96,9 @@ pub struct Service {
     pub path: Option<String>,
     pub retries: u16,
     pub timeouts: Timeouts,
-    pub tls: UpstreamTls,
+    /// Absent = plain HTTP.
+    pub tls: Option<Arc<UpstreamTls>>,
     pub balancer: Arc<Balancer>,
     /// How often requests were sent again.
     pub repeats: Arc<Count>,
-}
-
-/// How an https upstream is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct UpstreamTls {
-    pub verify: bool,
 }

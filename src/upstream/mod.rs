@@ -2,6 +2,7 @@
 
 pub mod balancer;
 pub mod health;
+pub mod search;
 pub mod wheel;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

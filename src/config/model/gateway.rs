@@ -9,15 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::{
     AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
-    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedCertificates,
+    TrustedNetwork,
 };
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
 const TLS: &str =
     "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
-const TLS_UPSTREAM: &str =
-    "only the system's authorities and no client certificate are used towards upstreams";
 const RETIRE: &str =
     "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
 const TEMPLATES: &str = "errors have the built-in bodies; choose a type with `error_default_type`";
@@ -35,12 +34,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("ssl_session_timeout", TLS),
     ("ssl_session_cache_size", TLS),
     ("ssl_dhparam", TLS),
-    ("client_ssl", TLS_UPSTREAM),
-    ("client_ssl_cert", TLS_UPSTREAM),
-    ("client_ssl_cert_key", TLS_UPSTREAM),
-    ("trusted_certificates", TLS_UPSTREAM),
-    ("lua_ssl_trusted_certificate", TLS_UPSTREAM),
-    ("tls_verify_depth", TLS_UPSTREAM),
     ("upstream_keepalive_max_requests", RETIRE),
     ("error_template_html", TEMPLATES),
     ("error_template_json", TEMPLATES),
@@ -76,6 +69,8 @@ pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("nginx_http_client_body_timeout", "client_body_timeout"),
     ("proxy_access_log", "access_log"),
     ("proxy_error_log", "error_log"),
+    ("lua_ssl_trusted_certificate", "trusted_certificates"),
+    ("lua_ssl_verify_depth", "tls_verify_depth"),
 ];
 
 /// Families of settings that only make sense for what Kong is built on.
@@ -233,6 +228,17 @@ pub struct Gateway {
     pub allow_debug_header: Switch,
     /// Whether certificates of upstreams are verified where a service does not say.
     pub tls_verify: Switch,
+    /// How many authorities may stand between an upstream's certificate and a trusted one, where a service does not say.
+    #[schemars(range(max = 64))]
+    pub tls_verify_depth: u8,
+    /// Whom certificates of upstreams are verified by where a service does not say: files of certificates in PEM (paths relative to this file), and `system` for the authorities of the system.
+    pub trusted_certificates: List<TrustedCertificates>,
+    /// Whether `client_ssl_cert` is shown to upstreams; absent: as soon as it is given.
+    pub client_ssl: Option<Switch>,
+    /// The file of the certificate in PEM that is shown to https upstreams which ask for one, where neither service nor upstream names another; a path relative to this file.
+    pub client_ssl_cert: Option<String>,
+    /// The file of its key.
+    pub client_ssl_cert_key: Option<String>,
 }
 
 impl Default for Gateway {
@@ -284,6 +290,11 @@ impl Default for Gateway {
             port_maps: List::default(),
             allow_debug_header: Switch(false),
             tls_verify: Switch(false),
+            tls_verify_depth: 1,
+            trusted_certificates: List(vec![TrustedCertificates::System]),
+            client_ssl: None,
+            client_ssl_cert: None,
+            client_ssl_cert_key: None,
         }
     }
 }

@@ -64,7 +64,7 @@ pub struct Service {
     pub read_timeout: u32,
     /// Whether the upstream's certificate is verified (https only); absent: as `gateway.tls_verify` says.
     pub tls_verify: Option<bool>,
-    /// How long the upstream's certificate chain may be (https only).
+    /// How many authorities may stand between the upstream's certificate and a trusted one (https only); absent: as `gateway.tls_verify_depth` says.
     #[schemars(range(max = 64))]
     pub tls_verify_depth: Option<u8>,
     /// Free words for finding the entity.
@@ -142,12 +142,6 @@ impl Model for Service {
                     inspection.error(Code::InvalidCombination, field, message);
                 }
             }
-        } else if inspection.has("tls_verify_depth") {
-            inspection.warning(
-                Code::Ignored,
-                "tls_verify_depth",
-                "`tls_verify_depth` has no effect in this version: chains may be as long as OpenSSL takes them",
-            );
         }
     }
 }

@@ -34,6 +34,10 @@ const FORMATS: &[Format] = &[
         validate: rule::<TrustedNetwork>,
     },
     Format {
+        name: TrustedCertificates::FORMAT,
+        validate: rule::<TrustedCertificates>,
+    },
+    Format {
         name: Size::FORMAT,
         validate: rule::<Size>,
     },
@@ -549,6 +553,33 @@ impl FromStr for TrustedNetwork {
                 "unix:" => "`unix:` is not supported in this version".to_owned(),
                 _ => format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
             })
+    }
+}
+
+/// Whose word about an upstream's certificate is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustedCertificates {
+    /// The authorities of the system.
+    System,
+    /// A file in PEM, as it is written.
+    File(String),
+}
+
+impl Written for TrustedCertificates {
+    const FORMAT: &'static str = "trusted-certificates";
+}
+
+impl FromStr for TrustedCertificates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "system" => Ok(Self::System),
+            path if path.is_empty() || path.contains(char::is_control) => {
+                Err(format!("{path:?} is not a path"))
+            }
+            path => Ok(Self::File(path.to_owned())),
+        }
     }
 }
 

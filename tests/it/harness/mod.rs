@@ -7,10 +7,12 @@ mod gateway;
 mod http1;
 mod metrics;
 mod origin;
+mod pki;
 mod ports;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod tls_origin;
 mod wait;
 mod websocket;
 
@@ -18,8 +20,10 @@ pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
 pub(crate) use origin::{Origin, Received};
+pub(crate) use pki::{Authority, Issued};
 pub(crate) use ports::free_port;
 pub(crate) use reply::{Gate, Reply};
+pub(crate) use tls_origin::TlsOrigin;
 pub(crate) use wait::{Stopwatch, wait_for, wait_until};
 pub(crate) use websocket::text;
 
