@@ -1,5 +1,6 @@
 //! The composition root: state, first snapshot, listeners, background tasks, and their end.
 
+mod listeners;
 mod service_manager;
 
 use std::{
@@ -17,31 +18,25 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::http_proxy;
 use thiserror::Error;
 use tokio::{
-    net::TcpListener,
     runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tracing::{info, warn};
 
-use self::service_manager::ServiceManager;
+use self::{
+    listeners::{Audience, Bound, Listeners, Serving},
+    service_manager::ServiceManager,
+};
 use crate::{
     admin::{self, Admin, Configuration, Facts, Reload},
     compile::Compiler,
     config::{
         Gateway as Settings,
-        model::{
-            gateway::LogLevel,
-            settings::{Listen, Threads},
-        },
+        model::{gateway::LogLevel, settings::Threads},
     },
     explain::{Explanation, Question, Subject, Unanswerable, explain},
-    proxy::{
-        Gateway,
-        access_log::AccessLog,
-        connection::Edge,
-        listener::{self, Address, BindError},
-    },
+    proxy::{Gateway, access_log::AccessLog, connection::Edge, listener::BindError},
     reload::{
         Reloader, Source,
         watch::{Ask, Watch},
@@ -120,7 +115,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     }
     raise_descriptor_limit();
 
-    let sockets = Sockets::bind(&settings)?;
+    let sockets = listeners::bind_all(&settings)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads(settings.threads))
         .thread_name("tollgate")
@@ -152,7 +147,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
         logging,
         manager: Arc::clone(manager),
         accepting: AtomicBool::new(false),
-        ports: listen_ports(&settings),
+        listeners: Listeners::new(runtime.handle().clone()),
     });
     let served = runtime.block_on(serve(
         &running,
@@ -178,8 +173,7 @@ struct Running {
     watchers: Watchers,
     manager: Arc<ServiceManager>,
     accepting: AtomicBool,
-    /// The ports of the proxy's listeners.
-    ports: Vec<u16>,
+    listeners: Listeners,
 }
 
 impl Running {
@@ -190,8 +184,11 @@ impl Running {
         if announced {
             self.manager.reloading();
         }
-        let (paths, settings) = self.reloader.reload();
-        if let Some(settings) = settings {
+        let (paths, adopted) = self
+            .reloader
+            .reload(|config, diagnostics| self.listeners.prepare(config, diagnostics));
+        if let Some((settings, bound)) = adopted {
+            self.listeners.adopt(&settings, bound);
             self.logging.set_level(level(settings.log_level));
             let snapshot = self.gateway.live.take();
             self.gateway
@@ -261,109 +258,46 @@ impl Facts for Running {
         let subject = Subject {
             snapshot: &self.gateway.live.take(),
             state: &self.gateway.state,
-            ports: &self.ports,
+            ports: &self.listeners.ports(),
             is_live: true,
         };
         explain(subject, question)
     }
 }
 
-/// The sockets of the process, bound before anything runs.
-#[derive(Debug)]
-struct Sockets {
-    proxy: Vec<std::net::TcpListener>,
-    admin: Vec<std::net::TcpListener>,
-}
-
-impl Sockets {
-    fn bind(settings: &Settings) -> Result<Self, BindError> {
-        let bind = |listen: &Listen| {
-            listener::bind(Address {
-                socket: listen.address,
-                reuse_port: listen.reuseport,
-                ipv6_only: listen.ipv6only.unwrap_or(true),
-                backlog: listen
-                    .backlog
-                    .and_then(|backlog| i32::try_from(backlog).ok()),
-                keepalive: listen.so_keepalive,
-            })
-        };
-        for listen in settings.admin.addresses() {
-            if !listen.address.ip().is_loopback() {
-                warn!(
-                    address = %listen.address,
-                    "the admin listener is not on loopback: whoever reaches it sees metrics, status and how requests are routed"
-                );
-            }
-        }
-        Ok(Self {
-            proxy: settings
-                .listen
-                .addresses()
-                .map(bind)
-                .collect::<Result<_, _>>()?,
-            admin: settings
-                .admin
-                .addresses()
-                .map(bind)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-}
-
 async fn serve(
     running: &Arc<Running>,
     settings: &Settings,
-    sockets: Sockets,
+    sockets: Vec<Bound>,
     watched: Vec<PathBuf>,
     beside: Option<Beside>,
 ) -> Result<(), StartError> {
     let gateway = &running.gateway;
     let signals = Signals::catch().map_err(StartError::Runtime)?;
-    let (stop_accepting, accepting_stopped) = watch::channel(false);
-    let (stop_admin, admin_stopped) = watch::channel(false);
+    let (stop_keeping, keeping_stopped) = watch::channel(false);
 
     // Before the first reload can happen.
     running.watchers.adopt(&gateway.live.take().upstreams);
-    let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
-    let reloader = Arc::clone(running);
-    thread::Builder::new()
-        .name("reload".into())
-        .spawn(move || watch.run(|| reloader.reload()))
-        .map_err(StartError::Runtime)?;
-
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { state.names.run().await });
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { sweep(&state).await });
 
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
-    let pages = admin::router(Admin::new(Arc::clone(&gateway.state.telemetry), facts));
-    let mut admins = Vec::new();
-    for socket in sockets.admin {
-        let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
-        admins.push(tokio::spawn(admin::serve::run(
-            listener,
-            pages.clone(),
-            admin::serve::Limits::default(),
-            admin_stopped.clone(),
-        )));
-    }
+    let serving = Serving {
+        edge: edge(running, settings, keeping_stopped),
+        live: Arc::clone(&gateway.live),
+        drain: Arc::clone(&gateway.drain),
+        pages: admin::router(Admin::new(Arc::clone(&gateway.state.telemetry), facts)),
+    };
+    running.listeners.start(serving, sockets);
 
-    let edge = edge(running, settings, accepting_stopped.clone());
-    for socket in sockets.proxy {
-        let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
-        if let Ok(address) = listener.local_addr() {
-            info!(%address, "listening");
-        }
-        tokio::spawn(listener::accept(
-            listener,
-            Arc::clone(&edge),
-            Arc::clone(&gateway.live),
-            Arc::clone(&gateway.drain),
-            accepting_stopped.clone(),
-        ));
-    }
+    let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
+    let reloader = Arc::clone(running);
+    thread::Builder::new()
+        .name("reload".into())
+        .spawn(move || watch.run(|| reloader.reload()))
+        .map_err(StartError::Runtime)?;
     running.accepting.store(true, Ordering::Release);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -376,11 +310,10 @@ async fn serve(
         (beside.welcome)();
     }
 
-    until_stopped(signals, &ask, running, &stop_accepting).await;
+    until_stopped(signals, &ask, running, &stop_keeping).await;
     // The admin listener goes last, so that readiness says "draining" while there is something to
     // drain.
-    let _ = stop_admin.send(true);
-    for admin in admins {
+    for admin in running.listeners.close(Audience::Operators) {
         let _ = admin.await;
     }
     info!("stopped");
@@ -449,7 +382,7 @@ async fn until_stopped(
     mut signals: Signals,
     ask: &Ask,
     running: &Running,
-    stop_accepting: &watch::Sender<bool>,
+    stop_keeping: &watch::Sender<bool>,
 ) {
     let gateway = &running.gateway;
     loop {
@@ -466,7 +399,8 @@ async fn until_stopped(
     info!(open_connections = gateway.drain.open(), "stopping");
     running.manager.stopping(gateway.drain.open());
     gateway.drain.begin();
-    let _ = stop_accepting.send(true);
+    let _ = stop_keeping.send(true);
+    running.listeners.close(Audience::Clients);
     tokio::select! {
         () = gateway.drain.below(1) => {}
         () = tokio::time::sleep(DRAIN) => {

@@ -1,12 +1,10 @@
 //! The `gateway:` settings in the form requests need them.
 
-use http::header::HeaderName;
-
 use crate::{
     config::model::{
         Gateway,
         gateway::ErrorType as WrittenErrorType,
-        settings::{AccessLog as WrittenAccessLog, RequestToken, ResponseToken},
+        settings::{AccessLog as WrittenAccessLog, RealIpHeader, RequestToken, ResponseToken},
     },
     snapshot::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted},
     telemetry::log_file::Destination,
@@ -28,10 +26,10 @@ pub(super) fn compile(gateway: &Gateway) -> Settings {
                 .map(|network| network.0)
                 .collect(),
         ),
-        real_ip: if gateway.real_ip_header.0 == HeaderName::from_static("x-forwarded-for") {
-            RealIp::ForwardedFor
-        } else {
-            RealIp::Header(gateway.real_ip_header.0.clone())
+        real_ip: match &gateway.real_ip_header {
+            RealIpHeader::ProxyProtocol => RealIp::ProxyProtocol,
+            RealIpHeader::Named(name) if name == "x-forwarded-for" => RealIp::ForwardedFor,
+            RealIpHeader::Named(name) => RealIp::Header(name.clone()),
         },
         real_ip_recursive: gateway.real_ip_recursive.0,
         body_bytes_max: (gateway.client_max_body_size.0 > 0)
@@ -100,6 +98,8 @@ fn tokens(written: &[ResponseToken]) -> ResponseTokens {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]

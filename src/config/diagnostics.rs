@@ -76,6 +76,7 @@ codes! {
     Ignored = "config::ignored": "Something is accepted but has no effect (warning).";
     Deprecated = "config::deprecated": "Something is accepted but should be written differently (warning).";
     GeneratedKey = "config::generated_key": "A credential without a key got a random one that nobody knows (warning).";
+    CannotListen = "config::cannot_listen": "An address that a reload adds cannot be listened on.";
     UnknownPlugin = "plugin::unknown": "A plugin's name is not known, or `gateway.plugins` does not allow it.";
     UnsupportedPlugin = "plugin::unsupported": "A plugin of Kong's that this version does not have.";
     PluginScope = "plugin::scope": "A plugin cannot be put on this kind of entity.";

@@ -62,6 +62,17 @@ pub struct Config {
     pub incomplete: bool,
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
+    /// The settings as they are written.
+    written_settings: Option<Node>,
+}
+
+impl Config {
+    /// Where a setting stands, such as `listen[1]`: its value, else the nearest thing around it, else
+    /// the beginning of the main file.
+    pub fn place_of_setting(&self, path: &str) -> Span {
+        let written = self.written_settings.as_ref();
+        written.map_or(Span::start_of(0), |settings| settings.span_at(path))
+    }
 }
 
 /// Loads FILE and its conf.d fragments. It never fails: everything that is wrong is a diagnostic.
@@ -113,6 +124,7 @@ fn assemble(
                     &mut diagnostics,
                 );
             }
+            config.written_settings = document.root.get("gateway").cloned();
         }
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
@@ -142,7 +154,7 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     else {
         return Gateway::default();
     };
-    read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
+    let read = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
         let span = error.span.unwrap_or(node.span);
         diagnostics.error(
             Code::InvalidValue,
@@ -151,7 +163,9 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
             error.to_string(),
         );
         Gateway::default()
-    })
+    });
+    gateway::check_rules(&read, &node, diagnostics);
+    read
 }
 
 #[cfg(test)]

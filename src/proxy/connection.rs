@@ -24,13 +24,16 @@ use super::{
     exchange::Connection,
     head::{Head, HeadReader, Limits, Refusal},
     idle::{Idle, Waited},
+    listener::Arrival,
+    proxy_protocol::{self, Absent},
     record, reply,
     stream::{ClientStream, Wire},
 };
 use crate::{
     entity::reason::Reason,
     plugin::{Reply, Scheme},
-    telemetry::connections::{Activity, Connection as Gauge},
+    snapshot::RealIp,
+    telemetry::connections::{Activity, Connection as Gauge, TurnedAway},
 };
 
 /// How long a refused client may go on sending before the connection is cut.
@@ -69,8 +72,22 @@ impl Edge {
     }
 
     /// Serves one accepted connection until it closes.
-    pub async fn serve(&self, tcp: TcpStream, peer: SocketAddr, port: u16, open: Open) {
+    pub async fn serve(&self, mut tcp: TcpStream, arrival: Arrival, open: Open) {
         let gauge = self.gateway.state.telemetry.connections().accept();
+        let Arrival {
+            port,
+            terms,
+            retired,
+            ..
+        } = arrival;
+        let peer = if terms.proxy_protocol {
+            let Some(peer) = self.introduced(&mut tcp, arrival.peer, &open).await else {
+                return;
+            };
+            peer
+        } else {
+            arrival.peer
+        };
         let wire = Arc::new(Wire::default());
         let ip = peer.ip().to_canonical();
         let connection = Arc::new(Connection {
@@ -104,11 +121,66 @@ impl Edge {
             gauge.enter(Activity::Writing);
             requests += 1;
             self.gateway.state.telemetry.request_received();
-            let Some(next) = self.exchange(stream, head, &connection, requests).await else {
+            let is_last = retired.is_set();
+            let Some(next) = self
+                .exchange(stream, head, &connection, requests, is_last)
+                .await
+            else {
                 return;
             };
             stream = next;
         }
+    }
+
+    /// Reads what the balancer in front says of the client, and gives the address to go by: the
+    /// client's if the balancer is trusted and `real_ip_header` asks for it, else the balancer's
+    /// own. `None` if the connection is to be closed.
+    async fn introduced(
+        &self,
+        tcp: &mut TcpStream,
+        peer: SocketAddr,
+        open: &Open,
+    ) -> Option<SocketAddr> {
+        let timeout = self.gateway.live.look().settings.header_timeout;
+        let word = open.asked_to_close();
+        tokio::pin!(word);
+        word.as_mut().enable();
+        if self.gateway.drain.is_draining() {
+            return None;
+        }
+        let said = tokio::select! {
+            said = tokio::time::timeout(timeout, proxy_protocol::read(tcp)) => said,
+            () = word => return None,
+        };
+        let announced = match said {
+            Ok(Ok(announced)) => announced,
+            Ok(Err(Absent::Silent)) => return None,
+            Ok(Err(Absent::Malformed(detail))) => {
+                self.turn_away(peer, detail);
+                return None;
+            }
+            Ok(Err(Absent::Failed(error))) => {
+                debug!(%peer, %error, "connection failed before its PROXY header");
+                return None;
+            }
+            Err(_) => {
+                self.turn_away(peer, "the header did not arrive in time");
+                return None;
+            }
+        };
+        let snapshot = self.gateway.live.look();
+        let is_believed = snapshot.settings.real_ip == RealIp::ProxyProtocol
+            && snapshot.settings.trusted.contains(peer.ip());
+        Some(announced.filter(|_| is_believed).unwrap_or(peer))
+    }
+
+    fn turn_away(&self, peer: SocketAddr, detail: &str) {
+        debug!(%peer, detail, "no PROXY header: connection closed");
+        self.gateway
+            .state
+            .telemetry
+            .connections()
+            .turned_away(TurnedAway::ProxyProtocol);
     }
 
     /// Hands one request to Pingora. Gives the stream back if the connection goes on.
@@ -118,6 +190,7 @@ impl Edge {
         head: Head,
         connection: &Arc<Connection>,
         requests: u32,
+        is_last: bool,
     ) -> Option<Box<ClientStream>> {
         let _ = stream.ahead().split_to(head.leading);
         let bytes = head.bytes - head.leading;
@@ -132,7 +205,7 @@ impl Edge {
         };
         let mut session = ServerSession::new_http1(stream);
         session.set_keepalive(Some(0));
-        if requests >= self.gateway.live.look().settings.keepalive_requests {
+        if is_last || requests >= self.gateway.live.look().settings.keepalive_requests {
             session.set_keepalive_reuses_remaining(Some(0));
         }
         session.set_connection_user_context(Some(Box::new(Arc::clone(connection))));

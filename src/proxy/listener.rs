@@ -1,9 +1,17 @@
 //! Listening sockets: bound before anything is served, so that a port that is taken ends the start
 //! with a message; and the loop that accepts from them.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::error;
@@ -18,15 +26,68 @@ const EXHAUSTED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 4096;
 
 /// What to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Address {
     pub socket: SocketAddr,
     pub reuse_port: bool,
     /// Whether an IPv6 wildcard takes IPv6 only.
     pub ipv6_only: bool,
     pub backlog: Option<i32>,
-    /// Whether TCP keep-alive probes are sent; absent = as the system does.
-    pub keepalive: Option<bool>,
+    pub keepalive: Probes,
+}
+
+/// Whether TCP keep-alive probes are sent on accepted connections.
+#[derive(Debug, Clone, Default)]
+pub enum Probes {
+    /// As the system does.
+    #[default]
+    AsTheSystem,
+    Off,
+    /// At these times.
+    On(TcpKeepalive),
+}
+
+/// What is agreed with those who connect to a listener. It may change while the socket stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// A connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+}
+
+/// A connection that was just accepted.
+#[derive(Debug)]
+pub struct Arrival {
+    pub peer: SocketAddr,
+    /// The port of the listener.
+    pub port: u16,
+    pub terms: Terms,
+    pub retired: Retired,
+}
+
+/// Whether a listener was taken out of the configuration: its connections end after the request
+/// they are at.
+#[derive(Debug, Clone, Default)]
+pub struct Retired(Arc<AtomicBool>);
+
+impl Retired {
+    /// The listener is gone.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is gone.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What tells a running listener what to do.
+#[derive(Debug)]
+pub struct Orders {
+    pub terms: watch::Receiver<Terms>,
+    /// Turns true, or loses its sender, when the socket is to be closed.
+    pub stop: watch::Receiver<bool>,
+    pub retired: Retired,
 }
 
 impl Address {
@@ -37,7 +98,7 @@ impl Address {
             reuse_port: false,
             ipv6_only: true,
             backlog: None,
-            keepalive: None,
+            keepalive: Probes::AsTheSystem,
         }
     }
 }
@@ -55,7 +116,7 @@ pub struct BindError {
 ///
 /// # Errors
 /// When the address is taken, not ours, or not allowed.
-pub fn bind(address: Address) -> Result<std::net::TcpListener, BindError> {
+pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
     let bind = || {
         let socket = Socket::new(
             Domain::for_address(address.socket),
@@ -70,8 +131,10 @@ pub fn bind(address: Address) -> Result<std::net::TcpListener, BindError> {
         if address.socket.is_ipv6() {
             socket.set_only_v6(address.ipv6_only)?;
         }
-        if let Some(keepalive) = address.keepalive {
-            socket.set_keepalive(keepalive)?;
+        match &address.keepalive {
+            Probes::AsTheSystem => {}
+            Probes::Off => socket.set_keepalive(false)?,
+            Probes::On(times) => socket.set_tcp_keepalive(times)?,
         }
         socket.bind(&address.socket.into())?;
         socket.listen(address.backlog.unwrap_or(BACKLOG))?;
@@ -83,14 +146,14 @@ pub fn bind(address: Address) -> Result<std::net::TcpListener, BindError> {
     })
 }
 
-/// Accepts from `listener` and serves through `edge` until `stop` turns true; then the socket is
+/// Accepts from `listener` and serves through `edge` until it is told to stop; then the socket is
 /// closed.
 pub async fn accept(
     listener: TcpListener,
     edge: Arc<Edge>,
     live: Arc<Live>,
     drain: Arc<Drain>,
-    mut stop: watch::Receiver<bool>,
+    mut orders: Orders,
 ) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let mut said_exhausted: Option<tokio::time::Instant> = None;
@@ -105,7 +168,7 @@ pub async fn accept(
         };
         let accepted = tokio::select! {
             accepted = next => accepted,
-            _ = stop.wait_for(|stopped| *stopped) => return,
+            _ = orders.stop.wait_for(|stopped| *stopped) => return,
         };
         match accepted {
             Ok((tcp, peer)) => {
@@ -114,7 +177,13 @@ pub async fn accept(
                 let edge = Arc::clone(&edge);
                 // Counted before the next one is accepted, or the limit would be overrun.
                 let open = drain.enter();
-                tokio::spawn(async move { edge.serve(tcp, peer, port, open).await });
+                let arrival = Arrival {
+                    peer,
+                    port,
+                    terms: *orders.terms.borrow(),
+                    retired: orders.retired.clone(),
+                };
+                tokio::spawn(async move { edge.serve(tcp, arrival, open).await });
             }
             Err(error) if is_exhaustion(&error) => {
                 let now = tokio::time::Instant::now();
@@ -146,9 +215,9 @@ mod tests {
     #[test]
     fn a_taken_port_is_an_error_with_the_address() {
         let first =
-            bind(Address::plain(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("a free port");
+            bind(&Address::plain(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("a free port");
         let taken = first.local_addr().expect("an address");
-        let error = bind(Address::plain(taken)).expect_err("the port is taken");
+        let error = bind(&Address::plain(taken)).expect_err("the port is taken");
         assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
         assert_eq!(error.cause.kind(), io::ErrorKind::AddrInUse);
     }

@@ -9,6 +9,7 @@ pub mod listener;
 mod chunks;
 mod head;
 mod idle;
+mod proxy_protocol;
 mod spelling;
 mod stream;
 

@@ -163,6 +163,8 @@ fn scheme(headers: &HeaderMap, trusted: bool, actual: Scheme) -> Scheme {
 /// The client address that a trusted peer reports; `None` where it reports none.
 fn real_ip(headers: &HeaderMap, settings: &Settings) -> Option<IpAddr> {
     match &settings.real_ip {
+        // The connection said it already.
+        RealIp::ProxyProtocol => None,
         RealIp::Header(name) => address(headers.get(name)?.to_str().ok()?),
         RealIp::ForwardedFor => {
             forwarded_for(headers, &settings.trusted, settings.real_ip_recursive)

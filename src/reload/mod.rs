@@ -149,7 +149,14 @@ impl Reloader {
 
     /// Loads the files again and takes them over if they are right. Gives the paths to watch, and
     /// the settings that are in effect now.
-    pub fn reload(&self) -> (Vec<PathBuf>, Option<Settings>) {
+    ///
+    /// `prepare` makes ready what the new configuration needs of the outside world. What it adds to
+    /// the diagnostics refuses the configuration like any other mistake; what it made is given back
+    /// once the configuration is live.
+    pub fn reload<P>(
+        &self,
+        prepare: impl FnOnce(&Config, &mut Diagnostics) -> P,
+    ) -> (Vec<PathBuf>, Option<(Settings, P)>) {
         let state = self.state();
         let began = state.clock.instant();
         let loaded = self.source.load();
@@ -159,6 +166,11 @@ impl Reloader {
             self.refuse(&diagnostics);
             return (loaded.watch, None);
         };
+        let prepared = prepare(&loaded.config, &mut diagnostics);
+        if diagnostics.has_errors() {
+            self.refuse(&diagnostics);
+            return (loaded.watch, None);
+        }
         for line in diagnostics.to_text().lines() {
             warn!("{line}");
         }
@@ -188,7 +200,7 @@ impl Reloader {
         state.positions.sweep();
         state.slots.sweep();
         state.health.sweep();
-        (loaded.watch, Some(loaded.config.gateway))
+        (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 
     fn refuse(&self, diagnostics: &Diagnostics) {
@@ -208,8 +220,6 @@ impl Reloader {
     fn tell_what_needs_a_restart(&self, config: &Config) {
         let (old, new) = (&self.started_with, &config.gateway);
         for (name, differs) in [
-            ("listen", old.listen != new.listen),
-            ("admin", old.admin != new.admin),
             ("threads", old.threads != new.threads),
             (
                 "upstream_keepalive_pool_size",

@@ -91,6 +91,8 @@ pub enum RealIp {
     ForwardedFor,
     /// A header with one address.
     Header(HeaderName),
+    /// The PROXY header at the beginning of a connection.
+    ProxyProtocol,
 }
 
 /// Which headers the gateway adds to responses (`headers`).

@@ -45,14 +45,33 @@ pub struct Connections {
     accepted: Count,
     handled: Count,
     activities: AtomicU64,
+    turned_away: [Count; TurnedAway::ALL.len()],
+}
+
+/// Why a connection was closed before it could carry a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// It did not begin with a PROXY header, where one is required.
+    ProxyProtocol,
+}
+
+impl TurnedAway {
+    const ALL: [Self; 1] = [Self::ProxyProtocol];
+
+    /// The metric label `reason`.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::ProxyProtocol => "proxy_protocol",
+        }
+    }
 }
 
 /// The numbers at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Since the start, with those that were turned away.
+    /// Since the start.
     pub accepted: u64,
-    /// Since the start, without those that were turned away.
+    /// Since the start. The same as `accepted`: none is dropped before it is looked at.
     pub handled: u64,
     pub reading: u64,
     pub writing: u64,
@@ -79,9 +98,9 @@ impl Connections {
         }
     }
 
-    /// A connection was accepted and turned away at once.
-    pub fn turn_away(&self) {
-        self.accepted.inc();
+    /// A connection is closed before it could carry a request.
+    pub fn turned_away(&self, reason: TurnedAway) {
+        self.turned_away[reason as usize].inc();
     }
 
     /// The numbers now.
@@ -111,6 +130,11 @@ impl Connections {
             ("writing", counts.writing),
         ] {
             family.gauge(&[node_id, SUBSYSTEM, state], super::page::number(value));
+        }
+        family.end();
+        let mut family = page.family(&families::CONNECTIONS_TURNED_AWAY);
+        for (reason, count) in TurnedAway::ALL.iter().zip(&self.turned_away) {
+            family.count(&[reason.code()], count.get());
         }
         family.end();
     }
@@ -164,17 +188,6 @@ mod tests {
         drop((first, second));
         assert_eq!(connections.counts().active(), 1);
         assert_eq!(connections.counts().accepted, 3);
-    }
-
-    #[test]
-    fn a_connection_that_is_turned_away_was_accepted_but_not_handled() {
-        let connections = Arc::new(Connections::default());
-        connections.turn_away();
-        let counts = connections.counts();
-        assert_eq!(
-            (counts.accepted, counts.handled, counts.active()),
-            (1, 0, 0)
-        );
     }
 
     #[test]

@@ -73,6 +73,9 @@ families! {
     CONNECTIONS: Gauge "tollgate_connections" = "kong_nginx_connections_total"
         ["node_id", "subsystem", "state"]
         "Client connections by state: `active`, `reading`, `writing`, `waiting`; `accepted`, `handled` and `total` (requests) count up.";
+    CONNECTIONS_TURNED_AWAY: Counter "tollgate_connections_turned_away_total"
+        ["reason"]
+        "Client connections that were closed before they could carry a request: `proxy_protocol` for one without the PROXY header that its listener requires.";
     REQUESTS: Counter "tollgate_requests_total" = "kong_nginx_requests_total"
         ["node_id", "subsystem"]
         "Requests whose head arrived and was accepted.";

@@ -163,11 +163,11 @@ pub enum StreamListen {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`. Needs a restart to change.
+    /// Where requests come in: `ip:port` with flags (`proxy_protocol`, `reuseport`, `deferred`, `bind`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off|idle:interval:count`), or `off`. Addresses that a reload adds or removes are opened and closed in place; the options of a socket that stays need a restart.
     pub listen: List<ListenEntry>,
     /// Only `off` in this version.
     pub stream_listen: StreamListen,
-    /// Where `/metrics`, `/status`, `/health` and `/explain` are served: like `listen`. Keep it private. Needs a restart to change.
+    /// Where `/metrics`, `/status`, `/health` and `/explain` are served: like `listen`, without `proxy_protocol`. Keep it private.
     pub admin: List<ListenEntry>,
     /// Threads that serve requests: 1 to 1024, or `auto` for one per core. Needs a restart to change.
     pub threads: Threads,
@@ -175,7 +175,7 @@ pub struct Gateway {
     pub conf_d: Option<String>,
     /// Addresses and networks whose `X-Forwarded-*` headers and `real_ip_header` are believed.
     pub trusted_ips: List<TrustedNetwork>,
-    /// The header by which a trusted peer tells the client's address; of `X-Forwarded-For` it is the last address.
+    /// The header by which a trusted peer tells the client's address; of `X-Forwarded-For` it is the last address. `proxy_protocol`: the PROXY header with which a trusted balancer begins a connection.
     pub real_ip_header: RealIpHeader,
     /// With `X-Forwarded-For`: whether the client is the last address that is not trusted.
     pub real_ip_recursive: Switch,
@@ -257,7 +257,7 @@ impl Default for Gateway {
             threads: Threads::Auto,
             conf_d: None,
             trusted_ips: List::default(),
-            real_ip_header: RealIpHeader(HeaderName::from_static("x-real-ip")),
+            real_ip_header: RealIpHeader::Named(HeaderName::from_static("x-real-ip")),
             real_ip_recursive: Switch(false),
             client_max_body_size: Size(0),
             client_max_connections: 0,
@@ -296,6 +296,38 @@ impl Default for Gateway {
             client_ssl_cert: None,
             client_ssl_cert_key: None,
         }
+    }
+}
+
+/// Reports the rules that span several settings.
+pub(in crate::config) fn check_rules(
+    gateway: &Gateway,
+    written: &Node,
+    diagnostics: &mut Diagnostics,
+) {
+    for (index, listen) in gateway.admin.addresses().enumerate() {
+        if listen.proxy_protocol {
+            let path = format!("admin[{index}]");
+            diagnostics.error(
+                Code::InvalidCombination,
+                written.span_at(&path),
+                format!("gateway.{path}"),
+                "the admin listener takes no `proxy_protocol`: operators come to it directly",
+            );
+        }
+    }
+    let has_header = |listen: &Listen| listen.proxy_protocol;
+    if gateway.real_ip_header == RealIpHeader::ProxyProtocol
+        && !gateway.listen.addresses().any(has_header)
+    {
+        diagnostics
+            .warning(
+                Code::Ignored,
+                written.span_at("real_ip_header"),
+                "gateway.real_ip_header",
+                "no listener has the flag `proxy_protocol`, so no client's address comes from it",
+            )
+            .hint("write `listen: 0.0.0.0:8000 proxy_protocol`");
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod consumer;
 pub mod gateway;
 pub mod healthchecks;
+pub mod keepalive;
 pub mod keyauth_credential;
 pub mod plugin;
 pub mod reference;

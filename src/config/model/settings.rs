@@ -15,6 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::keepalive::Keepalive;
 use crate::config::formats::{self, Format, comma_items};
 
 /// A value that is written as one string.
@@ -424,8 +425,10 @@ pub struct Listen {
     pub backlog: Option<u32>,
     /// An IPv6 socket takes no IPv4 connections; `None`: as the system does.
     pub ipv6only: Option<bool>,
-    /// TCP keep-alive on accepted connections.
-    pub so_keepalive: Option<bool>,
+    /// TCP keep-alive on accepted connections; `None`: as the system does.
+    pub so_keepalive: Option<Keepalive>,
+    /// Connections begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 impl Listen {
@@ -437,6 +440,7 @@ impl Listen {
             backlog: None,
             ipv6only: None,
             so_keepalive: None,
+            proxy_protocol: false,
         }
     }
 }
@@ -508,7 +512,10 @@ impl Listen {
             .map_or((flag, None), |(name, value)| (name, Some(value)));
         match (name, value) {
             ("reuseport", None) => self.reuseport = true,
-            ("bind", None) => {}
+            ("proxy_protocol", None) => self.proxy_protocol = true,
+            // A socket of its own is what every address has; when the kernel wakes us changes nothing
+            // that anybody sees.
+            ("bind" | "deferred", None) => {}
             ("backlog", Some(value)) => {
                 let backlog = value.parse().ok().filter(|&backlog: &u32| backlog > 0);
                 self.backlog = Some(
@@ -517,15 +524,15 @@ impl Listen {
             }
             ("ipv6only", Some("on")) => self.ipv6only = Some(true),
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
-            ("so_keepalive", Some("off")) => self.so_keepalive = Some(false),
-            ("so_keepalive", Some(_)) => self.so_keepalive = Some(true),
-            ("ssl" | "http2" | "proxy_protocol" | "deferred", None) => {
+            ("so_keepalive", Some(value)) => self.so_keepalive = Some(value.parse()?),
+            ("ssl" | "http2", None) => {
                 return Err(format!(
                     "the flag `{name}` is not supported in this version"
                 ));
             }
             _ => {
-                let known = "reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                let known = "proxy_protocol, reuseport, deferred, bind, backlog=N, ipv6only=on|off, \
+                             so_keepalive=on|off|idle:interval:count";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }
@@ -583,9 +590,14 @@ impl FromStr for TrustedCertificates {
     }
 }
 
-/// The request header that tells the client's address.
+/// What tells the client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RealIpHeader(pub http::HeaderName);
+pub enum RealIpHeader {
+    /// A header of the request.
+    Named(http::HeaderName),
+    /// The PROXY header of the connection.
+    ProxyProtocol,
+}
 
 written!(RealIpHeader, "real-ip-header", "string");
 
@@ -594,10 +606,10 @@ impl FromStr for RealIpHeader {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "proxy_protocol" {
-            return Err("`proxy_protocol` is not supported in this version: name a header such as X-Real-IP".to_owned());
+            return Ok(Self::ProxyProtocol);
         }
         text.parse()
-            .map(Self)
+            .map(Self::Named)
             .map_err(|_| format!("`{text}` is not a header name"))
     }
 }
@@ -826,13 +838,23 @@ mod tests {
         assert!(found.reuseport);
         assert_eq!(
             (found.backlog, found.so_keepalive, found.ipv6only),
-            (Some(16384), Some(true), None)
+            (Some(16384), "on".parse().ok(), None)
         );
         assert_eq!(
             listen("[::]:8000 ipv6only=on").unwrap().ipv6only,
             Some(true)
         );
         assert_eq!("off".parse(), Ok(ListenEntry::Off));
+        let flagged = listen("0.0.0.0:8000 proxy_protocol deferred so_keepalive=30m::10").unwrap();
+        assert!(flagged.proxy_protocol);
+        assert_eq!(
+            flagged.so_keepalive,
+            Some(Keepalive::On {
+                idle: Some(Duration::from_mins(30)),
+                interval: None,
+                count: Some(10)
+            })
+        );
     }
 
     #[test]

@@ -102,7 +102,10 @@ impl Display for HeaderBuffers {
 
 impl Display for RealIpHeader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        match self {
+            Self::Named(name) => name.fmt(formatter),
+            Self::ProxyProtocol => formatter.write_str("proxy_protocol"),
+        }
     }
 }
 
@@ -124,14 +127,14 @@ impl Display for Listen {
         if let Some(backlog) = self.backlog {
             write!(formatter, " backlog={backlog}")?;
         }
-        let switches = [
-            ("ipv6only", self.ipv6only),
-            ("so_keepalive", self.so_keepalive),
-        ];
-        for (name, switch) in switches {
-            if let Some(switch) = switch {
-                write!(formatter, " {name}={}", Switch(switch))?;
-            }
+        if let Some(switch) = self.ipv6only {
+            write!(formatter, " ipv6only={}", Switch(switch))?;
+        }
+        if let Some(keepalive) = self.so_keepalive {
+            write!(formatter, " so_keepalive={keepalive}")?;
+        }
+        if self.proxy_protocol {
+            formatter.write_str(" proxy_protocol")?;
         }
         Ok(())
     }
@@ -197,10 +200,10 @@ mod tests {
         comes_back::<Threads>(&["auto"]);
         comes_back::<AccessLog>(&["off", "stdout", "stdout plain", "/a/b", "/a/b plain"]);
         comes_back::<HeaderBuffers>(&["4 8k", "1 1000"]);
-        comes_back::<RealIpHeader>(&["X-Real-IP"]);
+        comes_back::<RealIpHeader>(&["X-Real-IP", "proxy_protocol"]);
         comes_back::<ListenEntry>(&[
             "off",
-            "[::]:80 reuseport backlog=5 ipv6only=off so_keepalive=on",
+            "[::]:80 reuseport backlog=5 ipv6only=off so_keepalive=on proxy_protocol",
         ]);
         comes_back::<TrustedNetwork>(&["10.0.0.0/8", "::1"]);
         comes_back::<ResponseToken>(&["off", "latency_tokens", "via", "X-Kong-Admin-Latency"]);

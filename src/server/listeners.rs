@@ -1,0 +1,354 @@
+//! The sockets of the process, for clients and for operators: opened before anything is served, and
+//! followed by every reload. One that a new configuration adds must be bound before that
+//! configuration goes live; one that it leaves out accepts no more, and its connections finish.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use axum::Router;
+use socket2::TcpKeepalive;
+use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
+use tracing::{info, warn};
+
+use crate::{
+    admin,
+    config::{
+        Code, Config, Diagnostics, Gateway as Settings,
+        model::{keepalive::Keepalive, settings::Listen},
+    },
+    proxy::{
+        connection::Edge,
+        drain::Drain,
+        listener::{self, Address, BindError, Orders, Probes, Retired, Terms},
+    },
+    snapshot::live::Live,
+};
+
+/// For whom a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    Clients,
+    Operators,
+}
+
+impl Audience {
+    const ALL: [Self; 2] = [Self::Clients, Self::Operators];
+
+    /// The setting that lists the addresses.
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Clients => "listen",
+            Self::Operators => "admin",
+        }
+    }
+
+    fn addresses(self, settings: &Settings) -> impl Iterator<Item = &Listen> {
+        match self {
+            Self::Clients => settings.listen.addresses(),
+            Self::Operators => settings.admin.addresses(),
+        }
+    }
+}
+
+/// A socket that is bound and that nobody accepts from yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    audience: Audience,
+    listen: Listen,
+    socket: std::net::TcpListener,
+}
+
+/// Binds everything that the first configuration asks for.
+///
+/// # Errors
+/// At the first address that cannot be listened on; then none is.
+pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Bound>, BindError> {
+    Audience::ALL
+        .into_iter()
+        .flat_map(|audience| {
+            audience
+                .addresses(settings)
+                .map(move |listen| bind(audience, listen))
+        })
+        .collect()
+}
+
+fn bind(audience: Audience, listen: &Listen) -> Result<Bound, BindError> {
+    let socket = listener::bind(&Address {
+        socket: listen.address,
+        reuse_port: listen.reuseport,
+        ipv6_only: listen.ipv6only.unwrap_or(true),
+        backlog: listen
+            .backlog
+            .and_then(|backlog| i32::try_from(backlog).ok()),
+        keepalive: listen.so_keepalive.map_or(Probes::AsTheSystem, probes),
+    })?;
+    Ok(Bound {
+        audience,
+        listen: listen.clone(),
+        socket,
+    })
+}
+
+fn probes(written: Keepalive) -> Probes {
+    let Keepalive::On {
+        idle,
+        interval,
+        count,
+    } = written
+    else {
+        return Probes::Off;
+    };
+    let mut times = TcpKeepalive::new();
+    if let Some(idle) = idle {
+        times = times.with_time(idle);
+    }
+    if let Some(interval) = interval {
+        times = times.with_interval(interval);
+    }
+    if let Some(count) = count {
+        times = times.with_retries(count);
+    }
+    Probes::On(times)
+}
+
+/// The listeners that run.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    runtime: Handle,
+    serving: OnceLock<Serving>,
+    open: Mutex<Vec<Open>>,
+}
+
+/// What serves the connections of all listeners.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) edge: Arc<Edge>,
+    pub(super) live: Arc<Live>,
+    pub(super) drain: Arc<Drain>,
+    pub(super) pages: Router,
+}
+
+/// One listener that runs.
+#[derive(Debug)]
+struct Open {
+    audience: Audience,
+    /// As it was bound, with the terms of the live configuration.
+    listen: Listen,
+    terms: watch::Sender<Terms>,
+    stop: watch::Sender<bool>,
+    retired: Retired,
+    task: JoinHandle<()>,
+}
+
+impl Open {
+    fn is_at(&self, audience: Audience, address: SocketAddr) -> bool {
+        self.audience == audience && self.listen.address == address
+    }
+}
+
+impl Listeners {
+    /// No listener yet; `runtime` is where they will run.
+    pub(super) fn new(runtime: Handle) -> Self {
+        Self {
+            runtime,
+            serving: OnceLock::new(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Begins to accept from `bound`, and from everything that [`Self::adopt`] adds, for `serving`.
+    pub(super) fn start(&self, serving: Serving, bound: Vec<Bound>) {
+        // There is one start.
+        let _ = self.serving.set(serving);
+        let mut open = self.lock();
+        for bound in bound {
+            self.open(bound, &mut open);
+        }
+    }
+
+    /// Binds the addresses that `config` adds. What cannot be bound is an error at its place.
+    pub(super) fn prepare(&self, config: &Config, diagnostics: &mut Diagnostics) -> Vec<Bound> {
+        let open = self.lock();
+        let mut bound = Vec::new();
+        for audience in Audience::ALL {
+            let setting = audience.setting();
+            for (index, listen) in audience.addresses(&config.gateway).enumerate() {
+                if open.iter().any(|open| open.is_at(audience, listen.address)) {
+                    continue;
+                }
+                match bind(audience, listen) {
+                    Ok(new) => bound.push(new),
+                    Err(error) => {
+                        let path = format!("{setting}[{index}]");
+                        let message = format!("{error}: {}", error.cause);
+                        let mistake = diagnostics.error(
+                            Code::CannotListen,
+                            config.place_of_setting(&path),
+                            format!("gateway.{path}"),
+                            message,
+                        );
+                        let port = listen.address.port();
+                        if let Some(holder) =
+                            open.iter().find(|open| open.listen.address.port() == port)
+                        {
+                            mistake.hint(format!(
+                                "{} still listens on this port: take it out in one change, and add this in the next",
+                                holder.listen.address
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        bound
+    }
+
+    /// Takes over what a configuration says that has just gone live: closes what it left out, and
+    /// accepts from `bound`, which [`Self::prepare`] made for it.
+    pub(super) fn adopt(&self, settings: &Settings, bound: Vec<Bound>) {
+        let mut open = self.lock();
+        for audience in Audience::ALL {
+            let wanted: Vec<&Listen> = audience.addresses(settings).collect();
+            open.retain_mut(|open| {
+                if open.audience != audience {
+                    return true;
+                }
+                let found = wanted
+                    .iter()
+                    .find(|listen| listen.address == open.listen.address);
+                match found {
+                    Some(listen) => open.keep(listen),
+                    None => open.retire(),
+                }
+                found.is_some()
+            });
+        }
+        for bound in bound {
+            self.open(bound, &mut open);
+        }
+    }
+
+    /// The ports of the listeners for clients, in the order in which they were opened.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let open = self.lock();
+        let of_clients = open
+            .iter()
+            .filter(|open| open.audience == Audience::Clients);
+        of_clients.map(|open| open.listen.address.port()).collect()
+    }
+
+    /// Closes the sockets for `audience`. The tasks end when what they still serve has ended.
+    pub(super) fn close(&self, audience: Audience) -> Vec<JoinHandle<()>> {
+        let mut open = self.lock();
+        let (closing, kept) = open.drain(..).partition(|open| open.audience == audience);
+        *open = kept;
+        let stop = |open: Open| {
+            open.stop.send_replace(true);
+            open.task
+        };
+        Vec::into_iter(closing).map(stop).collect()
+    }
+
+    fn open(&self, bound: Bound, open: &mut Vec<Open>) {
+        let Some(serving) = self.serving.get() else {
+            return;
+        };
+        let Bound {
+            audience,
+            listen,
+            socket,
+        } = bound;
+        let _context = self.runtime.enter();
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                warn!(address = %listen.address, %error, "cannot accept from this socket");
+                return;
+            }
+        };
+        let (terms, agreed) = watch::channel(terms(&listen));
+        let (stop, stopped) = watch::channel(false);
+        let retired = Retired::default();
+        let task = match audience {
+            Audience::Clients => tokio::spawn(listener::accept(
+                socket,
+                Arc::clone(&serving.edge),
+                Arc::clone(&serving.live),
+                Arc::clone(&serving.drain),
+                Orders {
+                    terms: agreed,
+                    stop: stopped,
+                    retired: retired.clone(),
+                },
+            )),
+            Audience::Operators => {
+                warn_of_strangers(listen.address);
+                tokio::spawn(admin::serve::run(
+                    socket,
+                    serving.pages.clone(),
+                    admin::serve::Limits::default(),
+                    stopped,
+                ))
+            }
+        };
+        info!(address = %listen.address, setting = audience.setting(), "listening");
+        open.push(Open {
+            audience,
+            listen,
+            terms,
+            stop,
+            retired,
+            task,
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Goes on with what `wanted` says. The socket itself stays as it was made.
+    fn keep(&mut self, wanted: &Listen) {
+        self.terms.send_replace(terms(wanted));
+        let made = |listen: &Listen| {
+            (
+                listen.reuseport,
+                listen.backlog,
+                listen.ipv6only,
+                listen.so_keepalive,
+            )
+        };
+        if made(&self.listen) != made(wanted) {
+            warn!(
+                "gateway.{}: the options of the socket {} need a restart to change; everything else is live",
+                self.audience.setting(),
+                self.listen.address
+            );
+        }
+    }
+
+    fn retire(&self) {
+        info!(address = %self.listen.address, setting = self.audience.setting(), "listens no more");
+        self.retired.set();
+        self.stop.send_replace(true);
+    }
+}
+
+fn terms(listen: &Listen) -> Terms {
+    Terms {
+        proxy_protocol: listen.proxy_protocol,
+    }
+}
+
+fn warn_of_strangers(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        warn!(
+            %address,
+            "the admin listener is not on loopback: whoever reaches it sees metrics, status and how requests are routed"
+        );
+    }
+}
