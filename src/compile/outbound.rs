@@ -9,7 +9,6 @@ use crate::{
         Code, Config, Diagnostics, NamedFile, Span,
         model::{gateway::Gateway, settings::TrustedCertificates},
     },
-    entity::Protocol,
     tls::{Authorities, Identity, IdentityError, Trust, UpstreamTls},
 };
 
@@ -50,7 +49,7 @@ pub(super) fn compile(
         .iter()
         .map(|service| {
             let fields = &service.fields;
-            (fields.protocol == Protocol::Https).then(|| {
+            fields.protocol.is_encrypted().then(|| {
                 let verify = fields.tls_verify.unwrap_or(config.gateway.tls_verify.0);
                 let trust = verify.then(|| {
                     let depth = fields
