@@ -8,7 +8,10 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::error;
 
-use super::{connection::Edge, drain::Drain};
+use super::{
+    connection::{Arrival, Edge},
+    drain::Drain,
+};
 use crate::snapshot::live::Live;
 
 /// How long to wait before accepting again when there are no descriptors left.
@@ -40,6 +43,13 @@ impl Address {
             keepalive: None,
         }
     }
+}
+
+/// How clients of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dialect {
+    /// Everything is inside TLS.
+    pub tls: bool,
 }
 
 /// A socket that cannot be listened on.
@@ -87,6 +97,7 @@ pub fn bind(address: Address) -> Result<std::net::TcpListener, BindError> {
 /// closed.
 pub async fn accept(
     listener: TcpListener,
+    dialect: Dialect,
     edge: Arc<Edge>,
     live: Arc<Live>,
     drain: Arc<Drain>,
@@ -114,7 +125,12 @@ pub async fn accept(
                 let edge = Arc::clone(&edge);
                 // Counted before the next one is accepted, or the limit would be overrun.
                 let open = drain.enter();
-                tokio::spawn(async move { edge.serve(tcp, peer, port, open).await });
+                let arrival = Arrival {
+                    peer,
+                    port,
+                    dialect,
+                };
+                tokio::spawn(async move { edge.serve(tcp, arrival, open).await });
             }
             Err(error) if is_exhaustion(&error) => {
                 let now = tokio::time::Instant::now();

@@ -9,8 +9,10 @@ pub mod listener;
 mod chunks;
 mod head;
 mod idle;
+mod secure;
 mod spelling;
 mod stream;
+mod transport;
 
 pub mod rehearse;
 

@@ -36,4 +36,5 @@ mod startup;
 mod strict_parsing;
 mod systemd;
 mod tidy;
+mod tls;
 mod websocket;
