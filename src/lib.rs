@@ -24,6 +24,7 @@ pub mod admin;
 pub mod explain;
 pub mod proxy;
 pub mod reload;
+pub mod stream;
 
 pub mod cli;
 pub mod server;

@@ -42,6 +42,7 @@ use crate::{
         watch::{Ask, Watch},
     },
     state::{State, rates::Timestamp},
+    stream::StreamEdge,
     telemetry::logging::{self, Level, Logging},
     upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
 };
@@ -285,6 +286,7 @@ async fn serve(
 
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let serving = Serving {
+        streams: Arc::new(StreamEdge::new(gateway.clone())),
         edge: edge(running, settings, keeping_stopped),
         live: Arc::clone(&gateway.live),
         drain: Arc::clone(&gateway.drain),
@@ -401,6 +403,7 @@ async fn until_stopped(
     gateway.drain.begin();
     let _ = stop_keeping.send(true);
     running.listeners.close(Audience::Clients);
+    running.listeners.close(Audience::Streams);
     tokio::select! {
         () = gateway.drain.below(1) => {}
         () = tokio::time::sleep(DRAIN) => {
@@ -430,7 +433,6 @@ const fn level(written: LogLevel) -> Level {
         LogLevel::Crit => Level::Crit,
     }
 }
-
 /// The ports of the proxy's listeners, in their order.
 pub fn listen_ports(settings: &Settings) -> Vec<u16> {
     let addresses = settings.listen.addresses();

@@ -1,5 +1,6 @@
 //! What was written becomes what runs. The only module that sees both.
 
+mod certificates;
 mod chains;
 mod consumers;
 mod health;
@@ -8,6 +9,7 @@ mod outbound;
 mod references;
 mod routes;
 mod settings;
+mod streams;
 mod upstreams;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::{
 pub struct Compiler {
     state: Arc<State>,
     families: Families,
+    certificates: certificates::Kept,
 }
 
 impl Compiler {
@@ -33,7 +36,11 @@ impl Compiler {
     /// When a family is registered already: there is one compiler to a state.
     pub fn new(state: Arc<State>) -> Result<Self, prometheus::Error> {
         let families = Families::register(state.telemetry.registry())?;
-        Ok(Self { state, families })
+        Ok(Self {
+            state,
+            families,
+            certificates: certificates::Kept::default(),
+        })
     }
 
     /// What the snapshots share.
@@ -49,6 +56,13 @@ impl Compiler {
         let state = &*self.state;
         let references = references::resolve(config, diagnostics);
         let settings = settings::compile(&config.gateway);
+        let tls = certificates::compile(
+            config,
+            &references,
+            &self.certificates,
+            state.clock.unix_seconds(),
+            diagnostics,
+        );
         let consumers = Arc::new(consumers::compile(config, &references, state));
         state.telemetry.exports().begin();
         let instances = chains::configure(
@@ -70,6 +84,7 @@ impl Compiler {
         let services = upstreams::services(config, &references, &balancers, &outbound, state);
         let mut chains = chains::Chains::new(&instances);
         let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
+        let streams = streams::compile(config, &references, state, diagnostics);
         let unrouted = chains.global();
         let origins = origins::compile(
             config,
@@ -78,11 +93,15 @@ impl Compiler {
             &served.written,
             diagnostics,
         );
+        self.certificates.adopt(&tls);
         Some(Snapshot {
             hash: config.hash.clone(),
             settings,
+            certificates: tls.certificates,
+            expiries: tls.expiries,
             router: served.router,
             routes: served.routes,
+            streams,
             services,
             consumers,
             chains: chains.into_chains(),

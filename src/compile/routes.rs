@@ -31,6 +31,7 @@ pub(super) fn compile(
         .iter()
         .zip(&references.route_service)
         .enumerate()
+        .filter(|(_, (route, _))| !route.fields.is_stream())
         .filter(|(_, (_, service))| {
             service
                 .and_then(|service| config.services.get(service))
@@ -91,7 +92,10 @@ pub(super) fn compile(
                     tags: fields.tags.clone(),
                 },
                 service,
-                https_only: fields.protocols.iter().all(|protocol| protocol.is_encrypted()),
+                https_only: fields
+                    .protocols
+                    .iter()
+                    .all(|protocol| protocol.is_encrypted()),
                 grpc: fields.protocols.iter().any(|protocol| protocol.is_grpc()),
                 https_redirect_status: fields.https_redirect_status_code,
                 strip_path: fields.strip_path,

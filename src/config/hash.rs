@@ -7,9 +7,15 @@ use sha2::{Digest, Sha256};
 use super::check::IGNORED_KEYS;
 use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
+use super::outbound_files::OutboundFiles;
+use super::pem_files::PairFiles;
 
 /// 32 hex digits that change when, and only when, the configuration does.
-pub(super) fn of(documents: &[Arc<Document>]) -> String {
+pub(super) fn of(
+    documents: &[Arc<Document>],
+    pairs: &[PairFiles],
+    outbound: &OutboundFiles,
+) -> String {
     let mut hasher = Hasher(Sha256::new());
     for kind in EntityKind::ALL {
         hasher.tag(b'L', kind.list().as_bytes());
@@ -29,6 +35,10 @@ pub(super) fn of(documents: &[Arc<Document>]) -> String {
         .find_map(|document| document.root.get("gateway"))
     {
         hasher.node(gateway, false);
+    }
+    let of_pairs = pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+    for file in of_pairs.chain(outbound.all()) {
+        hasher.tag(b'F', file.text.expose().as_bytes());
     }
     let digest = hasher.0.finalize();
     digest

@@ -11,9 +11,10 @@ mod identities;
 mod merge;
 mod migrate;
 pub mod model;
-pub mod named_files;
 pub mod node;
+pub mod outbound_files;
 pub mod outline;
+pub mod pem_files;
 mod prepare;
 pub mod read;
 pub mod schema;
@@ -26,14 +27,15 @@ use std::sync::{Arc, LazyLock};
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Severity, Span};
 pub use model::{
-    Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place, Plugin, Reference, Route,
-    Service, Target, Upstream,
+    CaCertificate, Certificate, Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place,
+    Plugin, Reference, Route, Service, Sni, Target, Upstream,
 };
-pub use named_files::{NamedFile, NamedFiles};
 pub use node::Node;
 
 use self::model::Document;
 use self::model::gateway;
+use self::outbound_files::OutboundFiles;
+use self::pem_files::PairFiles;
 use self::schema::{Shape, shape_of};
 
 /// What came out of loading: entities as far as they are usable, and everything that is wrong.
@@ -41,7 +43,7 @@ use self::schema::{Shape, shape_of};
 pub struct Loaded {
     pub config: Config,
     pub diagnostics: Diagnostics,
-    /// What to watch for changes: FILE and the conf.d folder, also if they do not exist.
+    /// What to watch for changes: FILE, the conf.d folder and the files of certificates, also if they do not exist.
     pub watch: Vec<PathBuf>,
 }
 
@@ -49,15 +51,22 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Config {
     pub gateway: Gateway,
-    /// What is in the files that the settings name.
-    pub files: NamedFiles,
     pub services: Vec<Entity<Service>>,
     pub routes: Vec<Entity<Route>>,
     pub upstreams: Vec<Entity<Upstream>>,
     pub targets: Vec<Entity<Target>>,
     pub consumers: Vec<Entity<Consumer>>,
     pub keyauth_credentials: Vec<Entity<KeyauthCredential>>,
+    pub certificates: Vec<Entity<Certificate>>,
+    pub snis: Vec<Entity<Sni>>,
+    pub ca_certificates: Vec<Entity<CaCertificate>>,
     pub plugins: Vec<Entity<Plugin>>,
+    /// What is in the files of `ssl_cert` and `ssl_cert_key`.
+    pub default_pairs: Vec<PairFiles>,
+    /// What is in the files for TLS towards upstreams.
+    pub outbound_files: OutboundFiles,
+    /// The main file.
+    main: Option<Arc<Document>>,
     /// Something could not be read at all, so a name that is not found may still exist.
     pub incomplete: bool,
     /// 32 hex digits that change when, and only when, the configuration does.
@@ -72,6 +81,16 @@ impl Config {
     pub fn place_of_setting(&self, path: &str) -> Span {
         let written = self.written_settings.as_ref();
         written.map_or(Span::start_of(0), |settings| settings.span_at(path))
+    }
+}
+
+impl Config {
+    /// Where a setting of the gateway is written, else the nearest thing around it.
+    pub fn setting_at(&self, field: &str) -> Span {
+        let node = self.main.as_ref().map(|main| &main.root);
+        node.map_or_else(Span::default, |node| {
+            node.span_at(&format!("gateway.{field}"))
+        })
     }
 }
 
@@ -115,10 +134,17 @@ fn assemble(
         if !fragment {
             main_version = version;
             config.gateway = read_gateway(&document.root, &mut diagnostics);
-            if let Some(gateway) = document.root.get("gateway") {
-                config.files = named_files::read(
+            if let Some(node) = document.root.get("gateway") {
+                config.outbound_files = outbound_files::read(
                     &config.gateway,
-                    gateway,
+                    node,
+                    folder,
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
+                config.default_pairs = pem_files::read(
+                    &config.gateway,
+                    node,
                     folder,
                     &mut sources.watch,
                     &mut diagnostics,
@@ -129,7 +155,11 @@ fn assemble(
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
-    config.hash = hash::of(&documents);
+    config.main = documents
+        .iter()
+        .find(|document| document.name.is_empty())
+        .cloned();
+    config.hash = hash::of(&documents, &config.default_pairs, &config.outbound_files);
     for document in &documents {
         merge::add(document, &mut config, &mut diagnostics);
     }
@@ -154,7 +184,7 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     else {
         return Gateway::default();
     };
-    let read = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
+    let gateway = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
         let span = error.span.unwrap_or(node.span);
         diagnostics.error(
             Code::InvalidValue,
@@ -164,8 +194,11 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
         );
         Gateway::default()
     });
-    gateway::check_rules(&read, &node, diagnostics);
-    read
+    gateway::check_rules(&gateway, &node, diagnostics);
+    if wrong.is_empty() {
+        gateway::check(&gateway, &node, diagnostics);
+    }
+    gateway
 }
 
 #[cfg(test)]

@@ -6,16 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Kong's protocols that this version does not speak, and what to do about each.
-pub const REFUSED: &[(&str, &str)] = &[
-    ("tcp", STREAM),
-    ("tls", STREAM),
-    ("udp", STREAM),
-    ("tls_passthrough", STREAM),
-];
+pub const REFUSED: &[(&str, &str)] = &[("udp", "streams carry TCP only; leave this entity out")];
 
-const STREAM: &str = "there is no stream proxying; use http or https, or leave this entity out";
-
-/// HTTP or gRPC, plain or encrypted. `WebSocket`s go over HTTP, so `ws` and `wss` are other names
+/// HTTP, gRPC or plain bytes, in the clear or encrypted. `WebSocket`s go over HTTP, so `ws` and `wss` are other names
 /// for it.
 #[derive(
     Clone,
@@ -32,7 +25,7 @@ const STREAM: &str = "there is no stream proxying; use http or https, or leave t
     JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
-#[schemars(extend("enum" = ["http", "https", "grpc", "grpcs", "ws", "wss"], "x-refused-values" = REFUSED))]
+#[schemars(extend("enum" = ["http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "ws", "wss"], "x-refused-values" = REFUSED))]
 pub enum Protocol {
     #[default]
     #[serde(alias = "ws")]
@@ -41,6 +34,13 @@ pub enum Protocol {
     Https,
     Grpc,
     Grpcs,
+    /// Bytes of which nothing is read.
+    Tcp,
+    /// The same inside TLS that ends or begins here.
+    Tls,
+    /// The same inside TLS that is not opened.
+    #[serde(rename = "tls_passthrough")]
+    TlsPassthrough,
 }
 
 impl Protocol {
@@ -51,6 +51,9 @@ impl Protocol {
             Self::Https => "https",
             Self::Grpc => "grpc",
             Self::Grpcs => "grpcs",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::TlsPassthrough => "tls_passthrough",
         }
     }
 
@@ -59,9 +62,14 @@ impl Protocol {
         if self.is_encrypted() { 443 } else { 80 }
     }
 
-    /// Whether it goes over TLS.
+    /// Whether it goes over TLS that the gateway speaks.
     pub const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Https | Self::Grpcs)
+        matches!(self, Self::Https | Self::Grpcs | Self::Tls)
+    }
+
+    /// Whether it carries bytes of which the gateway reads nothing.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls | Self::TlsPassthrough)
     }
 
     /// Whether it is gRPC, which HTTP/2 carries.

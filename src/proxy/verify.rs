@@ -1,7 +1,11 @@
 //! Whether the upstream behind a new or pooled connection is who it should be. Asked before anything
 //! is sent.
 
-use pingora_core::{Result, protocols::Digest, upstreams::peer::HttpPeer};
+use pingora_core::{
+    Result,
+    protocols::Digest,
+    upstreams::peer::{HttpPeer, Peer},
+};
 use tracing::warn;
 
 use super::exchange::Exchange;
@@ -27,7 +31,7 @@ pub(super) fn check(
         if tls.may_say(clock.unix_milliseconds()) {
             warn!(
                 service = service.facts.label,
-                address = %peer._address,
+                address = %peer.address(),
                 server_name = peer.sni,
                 "the certificate of an upstream was not accepted: {}",
                 error.context.as_ref().map_or("", |context| context.as_str())

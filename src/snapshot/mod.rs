@@ -15,9 +15,11 @@ use crate::{
         path::PathHandling,
     },
     plugins::Instance,
-    router::Router,
-    telemetry::{Count, requests::RouteSeries},
-    tls::UpstreamTls,
+    router::{Router, streams::StreamRouter},
+    telemetry::{
+        Count, handshakes::CertificateExpiry, requests::RouteSeries, streams::StreamSeries,
+    },
+    tls::{Certificates, UpstreamTls},
     upstream::Balancer,
 };
 
@@ -37,8 +39,14 @@ pub struct Snapshot {
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
     pub settings: Settings,
+    /// What clients get in a TLS handshake.
+    pub certificates: Certificates,
+    /// Until when they are good.
+    pub expiries: Vec<CertificateExpiry>,
     pub router: Router,
     pub routes: Box<[Route]>,
+    /// What connections find in place of all this.
+    pub streams: Streams,
     pub services: Box<[Service]>,
     pub consumers: Arc<Consumers>,
     pub instances: Box<[Instance]>,
@@ -87,6 +95,25 @@ pub struct Route {
     /// its protocols.
     pub chains: [ChainIndex; 2],
     pub series: Arc<RouteSeries>,
+}
+
+/// The routes of connections of which nothing is read.
+#[derive(Debug)]
+pub struct Streams {
+    pub router: StreamRouter,
+    pub routes: Box<[StreamRoute]>,
+    /// The series of connections without a route.
+    pub unrouted_series: Arc<StreamSeries>,
+}
+
+/// A route as connections see it.
+#[derive(Debug)]
+pub struct StreamRoute {
+    /// Its name, else its id.
+    pub label: Arc<str>,
+    /// The place of its service.
+    pub service: Option<usize>,
+    pub series: Arc<StreamSeries>,
 }
 
 /// A service as requests see it.

@@ -39,6 +39,14 @@ impl Authorities {
         if certificates.is_empty() {
             return Err(AuthoritiesError::NoCertificate);
         }
+        Ok(Self::of(certificates.into_iter())?)
+    }
+
+    /// Those that were read one by one.
+    ///
+    /// # Errors
+    /// When OpenSSL cannot describe one.
+    pub fn of(certificates: impl Iterator<Item = X509>) -> Result<Self, ErrorStack> {
         let mut authorities = Self::default();
         for certificate in certificates {
             authorities.add(certificate)?;

@@ -7,19 +7,19 @@ use std::{
     any::Any,
     fmt,
     net::IpAddr,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicI64, Ordering},
     },
 };
 
 use openssl::{
     error::ErrorStack,
-    pkey::PKey,
-    ssl::SslRef,
+    ssl::{SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion},
     stack::Stack,
     x509::{
-        X509, X509PurposeId, X509StoreContext,
+        X509PurposeId, X509StoreContext,
         store::X509StoreBuilder,
         verify::{X509CheckFlags, X509VerifyParam},
     },
@@ -29,15 +29,19 @@ use pingora_core::{
     utils::tls::CertKey,
 };
 use sha2::{Digest, Sha256};
-use thiserror::Error as ThisError;
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
 
-use super::Authorities;
+use super::{Authorities, Pair};
 
 /// How often the same upstream's bad certificate is logged at most, in milliseconds.
 const SAID_INTERVAL: i64 = 10_000;
 
 /// What Pingora calls when a handshake is done; what it gives is kept with the connection.
 type Judge = Arc<dyn Fn(&SslRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + Sync>;
+
+/// A TLS connection of a stream with its upstream.
+pub type UpstreamStream = SslStream<TcpStream>;
 
 /// What was found of the certificate of a connection; it stays with the connection.
 struct Verdict(std::result::Result<(), String>);
@@ -49,17 +53,6 @@ pub struct Identity {
     fingerprint: [u8; 32],
 }
 
-/// Why two texts are no identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
-pub enum IdentityError {
-    #[error("holds no certificate in PEM (`-----BEGIN CERTIFICATE-----` …)")]
-    Certificate,
-    #[error("holds no private key in PEM (`-----BEGIN PRIVATE KEY-----` …) without a passphrase")]
-    Key,
-    #[error("certificate does not match key")]
-    Mismatch,
-}
-
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Identity").finish_non_exhaustive()
@@ -67,33 +60,18 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads a certificate in PEM, with those above it behind it, and its key.
-    ///
-    /// # Errors
-    /// When one of them is unreadable, or they do not belong together.
-    pub fn parse(certificate: &[u8], key: &[u8]) -> std::result::Result<Self, IdentityError> {
-        let certificates =
-            X509::stack_from_pem(certificate).map_err(|_| IdentityError::Certificate)?;
-        let leaf = certificates.first().ok_or(IdentityError::Certificate)?;
-        // An encrypted key must not make OpenSSL ask the terminal for a passphrase.
-        let key =
-            PKey::private_key_from_pem_callback(key, |_| Ok(0)).map_err(|_| IdentityError::Key)?;
-        let public = leaf.public_key().map_err(|_| IdentityError::Certificate)?;
-        if !key.public_eq(&public) {
-            return Err(IdentityError::Mismatch);
-        }
+    /// Shows the certificate of `pair`.
+    pub fn of(pair: Pair) -> Self {
+        let mut certificates = vec![pair.leaf];
+        certificates.extend(pair.chain);
         let mut digest = Sha256::new();
         for certificate in &certificates {
-            digest.update(
-                certificate
-                    .to_der()
-                    .map_err(|_| IdentityError::Certificate)?,
-            );
+            digest.update(certificate.to_der().unwrap_or_default());
         }
-        Ok(Self {
+        Self {
             fingerprint: digest.finalize().into(),
-            pair: Arc::new(CertKey::new(certificates, key)),
-        })
+            pair: Arc::new(CertKey::new(certificates, pair.key)),
+        }
     }
 }
 
@@ -245,6 +223,50 @@ impl UpstreamTls {
         Err(Error::explain(ErrorType::InvalidCert, complaint).into_up())
     }
 
+    /// Shakes hands over `tcp` for a stream, as `name`, and judges the certificate.
+    ///
+    /// # Errors
+    /// When there is no TLS connection, or its certificate is not accepted.
+    pub async fn connect(&self, tcp: TcpStream, name: &str) -> Result<UpstreamStream> {
+        let failed = |error: &dyn fmt::Display| {
+            Error::explain(ErrorType::TLSHandshakeFailure, error.to_string()).into_up()
+        };
+        let connector = CONNECTOR.as_ref().map_err(|error| failed(error))?;
+        let ssl = self
+            .prepared(connector, name)
+            .map_err(|error| failed(&error))?;
+        let mut stream = SslStream::new(ssl, tcp).map_err(|error| failed(&error))?;
+        Pin::new(&mut stream)
+            .connect()
+            .await
+            .map_err(|error| failed(&error))?;
+        if let Some(trust) = &self.trust {
+            trust
+                .judge(stream.ssl(), name)
+                .map_err(|complaint| Error::explain(ErrorType::InvalidCert, complaint).into_up())?;
+        }
+        Ok(stream)
+    }
+
+    fn prepared(
+        &self,
+        connector: &SslConnector,
+        name: &str,
+    ) -> std::result::Result<openssl::ssl::Ssl, ErrorStack> {
+        let mut configuration = connector.configure()?;
+        configuration.set_use_server_name_indication(!name.is_empty());
+        configuration.set_verify_hostname(false);
+        configuration.set_verify(SslVerifyMode::NONE);
+        if let Some(Identity { pair, .. }) = &self.identity {
+            configuration.set_certificate(pair.leaf())?;
+            configuration.set_private_key(pair.key())?;
+            for above in pair.intermediates() {
+                configuration.add_chain_cert(above.clone())?;
+            }
+        }
+        configuration.into_ssl(name)
+    }
+
     /// Whether it is time again to log that a certificate was not accepted.
     pub fn may_say(&self, unix_milliseconds: i64) -> bool {
         let said = self.said.load(Ordering::Relaxed);
@@ -260,6 +282,13 @@ impl UpstreamTls {
                 .is_ok()
     }
 }
+
+/// What streams shake hands with. Certificates are judged by us, so it knows no authority.
+static CONNECTOR: LazyLock<std::result::Result<SslConnector, ErrorStack>> = LazyLock::new(|| {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    Ok(builder.build())
+});
 
 fn judge_of(trust: Arc<Trust>, name: impl Fn(&SslRef) -> String + Send + Sync + 'static) -> Judge {
     Arc::new(move |ssl| Some(Arc::new(Verdict(trust.judge(ssl, &name(ssl)))) as _))

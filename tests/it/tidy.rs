@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["config", "router", "tls", "upstream"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
-    &["reload", "admin", "explain", "proxy"],
+    &["reload", "admin", "explain", "proxy", "stream"],
     &["main", "cli", "server"],
 ];
 
@@ -24,6 +24,7 @@ const ALONGSIDE: &[&[&str]] = &[
     &["chain", "plugins"],
     &["compile", "snapshot"],
     &["explain", "proxy"],
+    &["stream", "proxy"],
     &["admin", "explain"],
     &["main", "cli", "server"],
 ];

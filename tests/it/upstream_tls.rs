@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{
-    Authority, Blueprint, Gateway, Origin, Request, TlsOrigin, dedent, wait_until,
-};
+use crate::harness::{Blueprint, Gateway, Issued, Origin, Request, TlsOrigin, dedent, wait_until};
 
 const NAME: &str = "orders.test";
 
@@ -35,7 +33,7 @@ fn service(targets: &[String], fields: &str) -> String {
 }
 
 /// A gateway with `settings` and the files that `prepare` puts beside its configuration.
-fn gateway(settings: &str, authority: &Authority, yaml: &str) -> Gateway {
+fn gateway(settings: &str, authority: &Issued, yaml: &str) -> Gateway {
     let blueprint = Blueprint::new(settings);
     authority.write(blueprint.folder(), "authority");
     blueprint.start(yaml)
@@ -45,8 +43,8 @@ const TRUSTED: &str = "trusted_certificates: authority.pem\ntls_verify: on";
 
 #[test]
 fn an_upstream_with_a_certificate_of_a_trusted_authority_is_served() {
-    let authority = Authority::new("Root");
-    let origin = TlsOrigin::start(&authority.issue(&[NAME]));
+    let authority = Issued::authority("Root");
+    let origin = TlsOrigin::start(&authority.issue(NAME));
     let gateway = gateway(TRUSTED, &authority, &service(&[origin.authority()], ""));
 
     assert_eq!(gateway.get("/").status, 200);
@@ -59,22 +57,22 @@ fn an_upstream_with_a_certificate_of_a_trusted_authority_is_served() {
 
 #[test]
 fn a_certificate_that_is_not_acceptable_is_a_502_with_the_reason_in_the_log() {
-    let authority = Authority::new("Root");
-    let stranger = Authority::new("Stranger");
+    let authority = Issued::authority("Root");
+    let stranger = Issued::authority("Stranger");
     for (what, issued, reason) in [
         (
             "another authority",
-            stranger.issue(&[NAME]),
+            stranger.issue(NAME),
             "unable to get local issuer certificate",
         ),
         (
             "another name",
-            authority.issue(&["other.test"]),
+            authority.issue("other.test"),
             "hostname mismatch",
         ),
         (
             "past",
-            authority.issue_for_days(&[NAME], -1),
+            authority.issue_until(NAME, -1),
             "certificate has expired",
         ),
     ] {
@@ -99,9 +97,9 @@ fn a_certificate_that_is_not_acceptable_is_a_502_with_the_reason_in_the_log() {
 
 #[test]
 fn a_request_goes_to_another_target_if_the_certificate_of_one_is_not_acceptable() {
-    let authority = Authority::new("Root");
-    let bad = TlsOrigin::start(&Authority::new("Stranger").issue(&[NAME]));
-    let good = TlsOrigin::start(&authority.issue(&[NAME]));
+    let authority = Issued::authority("Root");
+    let bad = TlsOrigin::start(&Issued::authority("Stranger").issue(NAME));
+    let good = TlsOrigin::start(&authority.issue(NAME));
     let targets = [bad.authority(), good.authority()];
     let gateway = gateway(TRUSTED, &authority, &service(&targets, ""));
 
@@ -116,8 +114,8 @@ fn a_request_goes_to_another_target_if_the_certificate_of_one_is_not_acceptable(
 
 #[test]
 fn nothing_is_verified_unless_asked_for() {
-    let authority = Authority::new("Root");
-    let origin = TlsOrigin::start(&Authority::new("Stranger").issue(&["other.test"]));
+    let authority = Issued::authority("Root");
+    let origin = TlsOrigin::start(&Issued::authority("Stranger").issue("other.test"));
     let gateway = gateway("", &authority, &service(&[origin.authority()], ""));
 
     assert_eq!(gateway.get("/").status, 200);
@@ -125,8 +123,8 @@ fn nothing_is_verified_unless_asked_for() {
 
 #[test]
 fn the_setting_of_a_service_goes_before_the_global_one() {
-    let authority = Authority::new("Root");
-    let origin = TlsOrigin::start(&Authority::new("Stranger").issue(&[NAME]));
+    let authority = Issued::authority("Root");
+    let origin = TlsOrigin::start(&Issued::authority("Stranger").issue(NAME));
     let targets = [origin.authority()];
     let lax = gateway(TRUSTED, &authority, &service(&targets, "tls_verify: false"));
     let strict = gateway(
@@ -140,15 +138,15 @@ fn the_setting_of_a_service_goes_before_the_global_one() {
 
 #[test]
 fn an_address_is_verified_against_the_addresses_of_the_certificate() {
-    let authority = Authority::new("Root");
+    let authority = Issued::authority("Root");
     let document = |origin: &TlsOrigin| {
         format!(
             "services:\n- name: orders\n  url: https://{}\n  routes: [{{paths: [/]}}]\n",
             origin.authority()
         )
     };
-    let named = TlsOrigin::start(&authority.issue(&[NAME, "127.0.0.1"]));
-    let other = TlsOrigin::start(&authority.issue(&[NAME, "127.0.0.2"]));
+    let named = TlsOrigin::start(&authority.issue_for(&[NAME, "127.0.0.1"]));
+    let other = TlsOrigin::start(&authority.issue_for(&[NAME, "127.0.0.2"]));
 
     assert_eq!(
         gateway(TRUSTED, &authority, &document(&named))
@@ -171,8 +169,8 @@ fn an_address_is_verified_against_the_addresses_of_the_certificate() {
 
 #[test]
 fn the_name_that_the_client_asked_for_is_verified_where_it_is_preserved() {
-    let authority = Authority::new("Root");
-    let origin = TlsOrigin::start(&authority.issue(&["a.test", "b.test"]));
+    let authority = Issued::authority("Root");
+    let origin = TlsOrigin::start(&authority.issue_for(&["a.test", "b.test"]));
     let yaml = service(&[origin.authority()], "")
         .replace("paths: [/]", "paths: [/]\n    preserve_host: true");
     let gateway = gateway(TRUSTED, &authority, &yaml);
@@ -194,9 +192,9 @@ fn the_name_that_the_client_asked_for_is_verified_where_it_is_preserved() {
 
 #[test]
 fn a_chain_may_be_as_long_as_its_depth_says() {
-    let root = Authority::new("Root");
+    let root = Issued::authority("Root");
     let deep = root.intermediate("First").intermediate("Second");
-    let origin = TlsOrigin::start(&deep.issue(&[NAME]));
+    let origin = TlsOrigin::start(&deep.issue(NAME));
     let targets = [origin.authority()];
     for (settings, fields, expected) in [
         (TRUSTED.to_owned(), "", 502),
@@ -215,13 +213,13 @@ fn a_chain_may_be_as_long_as_its_depth_says() {
 
 #[test]
 fn the_client_certificate_is_shown_to_an_upstream_that_asks_for_one() {
-    let authority = Authority::new("Root");
-    let origin = TlsOrigin::start_for_clients_of(&authority.issue(&[NAME]), &authority);
+    let authority = Issued::authority("Root");
+    let origin = TlsOrigin::start_for_clients_of(&authority.issue(NAME), &authority);
     let start = |settings: &str| {
         let blueprint = Blueprint::new(settings);
         authority.write(blueprint.folder(), "authority");
         authority
-            .issue(&["gateway"])
+            .issue("gateway")
             .write(blueprint.folder(), "client");
         blueprint.start(&service(&[origin.authority()], ""))
     };
@@ -242,9 +240,9 @@ fn the_client_certificate_is_shown_to_an_upstream_that_asks_for_one() {
 
 #[test]
 fn connections_are_not_shared_between_names_settings_and_certificates() {
-    let authority = Authority::new("Root");
-    let origin = TlsOrigin::start(&authority.issue(&["a.test", "b.test", "127.0.0.1"]));
-    let other = Authority::new("Other");
+    let authority = Issued::authority("Root");
+    let origin = TlsOrigin::start(&authority.issue_for(&["a.test", "b.test", "127.0.0.1"]));
+    let other = Issued::authority("Other");
     let blueprint = Blueprint::new("trusted_certificates: authority.pem\nthreads: 1");
     authority.write(blueprint.folder(), "authority");
     other.write(blueprint.folder(), "other");
@@ -294,14 +292,14 @@ fn connections_are_not_shared_between_names_settings_and_certificates() {
 
 #[test]
 fn a_renewed_authority_counts_from_the_next_request_on() {
-    let (old, new) = (Authority::new("Old"), Authority::new("New"));
-    let origin = TlsOrigin::start(&old.issue(&[NAME]));
+    let (old, new) = (Issued::authority("Old"), Issued::authority("New"));
+    let origin = TlsOrigin::start(&old.issue(NAME));
     let gateway = gateway(TRUSTED, &old, &service(&[origin.authority()], ""));
     assert_eq!(gateway.get("/").status, 200);
 
-    let replace = |authority: &Authority| {
+    let replace = |authority: &Issued| {
         let draft = gateway.folder().join("draft");
-        fs::write(&draft, authority.pem()).expect("written");
+        fs::write(&draft, authority.certificate_pem()).expect("written");
         fs::rename(&draft, gateway.folder().join("authority.pem")).expect("renamed");
     };
     replace(&new);
@@ -313,18 +311,21 @@ fn a_renewed_authority_counts_from_the_next_request_on() {
     gateway.refusing_configuration(|| {
         fs::write(gateway.folder().join("authority.pem"), "nothing").expect("written");
     });
-    gateway.wait_for_log("`authority.pem` holds no certificate in PEM");
+    gateway.wait_for_log("the file holds no certificate in PEM");
     assert_eq!(gateway.get("/").status, 200);
 }
 
 #[test]
 fn probes_over_https_verify_by_the_same_authorities() {
-    let authority = Authority::new("Root");
+    let authority = Issued::authority("Root");
     let checks = "healthchecks: {active: {type: https, https_sni: orders.test, \
                   healthy: {interval: 0.05, successes: 1}, \
                   unhealthy: {interval: 0.05, tcp_failures: 1}}}";
-    for (issuer, expected) in [(authority.clone(), 200), (Authority::new("Stranger"), 503)] {
-        let origin = TlsOrigin::start(&issuer.issue(&[NAME]));
+    for (issuer, expected) in [
+        (authority.clone(), 200),
+        (Issued::authority("Stranger"), 503),
+    ] {
+        let origin = TlsOrigin::start(&issuer.issue(NAME));
         let yaml = service(&[origin.authority()], "tls_verify: false")
             .replace("  host_header", &format!("  {checks}\n  host_header"));
         let gateway = gateway("trusted_certificates: authority.pem", &authority, &yaml);
@@ -339,20 +340,17 @@ fn probes_over_https_verify_by_the_same_authorities() {
 
 #[test]
 fn mistakes_in_the_files_of_the_settings_are_told_at_their_place() {
-    let authority = Authority::new("Root");
+    let authority = Issued::authority("Root");
     let folder = tempfile::tempdir().expect("a folder");
-    let (one, two) = (authority.issue(&["one"]), authority.issue(&["two"]));
+    let (one, two) = (authority.issue("one"), authority.issue("two"));
     one.write(folder.path(), "one");
     two.write(folder.path(), "two");
     fs::write(folder.path().join("empty.pem"), "").expect("written");
     for (settings, expected) in [
-        (
-            "trusted_certificates: gone.pem",
-            "`gone.pem` cannot be read",
-        ),
+        ("trusted_certificates: gone.pem", "gone.pem` cannot be read"),
         (
             "trusted_certificates: [system, empty.pem]",
-            "`empty.pem` holds no certificate in PEM",
+            "the file holds no certificate in PEM",
         ),
         (
             "client_ssl_cert: one.pem",
@@ -364,11 +362,11 @@ fn mistakes_in_the_files_of_the_settings_are_told_at_their_place() {
         ),
         (
             "{client_ssl_cert: one.pem, client_ssl_cert_key: two.key}",
-            "`two.key` certificate does not match key",
+            "certificate does not match key",
         ),
         (
             "{client_ssl_cert: one.pem, client_ssl_cert_key: one.pem}",
-            "`one.pem` holds no private key in PEM",
+            "the file is not a private key in PEM",
         ),
         (
             "lua_ssl_trusted_certificate: one.pem",
@@ -396,7 +394,7 @@ fn mistakes_in_the_files_of_the_settings_are_told_at_their_place() {
 
 #[test]
 fn plain_upstreams_do_not_notice_any_of_it() {
-    let authority = Authority::new("Root");
+    let authority = Issued::authority("Root");
     let origin = Origin::replying("hello");
     let gateway = gateway(TRUSTED, &authority, &crate::harness::one_service(&origin));
 

@@ -12,15 +12,10 @@ use crate::config::diagnostics::Code;
 use crate::entity::Protocol;
 use crate::entity::path::PathHandling;
 
-const STREAM: &str = "it needs stream proxying; match on `hosts`, `paths`, `methods` or `headers`";
-const REFUSED: &[(&str, &str)] = &[
-    ("sources", STREAM),
-    ("destinations", STREAM),
-    (
-        "retry",
-        "retries follow the service's `retries` alone; leave the field out",
-    ),
-];
+const REFUSED: &[(&str, &str)] = &[(
+    "retry",
+    "retries follow the service's `retries` alone; leave the field out",
+)];
 
 /// Which requests go to a service. Every attribute that is given must match, by any one of its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +56,10 @@ pub struct Route {
     /// Names that TLS clients ask for (SNI); `*` may stand for the first or the last label. Requests without TLS are not compared.
     #[schemars(extend("items" = {"type": "string", "format": "route-sni"}))]
     pub snis: BTreeSet<String>,
+    /// Where connections of a stream route come from.
+    pub sources: Vec<Endpoint>,
+    /// Where connections of a stream route arrive.
+    pub destinations: Vec<Endpoint>,
     /// In the router flavour `expressions`: a predicate over the request, instead of the attributes above.
     #[schemars(extend("format" = "route-expression"))]
     pub expression: Option<String>,
@@ -91,6 +90,17 @@ pub struct Route {
     pub updated_at: Option<i64>,
 }
 
+/// An address or network, a port, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoint {
+    /// An IP address, or a network such as `10.0.0.0/8`.
+    #[schemars(extend("format" = "trusted-network"))]
+    pub ip: Option<String>,
+    /// A port.
+    pub port: Option<u16>,
+}
+
 impl Default for Route {
     fn default() -> Self {
         Self {
@@ -103,6 +113,8 @@ impl Default for Route {
             paths: Vec::new(),
             headers: BTreeMap::new(),
             snis: BTreeSet::new(),
+            sources: Vec::new(),
+            destinations: Vec::new(),
             expression: None,
             priority: 0,
             https_redirect_status_code: 426,
@@ -126,6 +138,11 @@ impl Model for Route {
         if inspection.sound("protocols") && !self.check_families(inspection) {
             return;
         }
+        if self.is_stream() {
+            self.check_stream(inspection);
+            return;
+        }
+        self.check_that_no_stream_is_meant(inspection);
         let is_grpc = self.protocols.iter().any(|protocol| protocol.is_grpc());
         if is_grpc {
             self.check_grpc(inspection);
@@ -140,7 +157,13 @@ impl Model for Route {
 impl Route {
     /// Whether all protocols can be those of one route.
     fn check_families(&self, inspection: &mut Inspection<'_>) -> bool {
-        let mut kinds = self.protocols.iter().map(|protocol| protocol.is_grpc());
+        let kind = |protocol: &Protocol| match protocol {
+            Protocol::Http | Protocol::Https => 0,
+            Protocol::Grpc | Protocol::Grpcs => 1,
+            Protocol::Tcp | Protocol::Tls => 2,
+            Protocol::TlsPassthrough => 3,
+        };
+        let mut kinds = self.protocols.iter().map(kind);
         let first = kinds.next();
         let is_mixed = kinds.any(|kind| Some(kind) != first);
         if is_mixed {
@@ -148,11 +171,91 @@ impl Route {
                 .error(
                     Code::InvalidCombination,
                     "protocols",
-                    "these sets of protocols are mutually exclusive: ('http', 'https'), ('grpc', 'grpcs')",
+                    "these sets of protocols are mutually exclusive: ('http', 'https'), ('grpc', 'grpcs'), ('tcp', 'tls'), ('tls_passthrough')",
                 )
                 .hint("make it two routes");
         }
         !is_mixed
+    }
+
+    /// Whether it takes connections rather than requests.
+    pub fn is_stream(&self) -> bool {
+        self.protocols.iter().any(|protocol| protocol.is_stream())
+    }
+
+    fn check_stream(&self, inspection: &mut Inspection<'_>) {
+        let protocol = self.protocols.first().copied().unwrap_or_default();
+        let of_requests = [
+            ("methods", self.methods.is_empty()),
+            ("hosts", self.hosts.is_empty()),
+            ("paths", self.paths.is_empty()),
+            ("headers", self.headers.is_empty()),
+            ("expression", self.expression.is_none()),
+            ("priority", self.priority == 0),
+        ];
+        for (field, _) in of_requests.iter().filter(|(_, is_empty)| !is_empty) {
+            inspection.error(
+                Code::InvalidCombination,
+                field,
+                format!("cannot set '{field}' when 'protocols' is '{protocol}'"),
+            );
+        }
+        let knows_names = |protocol: &Protocol| *protocol != Protocol::Tcp;
+        if !self.snis.is_empty() && !self.protocols.iter().any(knows_names) {
+            inspection.error(
+                Code::InvalidCombination,
+                "snis",
+                "'snis' can only be set when 'protocols' has 'tls' or 'tls_passthrough'",
+            );
+        }
+        for (field, endpoints) in [
+            ("sources", &self.sources),
+            ("destinations", &self.destinations),
+        ] {
+            let is_empty = |endpoint: &Endpoint| endpoint.ip.is_none() && endpoint.port.is_none();
+            if endpoints.iter().any(is_empty) {
+                inspection.error(
+                    Code::InvalidCombination,
+                    field,
+                    format!("each of '{field}' needs at least one of 'ip' and 'port'"),
+                );
+            }
+        }
+        let is_passthrough = protocol == Protocol::TlsPassthrough;
+        let has_ends = !self.sources.is_empty() || !self.destinations.is_empty();
+        let suspect = ["snis", "sources", "destinations", "protocols"]
+            .iter()
+            .any(|field| !inspection.sound(field));
+        if self.snis.is_empty() && !suspect && (is_passthrough || !has_ends) {
+            let attributes = if is_passthrough {
+                "'snis'"
+            } else {
+                "one of 'sources', 'destinations', 'snis'"
+            };
+            inspection.error(
+                Code::InvalidCombination,
+                "",
+                format!("must set {attributes} when 'protocols' is '{protocol}'"),
+            );
+        }
+    }
+
+    fn check_that_no_stream_is_meant(&self, inspection: &mut Inspection<'_>) {
+        let protocol = self.protocols.first().copied().unwrap_or_default();
+        for (field, is_empty) in [
+            ("sources", self.sources.is_empty()),
+            ("destinations", self.destinations.is_empty()),
+        ] {
+            if !is_empty {
+                inspection
+                    .error(
+                        Code::InvalidCombination,
+                        field,
+                        format!("cannot set '{field}' when 'protocols' is '{protocol}'"),
+                    )
+                    .hint("it belongs to routes for tcp and tls");
+            }
+        }
     }
 
     fn check_grpc(&self, inspection: &mut Inspection<'_>) {

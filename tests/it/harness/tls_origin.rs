@@ -9,7 +9,7 @@ use openssl::nid::Nid;
 use openssl::ssl::{NameType, SslAcceptor, SslMethod, SslStream, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 
-use super::pki::{Authority, Issued};
+use super::certificates::Issued;
 use super::ports::free_port;
 
 /// What a connection showed, and how many requests came over it.
@@ -44,7 +44,7 @@ impl TlsOrigin {
     }
 
     /// With this certificate, for clients with a certificate of `authority` only.
-    pub(crate) fn start_for_clients_of(issued: &Issued, authority: &Authority) -> Self {
+    pub(crate) fn start_for_clients_of(issued: &Issued, authority: &Issued) -> Self {
         Self::serve(issued, Some(authority), Manners::Http)
     }
 
@@ -53,7 +53,7 @@ impl TlsOrigin {
         Self::serve(issued, None, Manners::Echo)
     }
 
-    fn serve(issued: &Issued, clients_of: Option<&Authority>, manners: Manners) -> Self {
+    fn serve(issued: &Issued, clients_of: Option<&Issued>, manners: Manners) -> Self {
         let port = free_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
         let acceptor = Arc::new(acceptor(issued, clients_of));
@@ -70,10 +70,6 @@ impl TlsOrigin {
             }
         });
         Self { port, shown }
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     /// `127.0.0.1:PORT`.
@@ -95,7 +91,7 @@ impl TlsOrigin {
     }
 }
 
-fn acceptor(issued: &Issued, clients_of: Option<&Authority>) -> SslAcceptor {
+fn acceptor(issued: &Issued, clients_of: Option<&Issued>) -> SslAcceptor {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).expect("an acceptor");
     acceptor
         .set_min_proto_version(Some(SslVersion::TLS1_2))
@@ -107,9 +103,7 @@ fn acceptor(issued: &Issued, clients_of: Option<&Authority>) -> SslAcceptor {
     }
     if let Some(authority) = clients_of {
         let mut store = X509StoreBuilder::new().expect("a store");
-        store
-            .add_cert(authority.certificate().clone())
-            .expect("set");
+        store.add_cert(authority.certificate.clone()).expect("set");
         acceptor.set_verify_cert_store(store.build()).expect("set");
         acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
     }
