@@ -16,7 +16,10 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::error;
 
-use super::{connection::Edge, drain::Drain};
+use super::{
+    connection::{Arrival, Edge},
+    drain::Drain,
+};
 use crate::snapshot::live::Live;
 
 /// How long to wait before accepting again when there are no descriptors left.
@@ -52,16 +55,7 @@ pub enum Probes {
 pub struct Terms {
     /// A connection begins with a PROXY header.
     pub proxy_protocol: bool,
-}
-
-/// A connection that was just accepted.
-#[derive(Debug)]
-pub struct Arrival {
-    pub peer: SocketAddr,
-    /// The port of the listener.
-    pub port: u16,
-    pub terms: Terms,
-    pub retired: Retired,
+    pub dialect: Dialect,
 }
 
 /// Whether a listener was taken out of the configuration: its connections end after the request
@@ -101,6 +95,13 @@ impl Address {
             keepalive: Probes::AsTheSystem,
         }
     }
+}
+
+/// How clients of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dialect {
+    /// Everything is inside TLS.
+    pub tls: bool,
 }
 
 /// A socket that cannot be listened on.

@@ -10,8 +10,10 @@ mod chunks;
 mod head;
 mod idle;
 mod proxy_protocol;
+mod secure;
 mod spelling;
 mod stream;
+mod transport;
 
 pub mod rehearse;
 

@@ -41,4 +41,5 @@ mod startup;
 mod strict_parsing;
 mod systemd;
 mod tidy;
+mod tls;
 mod websocket;

@@ -1,6 +1,7 @@
 //! Everything a test needs to put the gateway between a scripted client and scripted origins.
 //! Blocking sockets and threads throughout; waiting always means a condition with a deadline.
 
+mod certificates;
 mod cli;
 mod client;
 mod gateway;
@@ -11,15 +12,18 @@ mod ports;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wait;
 mod websocket;
 
+pub(crate) use certificates::{Algorithm, Issued, quoted};
 pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
 pub(crate) use origin::{Origin, Received};
 pub(crate) use ports::free_port;
 pub(crate) use reply::{Gate, Reply};
+pub(crate) use tls::{Tls, common_name};
 pub(crate) use wait::{Stopwatch, wait_for, wait_until};
 pub(crate) use websocket::text;
 
