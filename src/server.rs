@@ -33,7 +33,10 @@ use crate::{
     compile::Compiler,
     config::{
         Gateway as Settings,
-        model::{gateway::LogLevel, settings::Threads},
+        model::{
+            gateway::LogLevel,
+            settings::{ErrorLog, Threads},
+        },
     },
     explain::{Explanation, Question, Subject, Unanswerable, explain},
     proxy::{Gateway, access_log::AccessLog, connection::Edge, listener::BindError},
@@ -43,7 +46,7 @@ use crate::{
     },
     state::{State, rates::Timestamp},
     stream::StreamEdge,
-    telemetry::logging::{self, Level, Logging},
+    telemetry::logging::{self, Level, Logging, Place},
     upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
 };
 
@@ -55,6 +58,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often certificates that expire soon are told of.
+const REMIND: Duration = Duration::from_hours(24);
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
 const TRIES_MAX: usize = 1 << 16;
 
@@ -104,7 +109,9 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     let loaded = start.source.load();
     let settings = loaded.config.gateway.clone();
     let logging = logging::init(level(settings.log_level))?;
+    logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
+    set_pace_of_names(&state, &settings);
     state.telemetry.watch_log(logging.lines_dropped());
     let compiler = Compiler::new(state)?;
     let mut diagnostics = loaded.diagnostics;
@@ -191,6 +198,8 @@ impl Running {
         if let Some((settings, bound)) = adopted {
             self.listeners.adopt(&settings, bound);
             self.logging.set_level(level(settings.log_level));
+            self.logging.write_to(place(&settings.error_log));
+            set_pace_of_names(&self.gateway.state, &settings);
             let snapshot = self.gateway.live.take();
             self.gateway
                 .access_log
@@ -283,6 +292,9 @@ async fn serve(
     tokio::spawn(async move { state.names.run().await });
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { sweep(&state).await });
+
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { remind(&state).await });
 
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let serving = Serving {
@@ -378,7 +390,7 @@ impl Signals {
     }
 }
 
-/// Reloads and reopens the access log on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a
+/// Reloads and reopens the logs on SIGHUP; on SIGTERM, SIGQUIT or SIGINT drains, and on a
 /// second one stops at once.
 async fn until_stopped(
     mut signals: Signals,
@@ -391,6 +403,7 @@ async fn until_stopped(
         tokio::select! {
             _ = signals.hangup.recv() => {
                 gateway.access_log.reopen();
+                running.logging.reopen();
                 ask.reload();
             }
             _ = signals.terminate.recv() => break,
@@ -423,6 +436,37 @@ async fn sweep(state: &State) {
     }
 }
 
+fn set_pace_of_names(state: &State, settings: &Settings) {
+    state
+        .names
+        .set_pace(settings.dns_valid_ttl.0, settings.dns_error_ttl.0);
+}
+
+fn place(written: &ErrorLog) -> Place {
+    match written {
+        ErrorLog::Stderr => Place::Stderr,
+        ErrorLog::Off => Place::Off,
+        ErrorLog::Path(path) => Place::File(path.clone()),
+    }
+}
+
+/// Tells of certificates that expire, which nobody would hear of for as long as nothing is reloaded.
+async fn remind(state: &State) {
+    loop {
+        tokio::time::sleep(REMIND).await;
+        let now = state.clock.unix_seconds();
+        for expiry in state.telemetry.handshakes().expiries() {
+            if expiry.is_near(now) {
+                warn!(
+                    certificate = expiry.certificate,
+                    days_left = (expiry.not_after - now).div_euclid(REMIND.as_secs().cast_signed()),
+                    "a certificate for clients expires soon, or has expired"
+                );
+            }
+        }
+    }
+}
+
 const fn level(written: LogLevel) -> Level {
     match written {
         LogLevel::Debug => Level::Debug,
@@ -433,6 +477,7 @@ const fn level(written: LogLevel) -> Level {
         LogLevel::Crit => Level::Crit,
     }
 }
+
 /// The ports of the proxy's listeners, in their order.
 pub fn listen_ports(settings: &Settings) -> Vec<u16> {
     let addresses = settings.listen.addresses();

@@ -28,8 +28,6 @@ use crate::{
     },
 };
 
-/// A certificate that expires sooner than that is warned of.
-const SOON_SECONDS: i64 = 14 * 24 * 60 * 60;
 /// What metrics call the default certificate.
 const DEFAULT: &str = "ssl_cert";
 
@@ -384,11 +382,13 @@ impl Builder<'_> {
     fn expiry(&mut self, pair: &Pair, spot: Spot<'_>, name: &str) {
         let facts = pair.certificate();
         self.compiled.seen.insert(facts.fingerprint);
-        self.compiled.expiries.push(CertificateExpiry {
+        let expiry = CertificateExpiry {
             certificate: name.to_owned(),
             algorithm: pair.algorithm(),
             not_after: facts.not_after,
-        });
+        };
+        let is_near = expiry.is_near(self.now);
+        self.compiled.expiries.push(expiry);
         let is_new = self
             .before
             .is_some_and(|before| !before.contains(&facts.fingerprint));
@@ -399,7 +399,7 @@ impl Builder<'_> {
                 "the certificate is not valid before {}",
                 date(facts.not_before)
             )
-        } else if facts.not_after <= self.now + SOON_SECONDS {
+        } else if is_near {
             let message = format!("the certificate expires on {}", date(facts.not_after));
             self.diagnostics
                 .warning(Code::Expiry, spot.span, spot.path, message);

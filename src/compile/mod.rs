@@ -55,7 +55,7 @@ impl Compiler {
     pub fn compile(&self, config: &Config, diagnostics: &mut Diagnostics) -> Option<Snapshot> {
         let state = &*self.state;
         let references = references::resolve(config, diagnostics);
-        let settings = settings::compile(&config.gateway);
+        let settings = settings::compile(&config.gateway, &config.error_templates);
         let tls = certificates::compile(
             config,
             &references,

@@ -6,14 +6,17 @@ use crate::{
         gateway::ErrorType as WrittenErrorType,
         settings::{AccessLog as WrittenAccessLog, RealIpHeader, RequestToken, ResponseToken},
     },
+    entity::error_template::ErrorTemplates,
     snapshot::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted},
     telemetry::log_file::Destination,
 };
 
 /// Request lines and header lines are never cut shorter than this, however the buffers are set.
 const LINE_BYTES_MIN: usize = 1024;
+/// The largest head that Pingora reads.
+const HEAD_BYTES_MAX: usize = (1 << 20) - 1;
 
-pub(super) fn compile(gateway: &Gateway) -> Settings {
+pub(super) fn compile(gateway: &Gateway, error_templates: &ErrorTemplates) -> Settings {
     let line = bytes(gateway.large_client_header_buffers.bytes)
         .max(bytes(gateway.client_header_buffer_size.0))
         .max(LINE_BYTES_MIN);
@@ -39,8 +42,8 @@ pub(super) fn compile(gateway: &Gateway) -> Settings {
             .then(|| usize::try_from(gateway.client_max_connections).unwrap_or(usize::MAX)),
         strip_identity_headers: gateway.strip_identity_headers.0,
         method_not_allowed: gateway.method_not_allowed == 405,
-        head_line_bytes_max: line,
-        head_bytes_max: line.saturating_mul(lines),
+        head_line_bytes_max: line.min(HEAD_BYTES_MAX),
+        head_bytes_max: line.saturating_mul(lines).min(HEAD_BYTES_MAX),
         tokens: tokens(&gateway.headers),
         upstream_request_id: gateway.headers_upstream.contains(&RequestToken::RequestId),
         error_type: match gateway.error_default_type {
@@ -49,6 +52,7 @@ pub(super) fn compile(gateway: &Gateway) -> Settings {
             WrittenErrorType::Json => ErrorType::Json,
             WrittenErrorType::Xml => ErrorType::Xml,
         },
+        error_templates: error_templates.clone(),
         keepalive_timeout: gateway.keepalive_timeout.0,
         keepalive_requests: gateway.keepalive_requests,
         header_timeout: gateway.client_header_timeout.0,
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_kongs() {
-        let settings = compile(&Gateway::default());
+        let settings = compile(&Gateway::default(), &ErrorTemplates::default());
         assert_eq!(settings.head_line_bytes_max, 8 * 1024);
         assert_eq!(settings.head_bytes_max, 32 * 1024);
         assert_eq!(settings.body_bytes_max, None);

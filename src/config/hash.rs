@@ -10,11 +10,13 @@ use super::node::{Entry, Kind, Node};
 use super::outbound_files::OutboundFiles;
 use super::pem_files::PairFiles;
 
-/// 32 hex digits that change when, and only when, the configuration does.
+/// 32 hex digits that change when, and only when, the configuration does. `pairs`, `outbound` and `texts` are what
+/// stands in files that it names.
 pub(super) fn of(
     documents: &[Arc<Document>],
     pairs: &[PairFiles],
     outbound: &OutboundFiles,
+    texts: &[String],
 ) -> String {
     let mut hasher = Hasher(Sha256::new());
     for kind in EntityKind::ALL {
@@ -35,6 +37,9 @@ pub(super) fn of(
         .find_map(|document| document.root.get("gateway"))
     {
         hasher.node(gateway, false);
+    }
+    for text in texts {
+        hasher.tag(b'f', text.as_bytes());
     }
     let of_pairs = pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
     for file in of_pairs.chain(outbound.all()) {

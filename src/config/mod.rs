@@ -20,6 +20,7 @@ pub mod read;
 pub mod schema;
 mod sources;
 pub mod suggest;
+mod templates;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub use model::{
     Plugin, Reference, Route, Service, Sni, Target, Upstream,
 };
 pub use node::Node;
+
+use crate::entity::error_template::ErrorTemplates;
 
 use self::model::Document;
 use self::model::gateway;
@@ -51,6 +54,7 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Config {
     pub gateway: Gateway,
+    pub error_templates: ErrorTemplates,
     pub services: Vec<Entity<Service>>,
     pub routes: Vec<Entity<Route>>,
     pub upstreams: Vec<Entity<Upstream>>,
@@ -71,17 +75,6 @@ pub struct Config {
     pub incomplete: bool,
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
-    /// The settings as they are written.
-    written_settings: Option<Node>,
-}
-
-impl Config {
-    /// Where a setting stands, such as `listen[1]`: its value, else the nearest thing around it, else
-    /// the beginning of the main file.
-    pub fn place_of_setting(&self, path: &str) -> Span {
-        let written = self.written_settings.as_ref();
-        written.map_or(Span::start_of(0), |settings| settings.span_at(path))
-    }
 }
 
 impl Config {
@@ -112,6 +105,7 @@ pub fn load_text(text: String, called: &str, environment: environment::Environme
     assemble(sources, Path::new(""), environment, diagnostics)
 }
 
+/// `folder`: what files that the settings name are relative to.
 fn assemble(
     mut sources: sources::Sources,
     folder: &Path,
@@ -150,7 +144,6 @@ fn assemble(
                     &mut diagnostics,
                 );
             }
-            config.written_settings = document.root.get("gateway").cloned();
         }
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
@@ -159,7 +152,20 @@ fn assemble(
         .iter()
         .find(|document| document.name.is_empty())
         .cloned();
-    config.hash = hash::of(&documents, &config.default_pairs, &config.outbound_files);
+    let found = templates::read(
+        &config.gateway,
+        folder,
+        |setting| config.setting_at(setting),
+        &mut diagnostics,
+    );
+    config.error_templates = found.templates;
+    sources.watch.extend(found.files);
+    config.hash = hash::of(
+        &documents,
+        &config.default_pairs,
+        &config.outbound_files,
+        &found.texts,
+    );
     for document in &documents {
         merge::add(document, &mut config, &mut diagnostics);
     }
@@ -194,7 +200,6 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
         );
         Gateway::default()
     });
-    gateway::check_rules(&gateway, &node, diagnostics);
     if wrong.is_empty() {
         gateway::check(&gateway, &node, diagnostics);
     }

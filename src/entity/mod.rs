@@ -1,8 +1,9 @@
 //! The nouns that every layer shares: identifiers, secrets, consumers, paths, hosts, expressions,
-//! time limits.
+//! time limits, templates of error bodies.
 //! Nothing here does I/O or knows where a value came from.
 
 pub mod consumer;
+pub mod error_template;
 pub mod expression;
 pub mod facts;
 pub mod host;

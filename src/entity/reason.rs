@@ -48,6 +48,10 @@ pub enum Reason {
     ///
     /// 426, 301, 302, 307, 308, 400: Please use HTTPS protocol · The plain HTTP request was sent to HTTPS port
     HttpsRequired,
+    /// The connection's TLS handshake was for a name with other rules for client certificates than the request's host has.
+    ///
+    /// 421: Misdirected request
+    MisdirectedRequest,
     /// A request to a route for gRPC whose `Content-Type` is not that of gRPC.
     ///
     /// 415: Non-gRPC request matched gRPC route
@@ -117,7 +121,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -128,6 +132,7 @@ impl Reason {
         Self::BodyTooLarge,
         Self::NoRoute,
         Self::HttpsRequired,
+        Self::MisdirectedRequest,
         Self::NotGrpc,
         Self::Http2Required,
         Self::NoService,
@@ -159,6 +164,7 @@ impl Reason {
             Self::BodyTooLarge => "body_too_large",
             Self::NoRoute => "no_route",
             Self::HttpsRequired => "https_required",
+            Self::MisdirectedRequest => "misdirected_request",
             Self::NotGrpc => "not_grpc",
             Self::Http2Required => "http2_required",
             Self::NoService => "no_service",

@@ -5,6 +5,8 @@
 
 use std::io;
 
+use super::head::{is_field_byte, is_token};
+
 /// Chunk extensions of one message together.
 const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 /// The trailer section of one message.
@@ -32,7 +34,8 @@ enum State {
     DataReturn,
     DataEnd,
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLineEnd,
     LastEnd,
     Done,
@@ -97,16 +100,17 @@ impl Chunks {
             (State::DataReturn, b'\r') => State::DataEnd,
             (State::DataEnd, b'\n') => State::Size,
             (State::TrailerStart, b'\r') => State::LastEnd,
-            (State::TrailerStart | State::Trailer, b'\n' | 0) => {
-                return invalid("a trailer is malformed");
+            // The rules of header fields hold: what is no field may be something else to somebody.
+            (State::TrailerStart | State::TrailerName, byte) if is_token(byte) => {
+                self.trailer(State::TrailerName)?
             }
-            (State::Trailer, b'\r') => State::TrailerLineEnd,
-            (State::TrailerStart | State::Trailer, _) => {
-                self.trailer_bytes += 1;
-                if self.trailer_bytes > TRAILER_BYTES_MAX {
-                    return invalid("the trailers are too large");
-                }
-                State::Trailer
+            (State::TrailerName, b':') => self.trailer(State::TrailerValue)?,
+            (State::TrailerValue, b'\r') => State::TrailerLineEnd,
+            (State::TrailerValue, byte) if is_field_byte(byte) => {
+                self.trailer(State::TrailerValue)?
+            }
+            (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => {
+                return invalid("a trailer is malformed");
             }
             (State::TrailerLineEnd, b'\n') => State::TrailerStart,
             (State::LastEnd, b'\n') => State::Done,
@@ -116,6 +120,14 @@ impl Chunks {
             _ => return invalid("a line does not end in CR LF"),
         };
         Ok(())
+    }
+
+    fn trailer(&mut self, next: State) -> io::Result<State> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return invalid("the trailers are too large");
+        }
+        Ok(next)
     }
 
     fn extension(&mut self) -> io::Result<State> {

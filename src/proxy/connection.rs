@@ -24,7 +24,7 @@ use super::{
     exchange::Connection,
     head::{Head, HeadReader, Limits, Refusal},
     idle::{Idle, Waited},
-    listener::{Arrival, Serve},
+    listener::{Retired, Serve, Terms},
     proxy_protocol::{self, Absent},
     record, reply,
     secure::{self, Beginning, Told},
@@ -50,6 +50,16 @@ pub struct Edge {
     gateway: Arc<Gateway>,
     shutdown: ShutdownWatch,
     told: Told,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub peer: SocketAddr,
+    /// The listener's port.
+    pub port: u16,
+    pub terms: Terms,
+    pub retired: Retired,
 }
 
 /// What came next on a connection.
@@ -90,7 +100,7 @@ impl Edge {
         let _ = digest
             .peer_addr
             .set(Some(PingoraAddress::Inet(arrival.peer)));
-        let (transport, facts) = if arrival.terms.tls {
+        let (transport, facts) = if arrival.terms.dialect.tls {
             // Boxed, so that connections without TLS have no room for a handshake.
             let begun = Box::pin(secure::begin(
                 &self.gateway,

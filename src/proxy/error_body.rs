@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::{entity::reason::Reason, plugin::Body, snapshot::ErrorType};
+use crate::{
+    entity::{error_template::ErrorTemplates, reason::Reason},
+    plugin::Body,
+    snapshot::ErrorType,
+};
 
 /// The form of a body without a usable `Accept`: JSON for what routing and plugins decide, the
 /// configured type for errors of parsing and proxying, as in Kong.
@@ -73,8 +77,22 @@ pub(super) fn content_type(form: ErrorType) -> HeaderValue {
     })
 }
 
-/// The body of a form.
-pub(super) fn format(form: ErrorType, message: &str, request_id: &str) -> Bytes {
+/// The body of a form: the operator's, where there is a template, else our own.
+pub(super) fn format(
+    form: ErrorType,
+    templates: &ErrorTemplates,
+    message: &str,
+    request_id: &str,
+) -> Bytes {
+    let template = match form {
+        ErrorType::Plain => &templates.plain,
+        ErrorType::Html => &templates.html,
+        ErrorType::Json => &templates.json,
+        ErrorType::Xml => &templates.xml,
+    };
+    if let Some(template) = template {
+        return Bytes::from(template.fill(&escaped_for(form, message), request_id));
+    }
     Bytes::from(match form {
         ErrorType::Json => format!(
             "{{\n  \"message\":{},\n  \"request_id\":\"{request_id}\"\n}}",
@@ -97,6 +115,21 @@ pub(super) fn format(form: ErrorType, message: &str, request_id: &str) -> Bytes 
             )
         }
     })
+}
+
+/// The message as it may stand in a document of this form; in JSON inside the quotes of a string.
+fn escaped_for(form: ErrorType, message: &str) -> String {
+    match form {
+        ErrorType::Plain => message.to_owned(),
+        ErrorType::Html | ErrorType::Xml => escape(message),
+        ErrorType::Json => {
+            let quoted = serde_json::Value::from(message).to_string();
+            let inner = quoted
+                .strip_prefix('"')
+                .and_then(|text| text.strip_suffix('"'));
+            inner.unwrap_or_default().to_owned()
+        }
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -145,6 +178,11 @@ pub(super) fn grpc_status(status: u16, body: &Body) -> (u16, HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::error_template::ErrorTemplate;
+
+    fn text(body: Bytes) -> String {
+        String::from_utf8(body.into()).expect("text")
+    }
 
     fn accepted(accept: &'static str) -> ErrorType {
         form(Some(&HeaderValue::from_static(accept)), ErrorType::Plain)
@@ -167,8 +205,7 @@ mod tests {
 
     #[test]
     fn bodies_are_escaped_for_their_form() {
-        let body =
-            |form| String::from_utf8(format(form, "a \"<b>\"", "id").to_vec()).expect("text");
+        let body = |form| text(format(form, &ErrorTemplates::default(), "a \"<b>\"", "id"));
         assert_eq!(
             body(ErrorType::Json),
             "{\n  \"message\":\"a \\\"<b>\\\"\",\n  \"request_id\":\"id\"\n}"
@@ -176,6 +213,20 @@ mod tests {
         assert_eq!(body(ErrorType::Plain), "a \"<b>\"\nrequest_id: id\n");
         assert!(body(ErrorType::Html).contains("<p>a &quot;&lt;b&gt;&quot;.</p>"));
         assert!(body(ErrorType::Xml).contains("<message>a &quot;&lt;b&gt;&quot;</message>"));
+    }
+
+    #[test]
+    fn a_template_takes_the_place_of_the_body_of_its_form() {
+        let template = ErrorTemplate::parse("[%s|%s]").expect("a template");
+        let templates = ErrorTemplates {
+            html: Some(template.clone()),
+            json: Some(template),
+            ..ErrorTemplates::default()
+        };
+        let body = |form| text(format(form, &templates, "a \"<b>\"", "id"));
+        assert_eq!(body(ErrorType::Html), "[a &quot;&lt;b&gt;&quot;|id]");
+        assert_eq!(body(ErrorType::Json), "[a \\\"<b>\\\"|id]");
+        assert_eq!(body(ErrorType::Plain), "a \"<b>\"\nrequest_id: id\n");
     }
 
     #[test]

@@ -13,6 +13,8 @@ const FIELDS_MAX: usize = 256;
 /// Empty lines that may come before a request line (RFC 9112 §2.2).
 const EMPTY_LINES_MAX: u8 = 2;
 const METHOD_BYTES_MAX: usize = 32;
+/// The longest target that Pingora's URI type holds.
+const TARGET_BYTES_MAX: usize = 65_534;
 
 /// The limits of one head, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -212,10 +214,10 @@ impl HeadReader {
     }
 
     fn target(&mut self, target: &[u8]) -> Result<(), Refusal> {
-        if !target
-            .iter()
-            .all(|byte| byte.is_ascii_graphic() && *byte != b'#')
-        {
+        if target.len() > TARGET_BYTES_MAX {
+            return Err(refusal(414, Reason::UriTooLong, "the target is too long"));
+        }
+        if !holds_target_bytes(target) {
             return Err(bad("the target holds a byte that must be percent-encoded"));
         }
         match target {
@@ -401,7 +403,6 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
                 b'.' | b'-'
                     | b'_'
                     | b'~'
-                    | b'%'
                     | b'!'
                     | b'$'
                     | b'&'
@@ -413,9 +414,13 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
                     | b';'
                     | b'='
             )
-            || (bracketed && matches!(byte, b':' | b'[' | b']'))
     };
-    if name.is_empty() || !name.iter().all(is_host_byte) {
+    let is_host = if bracketed {
+        is_ipv6(name)
+    } else {
+        !name.is_empty() && name.iter().all(is_host_byte)
+    };
+    if !is_host {
         return Err(bad("the host is malformed"));
     }
     let port_is_valid = port.is_none_or(|port| {
@@ -434,8 +439,27 @@ fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
     }
 }
 
+/// Whether path and query hold only what may stand there. What Pingora's URI type does not take must
+/// not get that far, or Pingora would answer.
+fn holds_target_bytes(target: &[u8]) -> bool {
+    let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
+    let is_right = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>');
+    path.iter().all(|byte| is_right(byte) && *byte != b'`')
+        && query.iter().all(|byte| is_right(byte) && *byte != b'"')
+}
+
+/// An IPv6 address in brackets. Nothing else that may stand there is in use (RFC 3986 §3.2.2).
+fn is_ipv6(name: &[u8]) -> bool {
+    let inner = name
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(b"]"));
+    inner
+        .and_then(|inner| std::str::from_utf8(inner).ok())
+        .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
 /// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     TOKENS[byte as usize]
 }
 
@@ -474,7 +498,7 @@ const fn is_token_character(byte: u8) -> bool {
 }
 
 /// Visible bytes, blanks and obs-text (RFC 9110 §5.5).
-const fn is_field_byte(byte: u8) -> bool {
+pub(super) const fn is_field_byte(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
 }
 
@@ -655,6 +679,27 @@ mod tests {
             head.extend_from_slice(b"\r\n");
         }
         assert_eq!(status(&head), 400);
+    }
+
+    #[test]
+    fn whatever_is_taken_is_a_uri_for_pingora() {
+        for byte in (0..=u8::MAX).map(char::from).filter(char::is_ascii) {
+            for target in [format!("/a{byte}b"), format!("/?a{byte}b")] {
+                let is_uri = http::uri::PathAndQuery::try_from(target.as_str()).is_ok();
+                assert!(
+                    !holds_target_bytes(target.as_bytes()) || is_uri,
+                    "{target:?}"
+                );
+            }
+            let authority = format!("a{byte}b.test");
+            let is_uri = http::uri::Authority::try_from(authority.as_str()).is_ok();
+            assert!(
+                host(authority.as_bytes(), false).is_err() || is_uri,
+                "{authority:?}"
+            );
+        }
+        let longest = format!("/{}", "a".repeat(TARGET_BYTES_MAX - 1));
+        assert!(http::Uri::try_from(longest.as_str()).is_ok());
     }
 
     #[test]

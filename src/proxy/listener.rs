@@ -19,7 +19,10 @@ use tokio::{
 };
 use tracing::error;
 
-use super::drain::{Drain, Open};
+use super::{
+    connection::Arrival,
+    drain::{Drain, Open},
+};
 use crate::snapshot::live::Live;
 
 /// How long to wait before accepting again when there are no descriptors left.
@@ -55,18 +58,7 @@ pub enum Probes {
 pub struct Terms {
     /// A connection begins with a PROXY header.
     pub proxy_protocol: bool,
-    /// Everything is inside TLS.
-    pub tls: bool,
-}
-
-/// A connection that was just accepted.
-#[derive(Debug)]
-pub struct Arrival {
-    pub peer: SocketAddr,
-    /// The port of the listener.
-    pub port: u16,
-    pub terms: Terms,
-    pub retired: Retired,
+    pub dialect: Dialect,
 }
 
 /// Whether a listener was taken out of the configuration: its connections end after the request

@@ -141,7 +141,12 @@ pub(super) fn shape(
                 error_body::default_form(reply.reason, settings.error_type),
             );
             set(header::CONTENT_TYPE, error_body::content_type(form));
-            error_body::format(form, &message, exchange.id.as_str())
+            error_body::format(
+                form,
+                &settings.error_templates,
+                &message,
+                exchange.id.as_str(),
+            )
         }
         Body::Raw {
             content_type,

@@ -21,7 +21,7 @@ use crate::{
     proxy::{
         connection::Edge,
         drain::Drain,
-        listener::{self, Address, BindError, Orders, Probes, Retired, Terms},
+        listener::{self, Address, BindError, Dialect, Orders, Probes, Retired, Terms},
     },
     snapshot::live::Live,
     stream::StreamEdge,
@@ -193,7 +193,7 @@ impl Listeners {
                         let message = format!("{error}: {}", error.cause);
                         let mistake = diagnostics.error(
                             Code::CannotListen,
-                            config.place_of_setting(&path),
+                            config.setting_at(&path),
                             format!("gateway.{path}"),
                             message,
                         );
@@ -312,7 +312,12 @@ impl Listeners {
                 ))
             }
         };
-        info!(address = %listen.address, setting = audience.setting(), "listening");
+        info!(
+            address = %listen.address,
+            setting = audience.setting(),
+            tls = listen.ssl,
+            "listening"
+        );
         open.push(Open {
             audience,
             listen,
@@ -359,7 +364,7 @@ impl Open {
 fn terms(listen: &Listen) -> Terms {
     Terms {
         proxy_protocol: listen.proxy_protocol,
-        tls: listen.ssl,
+        dialect: Dialect { tls: listen.ssl },
     }
 }
 

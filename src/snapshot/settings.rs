@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::telemetry::log_file::Destination;
+use crate::{entity::error_template::ErrorTemplates, telemetry::log_file::Destination};
 
 /// Settings in the form requests need them.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ pub struct Settings {
     /// Whether upstreams get `X-Kong-Request-Id`.
     pub upstream_request_id: bool,
     pub error_type: ErrorType,
+    pub error_templates: ErrorTemplates,
     pub keepalive_timeout: Duration,
     /// Requests per client connection.
     pub keepalive_requests: u32,

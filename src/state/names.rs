@@ -5,21 +5,23 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use super::registry::Registry;
 
-/// How often a name is resolved again. The system resolver tells no lifetime.
+/// How often a name is resolved again if nothing else is said. The system resolver tells no lifetime.
 const REFRESH: Duration = Duration::from_secs(10);
-/// How often a name without addresses is tried again.
+/// The same for a name without addresses.
 const RETRY: Duration = Duration::from_secs(1);
+/// No name is resolved more often than this.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// How long one look-up may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Look-ups at once.
@@ -166,16 +168,34 @@ fn sorted(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
 }
 
 /// All names that some snapshot refers to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
-    names: Registry<String, Name>,
+    known: Registry<String, Name>,
     news: Notify,
+    /// Milliseconds between two look-ups of a name with addresses, and of one without.
+    refresh_ms: AtomicU64,
+    retry_ms: AtomicU64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            known: Registry::default(),
+            news: Notify::new(),
+            refresh_ms: AtomicU64::new(milliseconds(REFRESH)),
+            retry_ms: AtomicU64::new(milliseconds(RETRY)),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Names {
     /// The name `host`, which is resolved from now on.
     pub fn get(&self, host: &str) -> Arc<Name> {
-        let name = self.names.get_or_create(host.to_ascii_lowercase(), || {
+        let name = self.known.get_or_create(host.to_ascii_lowercase(), || {
             Name::new(host.to_ascii_lowercase())
         });
         if !name.answered.load(Ordering::Acquire) {
@@ -184,17 +204,26 @@ impl Names {
         name
     }
 
+    /// Resolves names again after `refresh`, and those without addresses after `retry`; never sooner
+    /// than after a second.
+    pub fn set_pace(&self, refresh: Duration, retry: Duration) {
+        for (pause, place) in [(refresh, &self.refresh_ms), (retry, &self.retry_ms)] {
+            place.store(milliseconds(pause.max(PAUSE_MIN)), Ordering::Relaxed);
+        }
+    }
+
     /// Resolves names until it is dropped: new ones at once, known ones from time to time.
     pub async fn run(&self) {
-        let mut since_refresh = Duration::ZERO;
+        let mut refreshed = Instant::now();
         loop {
-            let refresh = since_refresh >= REFRESH;
+            let pause = |place: &AtomicU64| Duration::from_millis(place.load(Ordering::Relaxed));
+            let refresh = refreshed.elapsed() >= pause(&self.refresh_ms);
             if refresh {
-                since_refresh = Duration::ZERO;
-                self.names.sweep();
+                refreshed = Instant::now();
+                self.known.sweep();
             }
             let mut lookups = JoinSet::new();
-            for name in self.names.values() {
+            for name in self.known.values() {
                 if refresh || !name.is_resolved() {
                     if lookups.len() >= LOOKUPS_MAX {
                         lookups.join_next().await;
@@ -203,9 +232,10 @@ impl Names {
                 }
             }
             while lookups.join_next().await.is_some() {}
+            let until_refresh = pause(&self.refresh_ms).saturating_sub(refreshed.elapsed());
             tokio::select! {
                 () = self.news.notified() => {}
-                () = tokio::time::sleep(RETRY) => since_refresh += RETRY,
+                () = tokio::time::sleep(until_refresh.min(pause(&self.retry_ms))) => {}
             }
         }
     }
@@ -226,6 +256,14 @@ mod tests {
             .await;
         assert_eq!(address, Some(IpAddr::from([127, 0, 0, 1])));
         task.abort();
+    }
+
+    #[test]
+    fn no_name_is_resolved_more_often_than_once_a_second() {
+        let names = Names::default();
+        names.set_pace(Duration::ZERO, Duration::from_secs(30));
+        assert_eq!(names.refresh_ms.load(Ordering::Relaxed), 1000);
+        assert_eq!(names.retry_ms.load(Ordering::Relaxed), 30_000);
     }
 
     #[tokio::test]

@@ -16,12 +16,7 @@ use tracing::debug;
 
 use self::relay::Traffic;
 use crate::{
-    proxy::{
-        Gateway,
-        access_log::StreamEntry,
-        drain::Open,
-        listener::{Arrival, Serve},
-    },
+    proxy::{Gateway, access_log::StreamEntry, connection::Arrival, drain::Open, listener::Serve},
     router::streams::{Arrived, Way},
     snapshot::{Service, Snapshot},
     telemetry::{
@@ -72,7 +67,7 @@ impl StreamEdge {
 
     async fn converse(&self, tcp: TcpStream, arrival: Arrival, open: Open) {
         let gauge = self.gateway.state.telemetry.connections().accept();
-        let tls = arrival.terms.tls;
+        let tls = arrival.terms.dialect.tls;
         let mut stream = Stream {
             began: self.gateway.state.clock.instant(),
             peer: arrival.peer,

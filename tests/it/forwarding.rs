@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::harness::{
     Gate, Gateway, Origin, Received, Reply, Request, Stopwatch, dedent, one_service,
+    one_service_and,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -867,4 +868,28 @@ fn many_clients_at_once_get_their_own_answers() {
 
     assert_eq!(answers, vec![true; 32]);
     assert_eq!(origin.count(), 32 * 30);
+}
+
+#[test]
+fn an_origin_cannot_set_what_the_gateway_tells_of_itself() {
+    let origin = Origin::start(|_| {
+        Reply::ok("hello")
+            .header("X-Kong-Request-Id", "forged")
+            .header("X-Kong-Proxy-Latency", "forged")
+            .header("X-Kong-Upstream-Latency", "forged")
+            .header("X-RateLimit-Remaining-Minute", "forged")
+            .header("RateLimit-Remaining", "forged")
+            .header("Connection", "X-Hop, Via")
+            .header("X-Hop", "forged")
+    });
+    let plugins = "plugins: [{name: rate-limiting, config: {minute: 100, policy: local}}]";
+    let gateway = Gateway::start(&one_service_and(&origin, plugins));
+
+    let response = gateway.get("/");
+
+    let forged = |(_, value): &&(String, String)| value == "forged";
+    assert_eq!(response.head.fields.iter().find(forged), None);
+    assert_eq!(response.headers("X-RateLimit-Remaining-Minute"), ["99"]);
+    assert_eq!(response.headers("X-Kong-Request-Id").len(), 1);
+    assert!(response.header("Via").is_some());
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Client, Gateway, Origin, Reply, Request, Stopwatch, one_service, wait_until};
+use crate::harness::{
+    Blueprint, Client, Gateway, Origin, Reply, Request, Stopwatch, one_service, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(6);
 
@@ -202,4 +204,65 @@ fn many_idle_connections_do_not_keep_others_from_being_served() {
         "{growth} bytes for {} idle connections",
         idle.len()
     );
+}
+
+/// The origin is held back instead of the response being kept in memory.
+#[test]
+fn a_response_that_the_client_does_not_read_is_not_piled_up() {
+    const BODY: usize = 64 << 20;
+    let origin = Origin::start(|request| match request.target.as_str() {
+        "/large" => Reply::ok(vec![b'x'; BODY]),
+        _ => Reply::ok("hello"),
+    });
+    let gateway = Gateway::start(&one_service(&origin));
+    assert_eq!(gateway.get("/").status, 200);
+    let before = gateway.rss_bytes();
+    let mut clients: Vec<Client> = (0..3).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client
+            .write(Request::get("/large").bytes())
+            .expect("written");
+        assert!(client.hears_within(SOON), "the response begins");
+    }
+
+    // Time enough to take all of it, if it were taken.
+    for _ in 0..10 {
+        Stopwatch::pace(Duration::from_millis(100));
+        let growth = gateway.rss_bytes().saturating_sub(before);
+        assert!(growth < 24 << 20, "{growth} bytes for three responses");
+    }
+
+    assert_eq!(gateway.get("/").text(), "hello");
+    let whole = clients.remove(0).read_response().expect("an answer");
+    assert_eq!((whole.body.len(), whole.complete), (BODY, true));
+}
+
+#[test]
+fn without_descriptors_idle_connections_make_room_and_nothing_spins() {
+    let origin = Origin::replying("hello");
+    let gateway = Blueprint::new("upstream_keepalive_pool_size: 2")
+        .with_open_files_max(64)
+        .start(&one_service(&origin));
+    assert_eq!(gateway.get("/").status, 200);
+    let level = gateway.open_files();
+    let mut idle: Vec<Client> = (0..100).map(|_| gateway.connect()).collect();
+    for client in &mut idle {
+        // Some of them are never accepted.
+        let _ = client.write("GET /idle HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    gateway.wait_for_log("idle connections are closed to make room");
+
+    wait_until("service for a new client", || {
+        let served = Client::try_connect(gateway.port())
+            .and_then(|mut client| client.try_send(&Request::get("/")));
+        served.is_ok_and(|response| response.status == 200)
+    });
+
+    let complaints = gateway.log().matches("cannot accept").count();
+    assert!(complaints <= 2, "{complaints} lines about the same");
+    drop(idle);
+    wait_until("an end of the shortage", || {
+        gateway.open_files() <= level + 4
+    });
+    assert_eq!(gateway.get("/").status, 200);
 }

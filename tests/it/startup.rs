@@ -4,7 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::harness::{Blueprint, Client, Gateway, Origin, check, free_port, one_service, tollgate};
+use crate::harness::{
+    Blueprint, Client, Gateway, Origin, Request, check, free_port, one_service, tollgate,
+    wait_until,
+};
 
 const PROMPTLY: Duration = Duration::from_secs(2);
 
@@ -384,4 +387,34 @@ fn unresolvable_names_do_not_keep_the_gateway_from_starting() {
     ));
 
     assert_eq!(gateway.get("/").status, 503);
+}
+
+#[test]
+fn after_a_kill_the_next_start_needs_no_repair() {
+    let origin = Origin::replying("hello");
+    let blueprint = Blueprint::new("access_log: access.log\nerror_log: error.log");
+    let (port, folder) = (blueprint.port(), blueprint.folder().to_owned());
+    let mut gateway = blueprint.start(&one_service(&origin));
+    let text = fs::read_to_string(folder.join("gateway.yaml")).expect("the document");
+    assert_eq!(gateway.get("/").status, 200);
+
+    wait_until("the error log", || {
+        let log = fs::read_to_string(folder.join("error.log"));
+        log.is_ok_and(|log| log.contains("tollgate is ready"))
+    });
+
+    gateway.signal(nix::sys::signal::Signal::SIGKILL);
+    gateway.wait_exit(Duration::from_secs(5));
+
+    let again = Blueprint::new("");
+    let admin = format!("127.0.0.1:{}", gateway.admin_port());
+    let own_admin = format!("127.0.0.1:{}", again.admin_port());
+    fs::write(
+        again.folder().join("gateway.yaml"),
+        text.replace(&admin, &own_admin),
+    )
+    .expect("the same document");
+    let _successor = again.start_as_it_is();
+    let response = Client::connect(port).send(&Request::get("/"));
+    assert_eq!(response.status, 200);
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    AccessLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
     RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
     TlsVersions, TrustedCertificates, TrustedNetwork,
 };
@@ -21,8 +21,10 @@ const SESSIONS: &str =
 const GROUPS: &str = "the parameters of Diffie and Hellman are OpenSSL's; leave it out";
 const RETIRE: &str =
     "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
-const TEMPLATES: &str = "errors have the built-in bodies; choose a type with `error_default_type`";
 const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
+const DNS_ORDER: &str = "addresses are IPv4 ones, and IPv6 ones where there are no others; SRV records are not asked for";
+const DNS_STALE: &str = "the last known addresses stay without limit; leave it out";
+const DNS_NOT_FOUND: &str = "names without addresses are tried again after `dns_error_ttl`";
 
 /// Settings of Kong that this version knows but does not have, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -31,16 +33,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("ssl_session_cache_size", SESSIONS),
     ("ssl_dhparam", GROUPS),
     ("upstream_keepalive_max_requests", RETIRE),
-    ("error_template_html", TEMPLATES),
-    ("error_template_json", TEMPLATES),
-    ("error_template_xml", TEMPLATES),
-    ("error_template_plain", TEMPLATES),
     ("dns_resolver", DNS),
-    ("dns_order", DNS),
-    ("dns_stale_ttl", DNS),
-    ("dns_valid_ttl", DNS),
-    ("dns_not_found_ttl", DNS),
-    ("dns_error_ttl", DNS),
+    ("dns_order", DNS_ORDER),
+    ("dns_stale_ttl", DNS_STALE),
+    ("dns_not_found_ttl", DNS_NOT_FOUND),
     ("dns_hostsfile", DNS),
 ];
 
@@ -147,16 +143,6 @@ pub enum RouterFlavor {
     Expressions,
 }
 
-/// Where the gateway's own log goes: only the default in this version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-hint" = "other places for logs are not supported in this version; redirect the output"))]
-pub enum ErrorLog {
-    /// Standard error.
-    #[default]
-    #[serde(rename = "stderr", alias = "/dev/stderr")]
-    Stderr,
-}
-
 /// Settings of the gateway itself.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -211,6 +197,14 @@ pub struct Gateway {
     pub headers_upstream: List<RequestToken>,
     /// The type of some error bodies if the client has no preference.
     pub error_default_type: ErrorType,
+    /// A file, relative to this one, with `%s` twice: the HTML body of errors, with the message and the request id in these places. Read again when it changes.
+    pub error_template_html: Option<String>,
+    /// The same for JSON.
+    pub error_template_json: Option<String>,
+    /// The same for plain text.
+    pub error_template_plain: Option<String>,
+    /// The same for XML.
+    pub error_template_xml: Option<String>,
     /// Idle connections to upstreams that the process keeps, all upstreams together; 0: none. Needs a restart to change.
     pub upstream_keepalive_pool_size: u32,
     /// Seconds until an idle upstream connection is closed.
@@ -227,7 +221,7 @@ pub struct Gateway {
     pub log_level: LogLevel,
     /// Where a line for each request goes: `stdout`, a path (best an absolute one), or `off`; JSON, or with ` plain` behind the place in the format of Kong's log.
     pub access_log: AccessLog,
-    /// Only `stderr` in this version.
+    /// Where the gateway's own log goes: `stderr`, a path (best an absolute one), or `off`. What a file does not take goes to stderr.
     pub error_log: ErrorLog,
     /// How routes are written and weighed.
     pub router_flavor: RouterFlavor,
@@ -237,6 +231,10 @@ pub struct Gateway {
     pub port_maps: List<PortMap>,
     /// Whether the request header `Kong-Debug: 1` makes a proxied response name its route and service.
     pub allow_debug_header: Switch,
+    /// Seconds until a name is resolved again, at least 1; the system tells no lifetime.
+    pub dns_valid_ttl: Seconds,
+    /// Seconds until a name without addresses is tried again, at least 1.
+    pub dns_error_ttl: Seconds,
     /// Whether certificates of upstreams are verified where a service does not say.
     pub tls_verify: Switch,
     /// How many authorities may stand between an upstream's certificate and a trusted one, where a service does not say.
@@ -296,6 +294,10 @@ impl Default for Gateway {
             ]),
             headers_upstream: List(vec![RequestToken::RequestId]),
             error_default_type: ErrorType::Plain,
+            error_template_html: None,
+            error_template_json: None,
+            error_template_plain: None,
+            error_template_xml: None,
             upstream_keepalive_pool_size: 4096,
             upstream_keepalive_idle_timeout: seconds(60),
             keepalive_timeout: seconds(75),
@@ -309,6 +311,8 @@ impl Default for Gateway {
             plugins: List(vec![PluginName::Bundled]),
             port_maps: List::default(),
             allow_debug_header: Switch(false),
+            dns_valid_ttl: seconds(10),
+            dns_error_ttl: seconds(1),
             tls_verify: Switch(false),
             tls_verify_depth: 1,
             trusted_certificates: List(vec![TrustedCertificates::System]),
@@ -320,38 +324,6 @@ impl Default for Gateway {
 }
 
 /// Reports the rules that span several settings.
-pub(in crate::config) fn check_rules(
-    gateway: &Gateway,
-    written: &Node,
-    diagnostics: &mut Diagnostics,
-) {
-    for (index, listen) in gateway.admin.addresses().enumerate() {
-        if listen.proxy_protocol {
-            let path = format!("admin[{index}]");
-            diagnostics.error(
-                Code::InvalidCombination,
-                written.span_at(&path),
-                format!("gateway.{path}"),
-                "the admin listener takes no `proxy_protocol`: operators come to it directly",
-            );
-        }
-    }
-    let has_header = |listen: &Listen| listen.proxy_protocol;
-    if gateway.real_ip_header == RealIpHeader::ProxyProtocol
-        && !gateway.listen.addresses().any(has_header)
-    {
-        diagnostics
-            .warning(
-                Code::Ignored,
-                written.span_at("real_ip_header"),
-                "gateway.real_ip_header",
-                "no listener has the flag `proxy_protocol`, so no client's address comes from it",
-            )
-            .hint("write `listen: 0.0.0.0:8000 proxy_protocol`");
-    }
-}
-
-/// Reports the rules about TLS that span several settings.
 pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut Diagnostics) {
     let mut report = |code: Code, field: &str, message: &str| {
         let path = format!("gateway.{field}");
@@ -376,6 +348,30 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
     if suite == CipherSuite::Modern && !has_tls13 {
         let message = "`ssl_cipher_suite: modern` is for TLSv1.3, which `ssl_protocols` leaves out";
         report(Code::InvalidCombination, "ssl_cipher_suite", message);
+    }
+    for (index, listen) in gateway.admin.addresses().enumerate() {
+        if listen.proxy_protocol {
+            let path = format!("admin[{index}]");
+            diagnostics.error(
+                Code::InvalidCombination,
+                node.span_at(&path),
+                format!("gateway.{path}"),
+                "the admin listener takes no `proxy_protocol`: operators come to it directly",
+            );
+        }
+    }
+    let has_header = |listen: &Listen| listen.proxy_protocol;
+    if gateway.real_ip_header == RealIpHeader::ProxyProtocol
+        && !gateway.listen.addresses().any(has_header)
+    {
+        diagnostics
+            .warning(
+                Code::Ignored,
+                node.span_at("real_ip_header"),
+                "gateway.real_ip_header",
+                "no listener has the flag `proxy_protocol`, so no client's address comes from it",
+            )
+            .hint("write `listen: 0.0.0.0:8000 proxy_protocol`");
     }
 }
 

@@ -79,6 +79,10 @@ const FORMATS: &[Format] = &[
         validate: rule::<Threads>,
     },
     Format {
+        name: ErrorLog::FORMAT,
+        validate: rule::<ErrorLog>,
+    },
+    Format {
         name: AccessLog::FORMAT,
         validate: rule::<AccessLog>,
     },
@@ -427,6 +431,38 @@ impl FromStr for AccessLog {
     }
 }
 
+/// Where the gateway's own log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ErrorLog {
+    #[default]
+    Stderr,
+    Off,
+    /// Relative to the working directory.
+    Path(PathBuf),
+}
+
+written!(ErrorLog, "error-log", "string");
+
+impl FromStr for ErrorLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Err("must be stderr, off or a path".into()),
+            "stderr" | "/dev/stderr" => Ok(Self::Stderr),
+            "off" => Ok(Self::Off),
+            place if place.starts_with("syslog:") => {
+                Err("a log goes to stderr or to a file, not to syslog".into())
+            }
+            place if place.contains(char::is_whitespace) => Err(format!(
+                "nothing may follow the place of this log, found {place:?}; its level is `log_level`"
+            )),
+            place if place.contains(char::is_control) => Err(format!("{place:?} is not a path")),
+            path => Ok(Self::Path(path.into())),
+        }
+    }
+}
+
 /// An address to listen on, with nginx's flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -582,8 +618,8 @@ impl Listen {
                 ));
             }
             _ => {
-                let known = "ssl, proxy_protocol, reuseport, deferred, bind, backlog=N, \
-                             ipv6only=on|off, so_keepalive=on|off|idle:interval:count";
+                let known = "ssl, proxy_protocol, reuseport, deferred, bind, backlog=N, ipv6only=on|off, \
+                             so_keepalive=on|off|idle:interval:count";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }
@@ -967,8 +1003,8 @@ mod tests {
     fn what_a_listener_cannot_do_is_refused_by_name() {
         for (text, expected) in [
             (
-                "0.0.0.0:8443 ssl deferred",
-                "the flag `deferred` is not supported in this version",
+                "0.0.0.0:8443 ssl http2",
+                "the flag `http2` is not supported in this version",
             ),
             ("0.0.0.0:8000 fast", "unknown flag `fast`"),
             ("8000", "write `0.0.0.0:8000`"),
@@ -1030,6 +1066,21 @@ mod tests {
             ("/a\0b", "is not a path"),
         ] {
             let error = text.parse::<AccessLog>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_error_log_has_a_place_and_no_format() {
+        assert_eq!("/dev/stderr".parse(), Ok(ErrorLog::Stderr));
+        assert_eq!("off".parse(), Ok(ErrorLog::Off));
+        assert_eq!("/a.log".parse(), Ok(ErrorLog::Path("/a.log".into())));
+        for (text, expected) in [
+            ("", "must be stderr, off or a path"),
+            ("/a.log notice", "its level is `log_level`"),
+            ("syslog:server=localhost", "not to syslog"),
+        ] {
+            let error = text.parse::<ErrorLog>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

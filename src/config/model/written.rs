@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::settings::{
-    AccessLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
     RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
     TlsVersions, TrustedCertificates, TrustedNetwork,
 };
@@ -24,6 +24,7 @@ macro_rules! as_string {
 
 as_string!(
     AccessLog,
+    ErrorLog,
     FilePath,
     HeaderBuffers,
     RealIpHeader,
@@ -114,6 +115,16 @@ impl Display for AccessLog {
             Some(path) => path.display().fmt(formatter)?,
         }
         formatter.write_str(if plain { " plain" } else { "" })
+    }
+}
+
+impl Display for ErrorLog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stderr => formatter.write_str("stderr"),
+            Self::Off => formatter.write_str("off"),
+            Self::Path(path) => path.display().fmt(formatter),
+        }
     }
 }
 
@@ -242,6 +253,7 @@ mod tests {
         comes_back::<Size>(&["0", "1", "1023", "1k", "10m", "3g", "1536k"]);
         comes_back::<Threads>(&["auto"]);
         comes_back::<AccessLog>(&["off", "stdout", "stdout plain", "/a/b", "/a/b plain"]);
+        comes_back::<ErrorLog>(&["off", "stderr", "/a/b"]);
         comes_back::<HeaderBuffers>(&["4 8k", "1 1000"]);
         comes_back::<RealIpHeader>(&["X-Real-IP", "proxy_protocol"]);
         comes_back::<ListenEntry>(&[

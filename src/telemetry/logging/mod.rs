@@ -1,8 +1,9 @@
-//! The gateway's own log: one line for each event on stderr, for people and for journald. The
+//! The gateway's own log: one line for each event, on stderr or in a file, for people and for journald. The
 //! access log is something else.
 
 mod bridge;
 mod format;
+mod sink;
 mod writer;
 
 use std::{
@@ -17,6 +18,8 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Registry, filter::Targets, fmt, layer::SubscriberExt, reload};
 
 use super::Count;
+pub use sink::Place;
+use sink::{Orders, Sink};
 use writer::Lines;
 
 /// The crate whose events the level is about.
@@ -84,6 +87,7 @@ pub enum InitError {
 pub struct Logging {
     filter: reload::Handle<Targets, Registry>,
     lines: Lines,
+    orders: Orders,
 }
 
 /// Sets up the log of the process, once. Colours only on a terminal.
@@ -91,11 +95,16 @@ pub struct Logging {
 /// # Errors
 /// When there is a log already, or no thread.
 pub fn init(level: Level) -> Result<Logging, InitError> {
-    let lines = Lines::start(io::stderr())?;
+    let orders = Orders::default();
+    let lines = Lines::start(Sink::new(io::stderr(), orders.clone()))?;
     let (subscriber, filter) = subscriber(level, lines.clone(), io::stderr().is_terminal());
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadySet)?;
     bridge::install().map_err(|_| InitError::AlreadySet)?;
-    Ok(Logging { filter, lines })
+    Ok(Logging {
+        filter,
+        lines,
+        orders,
+    })
 }
 
 impl Logging {
@@ -104,6 +113,16 @@ impl Logging {
         self.filter
             .reload(targets(level))
             .expect("the subscriber lives as long as the process");
+    }
+
+    /// Writes to `place` from now on.
+    pub fn write_to(&self, place: Place) {
+        self.orders.write_to(place);
+    }
+
+    /// Opens the file again, because whoever rotates logs says so.
+    pub fn reopen(&self) {
+        self.orders.reopen();
     }
 
     /// How many lines were lost because nobody read stderr fast enough, or at all.

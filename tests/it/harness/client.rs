@@ -172,7 +172,15 @@ impl Client {
 
     /// Connects to a loopback port and shakes hands; `Err` says why that failed.
     pub(crate) fn secure(port: u16, tls: &Tls) -> Result<Self, String> {
-        let stream = tcp(port).expect("a connection to a listening port");
+        Self::secure_behind(b"", port, tls)
+    }
+
+    /// The same, with these bytes before the handshake.
+    pub(crate) fn secure_behind(preamble: &[u8], port: u16, tls: &Tls) -> Result<Self, String> {
+        let mut stream = tcp(port).expect("a connection to a listening port");
+        stream
+            .write_all(preamble)
+            .map_err(|error| error.to_string())?;
         Ok(Self {
             reader: BufReader::new(tls.shake_hands(stream)?),
         })

@@ -28,6 +28,8 @@ pub(crate) struct Blueprint {
     admin_port: u16,
     tls_port: Option<u16>,
     settings: String,
+    listen_flags: &'static str,
+    open_files_max: Option<u32>,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -43,6 +45,8 @@ impl Blueprint {
             admin_port: free_port(),
             tls_port: None,
             settings: dedent(settings),
+            listen_flags: "",
+            open_files_max: None,
             environment: Vec::new(),
         }
     }
@@ -56,6 +60,18 @@ impl Blueprint {
     /// Gives the process a variable.
     pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));
+        self
+    }
+
+    /// Flags behind the address to listen on, such as `proxy_protocol`.
+    pub(crate) fn with_listen_flags(mut self, flags: &'static str) -> Self {
+        self.listen_flags = flags;
+        self
+    }
+
+    /// Gives the process no more descriptors than this.
+    pub(crate) fn with_open_files_max(mut self, limit: u32) -> Self {
+        self.open_files_max = Some(limit);
         self
     }
 
@@ -83,7 +99,8 @@ impl Blueprint {
         let secure = self.tls_port;
         let secure = secure.map_or_else(String::new, |port| format!(", 127.0.0.1:{port} ssl"));
         text.push_str(&format!(
-            "gateway:\n  listen: 127.0.0.1:{port}{secure}\n  admin: 127.0.0.1:{admin}\n"
+            "gateway:\n  listen: 127.0.0.1:{port}{}{secure}\n  admin: 127.0.0.1:{admin}\n",
+            self.listen_flags
         ));
         if !self.settings.contains("threads:") {
             text.push_str("  threads: 2\n");
@@ -149,7 +166,17 @@ impl Blueprint {
     }
 
     fn spawn(self, arguments: &[&str]) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        let binary = env!("CARGO_BIN_EXE_tollgate");
+        let mut command = match self.open_files_max {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary]);
+                shell
+            }
+        };
+        let mut child = command
             .arg("run")
             .args(arguments)
             .current_dir(self.folder())
