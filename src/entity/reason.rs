@@ -48,6 +48,10 @@ pub enum Reason {
     ///
     /// 426, 301, 302, 307, 308, 400: Please use HTTPS protocol · The plain HTTP request was sent to HTTPS port
     HttpsRequired,
+    /// The connection's TLS handshake was for a name with other rules for client certificates than the request's host has.
+    ///
+    /// 421: Misdirected request
+    MisdirectedRequest,
     /// The route has no service, and no plugin answered.
     ///
     /// 503: no Service found with those values
@@ -105,7 +109,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -116,6 +120,7 @@ impl Reason {
         Self::BodyTooLarge,
         Self::NoRoute,
         Self::HttpsRequired,
+        Self::MisdirectedRequest,
         Self::NoService,
         Self::NoTarget,
         Self::NameResolution,
@@ -144,6 +149,7 @@ impl Reason {
             Self::BodyTooLarge => "body_too_large",
             Self::NoRoute => "no_route",
             Self::HttpsRequired => "https_required",
+            Self::MisdirectedRequest => "misdirected_request",
             Self::NoService => "no_service",
             Self::NoTarget => "no_healthy_upstream",
             Self::NameResolution => "name_resolution",
