@@ -20,6 +20,7 @@ use crate::{
         },
         pem_files::PairFiles,
     },
+    entity::Secret,
     state::registry::Registry,
     telemetry::handshakes::CertificateExpiry,
     tls::{
@@ -36,7 +37,7 @@ const DEFAULT: &str = "ssl_cert";
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     contexts: Registry<[u8; 32], ServerContext>,
-    self_signed: OnceLock<Option<(String, String)>>,
+    self_signed: OnceLock<Option<(String, Secret<String>)>>,
     /// The certificates of the last configuration that compiled; absent before the first.
     before: Mutex<Option<HashSet<[u8; 32]>>>,
 }
@@ -272,10 +273,10 @@ impl Builder<'_> {
         let span = config.setting_at("listen");
         let path = "gateway.listen";
         let spot = Spot { span, path };
-        let generated = self
-            .kept
-            .self_signed
-            .get_or_init(|| tls::self_signed().ok());
+        let generated = self.kept.self_signed.get_or_init(|| {
+            let (certificate, key) = tls::self_signed().ok()?;
+            Some((certificate, Secret::new(key)))
+        });
         let Some((certificate, key)) = generated else {
             let message = "a self-signed certificate cannot be made";
             self.diagnostics
@@ -296,7 +297,7 @@ impl Builder<'_> {
         }
         let written = Written {
             certificate: (certificate, spot),
-            key: (key, spot),
+            key: (key.expose(), spot),
         };
         self.context(&[written], None, DEFAULT)
     }
