@@ -14,6 +14,7 @@ pub mod plugins;
 
 pub mod config;
 pub mod router;
+pub mod tls;
 pub mod upstream;
 
 pub mod compile;
@@ -23,6 +24,7 @@ pub mod admin;
 pub mod explain;
 pub mod proxy;
 pub mod reload;
+pub mod stream;
 
 pub mod cli;
 pub mod server;

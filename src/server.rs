@@ -45,6 +45,7 @@ use crate::{
         watch::{Ask, Watch},
     },
     state::{State, rates::Timestamp},
+    stream::StreamEdge,
     telemetry::logging::{self, Level, Logging, Place},
     upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
 };
@@ -57,6 +58,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often certificates that expire soon are told of.
+const REMIND: Duration = Duration::from_hours(24);
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
 const TRIES_MAX: usize = 1 << 16;
 
@@ -290,8 +293,12 @@ async fn serve(
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { sweep(&state).await });
 
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { remind(&state).await });
+
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let serving = Serving {
+        streams: Arc::new(StreamEdge::new(gateway.clone())),
         edge: edge(running, settings, keeping_stopped),
         live: Arc::clone(&gateway.live),
         drain: Arc::clone(&gateway.drain),
@@ -409,6 +416,7 @@ async fn until_stopped(
     gateway.drain.begin();
     let _ = stop_keeping.send(true);
     running.listeners.close(Audience::Clients);
+    running.listeners.close(Audience::Streams);
     tokio::select! {
         () = gateway.drain.below(1) => {}
         () = tokio::time::sleep(DRAIN) => {
@@ -439,6 +447,23 @@ fn place(written: &ErrorLog) -> Place {
         ErrorLog::Stderr => Place::Stderr,
         ErrorLog::Off => Place::Off,
         ErrorLog::Path(path) => Place::File(path.clone()),
+    }
+}
+
+/// Tells of certificates that expire, which nobody would hear of for as long as nothing is reloaded.
+async fn remind(state: &State) {
+    loop {
+        tokio::time::sleep(REMIND).await;
+        let now = state.clock.unix_seconds();
+        for expiry in state.telemetry.handshakes().expiries() {
+            if expiry.is_near(now) {
+                warn!(
+                    certificate = expiry.certificate,
+                    days_left = (expiry.not_after - now).div_euclid(REMIND.as_secs().cast_signed()),
+                    "a certificate for clients expires soon, or has expired"
+                );
+            }
+        }
     }
 }
 

@@ -193,7 +193,7 @@ pub(super) fn configure(
         let Some(entry) = find_entry(config, plugin, diagnostics) else {
             continue;
         };
-        let checked = check_plugin(plugin, entry, *scopes, diagnostics);
+        let checked = check_plugin(config, plugin, entry, *scopes, diagnostics);
         if !checked || !plugin.fields.enabled {
             continue;
         }
@@ -283,6 +283,7 @@ fn known_plugins() -> String {
 
 /// Checks scope and shape. `true` if nothing is wrong.
 fn check_plugin(
+    config: &Config,
     plugin: &Entity<Plugin>,
     entry: usize,
     scopes: Scopes,
@@ -290,6 +291,26 @@ fn check_plugin(
 ) -> bool {
     let mut right = true;
     let name = plugin.fields.name.as_str();
+    let route = scopes.route.and_then(|index| config.routes.get(index));
+    let service = scopes.service.and_then(|index| config.services.get(index));
+    let on_stream = [
+        ("route", route.is_some_and(|route| route.fields.is_stream())),
+        (
+            "service",
+            service.is_some_and(|service| service.fields.protocol.is_stream()),
+        ),
+    ];
+    for (scope, _) in on_stream.iter().filter(|(_, is_stream)| *is_stream) {
+        right = false;
+        diagnostics
+            .error(
+                Code::PluginScope,
+                plugin.place.at(scope),
+                plugin.place.path_of("protocols"),
+                format!("must match the associated {scope}: plugin '{name}' works on requests, and this {scope} carries streams"),
+            )
+            .hint("take the plugin away; none of this version works on streams");
+    }
     let finds_consumers = CATALOG
         .get(entry)
         .is_some_and(|entry| !entry.consumer_scope);

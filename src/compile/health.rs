@@ -14,6 +14,7 @@ use crate::{
         State,
         health::{Limits, TargetAddresses},
     },
+    tls::UpstreamTls,
     upstream::{
         Target, TargetHost,
         health::checks::{Active, Ask, Checks, HttpAsk, Intervals, Passive, Statuses, TlsAsk},
@@ -28,6 +29,12 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Whether any check is on.
 pub(super) fn is_watched(healthchecks: &Healthchecks) -> bool {
     is_active(&healthchecks.active) || is_passive(&healthchecks.passive)
+}
+
+/// Whether certificates of targets are verified by its probes.
+pub(super) fn verifies(upstream: &Upstream) -> bool {
+    let active = &upstream.healthchecks.active;
+    is_active(active) && active.kind == ActiveType::Https && active.https_verify_certificate
 }
 
 fn is_active(active: &written::Active) -> bool {
@@ -56,24 +63,28 @@ pub(super) fn of_target(upstream: Uuid, target: &Target, state: &State) -> Arc<T
         })
 }
 
-/// The checks of an upstream; `None` if all are off.
-pub(super) fn checks(upstream: &Upstream) -> Option<Checks> {
+/// The checks of an upstream; `None` if all are off. `tls` says how probes over https speak, whether
+/// they verify or not.
+pub(super) fn checks(
+    upstream: &Upstream,
+    tls: impl FnOnce(bool) -> Arc<UpstreamTls>,
+) -> Option<Checks> {
     let healthchecks = &upstream.healthchecks;
     is_watched(healthchecks).then(|| Checks {
         threshold: healthchecks.threshold,
-        active: is_active(&healthchecks.active).then(|| active(upstream)),
+        active: is_active(&healthchecks.active).then(|| active(upstream, tls)),
         passive: is_passive(&healthchecks.passive).then(|| passive(&healthchecks.passive)),
     })
 }
 
-fn active(upstream: &Upstream) -> Active {
+fn active(upstream: &Upstream, tls: impl FnOnce(bool) -> Arc<UpstreamTls>) -> Active {
     let written = &upstream.healthchecks.active;
     let (healthy, unhealthy) = (&written.healthy, &written.unhealthy);
     let tls = match written.kind {
         ActiveType::Tcp | ActiveType::Http => None,
         ActiveType::Https => Some(TlsAsk {
             server_name: written.https_sni.clone(),
-            verify: written.https_verify_certificate,
+            tls: tls(written.https_verify_certificate),
         }),
     };
     let ask = match written.kind {
@@ -164,6 +175,10 @@ fn seconds(written: f64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn checks(upstream: &Upstream) -> Option<Checks> {
+        super::checks(upstream, |_| Arc::new(UpstreamTls::new(None, None)))
+    }
 
     fn upstream(change: impl FnOnce(&mut Upstream)) -> Upstream {
         let mut upstream = Upstream::default();

@@ -1,14 +1,17 @@
 //! What was written becomes what runs. The only module that sees both.
 
+mod certificates;
 mod chains;
 mod consumers;
 mod health;
 mod keys;
 mod origins;
+mod outbound;
 mod precedence;
 mod references;
 mod routes;
 mod settings;
+mod streams;
 mod upstreams;
 
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use crate::{
 pub struct Compiler {
     state: Arc<State>,
     families: Families,
+    certificates: certificates::Kept,
 }
 
 impl Compiler {
@@ -34,7 +38,11 @@ impl Compiler {
     /// When a family is registered already: there is one compiler to a state.
     pub fn new(state: Arc<State>) -> Result<Self, prometheus::Error> {
         let families = Families::register(state.telemetry.registry())?;
-        Ok(Self { state, families })
+        Ok(Self {
+            state,
+            families,
+            certificates: certificates::Kept::default(),
+        })
     }
 
     /// What the snapshots share.
@@ -50,6 +58,13 @@ impl Compiler {
         let state = &*self.state;
         let references = references::resolve(config, diagnostics);
         let settings = settings::compile(&config.gateway, &config.error_templates);
+        let tls = certificates::compile(
+            config,
+            &references,
+            &self.certificates,
+            state.clock.unix_seconds(),
+            diagnostics,
+        );
         let consumers = Arc::new(consumers::compile(config, &references, state));
         let keys = Arc::new(keys::compile(config, &references));
         state.telemetry.exports().begin();
@@ -65,13 +80,15 @@ impl Compiler {
             },
             diagnostics,
         );
+        let outbound = outbound::compile(config, &references, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }
-        let balancers = upstreams::compile(config, &references, state);
-        let services = upstreams::services(config, &references, &balancers, state);
+        let balancers = upstreams::compile(config, &references, &outbound, state);
+        let services = upstreams::services(config, &references, &balancers, &outbound, state);
         let mut chains = precedence::Chains::new(config, &instances);
         let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
+        let streams = streams::compile(config, &references, state, diagnostics);
         let unrouted = chains.global();
         let chains = chains.into_chains(diagnostics)?;
         let origins = origins::compile(
@@ -81,11 +98,15 @@ impl Compiler {
             &served.written,
             diagnostics,
         );
+        self.certificates.adopt(&tls);
         Some(Snapshot {
             hash: config.hash.clone(),
             settings,
+            certificates: tls.certificates,
+            expiries: tls.expiries,
             router: served.router,
             routes: served.routes,
+            streams,
             services,
             consumers,
             chains,

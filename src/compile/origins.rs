@@ -90,7 +90,7 @@ fn unserved(
         .iter()
         .zip(&references.route_service)
         .zip(route_indexes)
-        .filter(|(_, index)| index.is_none())
+        .filter(|((route, _), index)| index.is_none() && !route.fields.is_stream())
         .filter_map(|((route, service), _)| {
             let label = match &route.fields.name {
                 Some(name) => name.as_str().into(),

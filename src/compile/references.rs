@@ -26,6 +26,16 @@ pub(super) struct References {
     pub key_set: Vec<Option<usize>>,
     /// Who is in which group: pairs of a consumer and a consumer group, not each only once.
     pub memberships: Vec<(usize, usize)>,
+    /// For each sni its certificate.
+    pub sni_certificate: Vec<Option<usize>>,
+    /// For each service the certificate that it shows upstream.
+    pub service_certificate: Vec<Option<usize>>,
+    /// For each service the authorities that it believes.
+    pub service_authorities: Vec<Vec<usize>>,
+    /// For each upstream the certificate that is shown to its targets.
+    pub upstream_certificate: Vec<Option<usize>>,
+    /// For each certificate the authorities whose clients it asks for.
+    pub certificate_authorities: Vec<Vec<usize>>,
     /// For each plugin where it applies.
     pub plugin_scopes: Vec<Scopes>,
     /// For each service the upstream that has its host for a name.
@@ -86,6 +96,50 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         diagnostics,
         |credential| credential.consumer.as_ref(),
     );
+    let certificates = Index::new(
+        config,
+        EntityKind::Certificate,
+        &config.certificates,
+        |_| None,
+    );
+    let authorities = Index::new(
+        config,
+        EntityKind::CaCertificate,
+        &config.ca_certificates,
+        |_| None,
+    );
+    let sni_certificate = resolved(&config.snis, &certificates, diagnostics, |sni| {
+        sni.certificate.as_ref()
+    });
+    let service_certificate = named(
+        &config.services,
+        &certificates,
+        "client_certificate",
+        diagnostics,
+        |service| service.client_certificate.as_ref(),
+    );
+    let upstream_certificate = named(
+        &config.upstreams,
+        &certificates,
+        "client_certificate",
+        diagnostics,
+        |upstream| upstream.client_certificate.as_ref(),
+    );
+    let service_authorities = resolved_lists(
+        &config.services,
+        &authorities,
+        "ca_certificates",
+        diagnostics,
+        |service| &service.ca_certificates,
+    );
+    let certificate_authorities = resolved_lists(
+        &config.certificates,
+        &authorities,
+        "client_ca_certificates",
+        diagnostics,
+        |certificate| &certificate.client_ca_certificates,
+    );
+    require(&config.snis, EntityKind::Certificate, diagnostics);
     let basic_consumer = owners(
         &config.basicauth_credentials,
         &consumers,
@@ -144,6 +198,7 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         .iter()
         .map(|service| upstreams.by_name.get(service.fields.host.as_str()).copied())
         .collect();
+    check_protocols(config, &route_service, diagnostics);
     let references = References {
         route_service,
         target_upstream,
@@ -155,11 +210,42 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         acl_consumer,
         key_set,
         memberships,
+        sni_certificate,
+        certificate_authorities,
+        service_certificate,
+        service_authorities,
+        upstream_certificate,
         plugin_scopes,
         service_upstream,
     };
     references.check_unique(config, diagnostics);
     references
+}
+
+/// Reports routes for requests whose service takes plain connections only.
+fn check_protocols(
+    config: &Config,
+    route_service: &[Option<usize>],
+    diagnostics: &mut Diagnostics,
+) {
+    for (route, service) in config.routes.iter().zip(route_service) {
+        let Some(service) = service.and_then(|service| config.services.get(service)) else {
+            continue;
+        };
+        let protocol = service.fields.protocol;
+        if protocol.is_stream() && !route.fields.is_stream() {
+            diagnostics
+                .error(
+                    Code::InvalidCombination,
+                    route.place.at("protocols"),
+                    route.place.path_of("protocols"),
+                    format!(
+                        "a route for requests cannot lead to a service with the protocol {protocol}"
+                    ),
+                )
+                .hint("give the route `protocols: [tcp]`, or the service `protocol: http`");
+        }
+    }
 }
 
 /// The entities of one kind by everything that can name them.
@@ -227,7 +313,10 @@ impl<'a> Index<'a> {
     fn understands(&self, reference: &Reference) -> bool {
         match reference {
             Reference::Any(_) | Reference::Id(_) => true,
-            Reference::Name(_) => self.kind != EntityKind::Consumer,
+            Reference::Name(_) => !matches!(
+                self.kind,
+                EntityKind::Consumer | EntityKind::Certificate | EntityKind::CaCertificate
+            ),
             Reference::Username(_) | Reference::CustomId(_) => self.kind == EntityKind::Consumer,
         }
     }
@@ -275,12 +364,12 @@ impl<'a> Index<'a> {
         let field = self.kind.foreign_field();
         let (span, path) = (place.at(at), place.path_of(at));
         if !self.understands(reference) {
-            let keys = if self.kind == EntityKind::Consumer {
-                "`username`, `custom_id`"
-            } else {
-                "`name`"
+            let keys = match self.kind {
+                EntityKind::Consumer => "`username`, `custom_id` or `id`",
+                EntityKind::Certificate | EntityKind::CaCertificate => "`id`",
+                _ => "`name` or `id`",
             };
-            let message = format!("a {field} is named by {keys} or `id`");
+            let message = format!("a {field} is named by {keys}");
             diagnostics.error(Code::UnknownReference, span, path, message);
             return nested;
         }
@@ -323,6 +412,69 @@ fn resolved<'a, T>(
             )
         })
         .collect()
+}
+
+/// The same for a field that lists several.
+fn resolved_lists<'a, T>(
+    entities: &'a [Entity<T>],
+    index: &Index<'_>,
+    field: &str,
+    diagnostics: &mut Diagnostics,
+    references: impl Fn(&'a T) -> &'a [Reference],
+) -> Vec<Vec<usize>> {
+    entities
+        .iter()
+        .map(|entity| {
+            let references = references(&entity.fields).iter().enumerate();
+            references
+                .filter_map(|(place, reference)| {
+                    let item = format!("{field}[{place}]");
+                    named_by_id(&entity.place, &item, reference, index, diagnostics)
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// The same for a field with a name of its own that refers to one.
+fn named<'a, T>(
+    entities: &'a [Entity<T>],
+    index: &Index<'_>,
+    field: &str,
+    diagnostics: &mut Diagnostics,
+    reference: impl Fn(&'a T) -> Option<&'a Reference>,
+) -> Vec<Option<usize>> {
+    entities
+        .iter()
+        .map(|entity| {
+            let reference = reference(&entity.fields)?;
+            named_by_id(&entity.place, field, reference, index, diagnostics)
+        })
+        .collect()
+}
+
+fn named_by_id(
+    place: &Place,
+    item: &str,
+    reference: &Reference,
+    index: &Index<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<usize> {
+    let found = index.find(reference);
+    if found.is_none() && index.complete {
+        let (text, list) = (reference.text(), index.kind.list());
+        let message = format!("invalid reference '{text}' (no such entry in '{list}')");
+        diagnostics
+            .error(
+                Code::UnknownReference,
+                place.at(item),
+                place.path_of(item),
+                message,
+            )
+            .value(text)
+            .hint("name it by its `id`");
+    }
+    found
 }
 
 /// The consumers of credentials, which each of them needs.

@@ -3,7 +3,7 @@
 use super::{precedence::Chains, references::References};
 use crate::{
     config::{Code, Config, Diagnostics, Entity, Route as Written},
-    entity::{Protocol, facts::RouteFacts},
+    entity::facts::RouteFacts,
     router::{Field, Router, Rule},
     snapshot::Route,
     state::State,
@@ -31,6 +31,7 @@ pub(super) fn compile(
         .iter()
         .zip(&references.route_service)
         .enumerate()
+        .filter(|(_, (route, _))| !route.fields.is_stream())
         .filter(|(_, (_, service))| {
             service
                 .and_then(|service| config.services.get(service))
@@ -91,7 +92,11 @@ pub(super) fn compile(
                     tags: fields.tags.clone(),
                 },
                 service,
-                https_only: !fields.protocols.contains(&Protocol::Http),
+                https_only: fields
+                    .protocols
+                    .iter()
+                    .all(|protocol| protocol.is_encrypted()),
+                grpc: fields.protocols.iter().any(|protocol| protocol.is_grpc()),
                 https_redirect_status: fields.https_redirect_status_code,
                 strip_path: fields.strip_path,
                 preserve_host: fields.preserve_host,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::{health, references::References};
+use super::{health, outbound::Outbound, references::References};
 use crate::{
     config::Config,
     entity::{Protocol, facts::ServiceFacts},
-    snapshot::{Service, UpstreamTls},
+    snapshot::Service,
     state::State,
     upstream::{Balancer, Target, TargetHost},
 };
@@ -18,6 +18,7 @@ use crate::{
 pub(super) fn compile(
     config: &Config,
     references: &References,
+    outbound: &Outbound,
     state: &State,
 ) -> Vec<Arc<Balancer>> {
     let mut targets: Vec<Vec<Target>> = vec![Vec::new(); config.upstreams.len()];
@@ -43,7 +44,8 @@ pub(super) fn compile(
         .upstreams
         .iter()
         .zip(targets)
-        .map(|(upstream, targets)| {
+        .enumerate()
+        .map(|(index, (upstream, targets))| {
             let host_header = upstream
                 .fields
                 .host_header
@@ -54,7 +56,7 @@ pub(super) fn compile(
                 host_header,
                 targets,
                 state.positions.get_or_create(upstream.id, Default::default),
-                health::checks(&upstream.fields),
+                health::checks(&upstream.fields, |verify| outbound.of_probes(index, verify)),
             ))
         })
         .collect()
@@ -82,13 +84,15 @@ pub(super) fn services(
     config: &Config,
     references: &References,
     balancers: &[Arc<Balancer>],
+    outbound: &Outbound,
     state: &State,
 ) -> Box<[Service]> {
     config
         .services
         .iter()
         .zip(&references.service_upstream)
-        .map(|(written, upstream)| {
+        .enumerate()
+        .map(|(index, (written, upstream))| {
             let fields = &written.fields;
             let shared = upstream.and_then(|upstream| balancers.get(upstream));
             let balancer = match shared {
@@ -124,9 +128,7 @@ pub(super) fn services(
                 path: fields.path.clone().filter(|path| path != "/"),
                 retries: fields.retries,
                 timeouts: fields.timeouts(),
-                tls: UpstreamTls {
-                    verify: fields.tls_verify.unwrap_or(config.gateway.tls_verify.0),
-                },
+                tls: outbound.of_service(index),
                 balancer,
             }
         })

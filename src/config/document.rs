@@ -14,14 +14,10 @@ pub(super) enum FormatVersion {
     Three,
 }
 
-const CERTIFICATES: &str = "TLS is not configured by entities; leave the list out";
 const ENTERPRISE: &str = "it is an enterprise entity; leave the list out";
 
 /// Kong's entities that this version does not have, on the top level or nested, and what to say about each.
 pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
-    ("certificates", CERTIFICATES),
-    ("snis", CERTIFICATES),
-    ("ca_certificates", CERTIFICATES),
     (
         "oauth2_tokens",
         "tokens are handed out while the gateway runs; leave the list out",

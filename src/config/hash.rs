@@ -7,10 +7,17 @@ use sha2::{Digest, Sha256};
 use super::check::IGNORED_KEYS;
 use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
+use super::outbound_files::OutboundFiles;
+use super::pem_files::PairFiles;
 
-/// 32 hex digits that change when, and only when, the configuration does. `texts` is what stands in
-/// files that it names.
-pub(super) fn of(documents: &[Arc<Document>], texts: &[String]) -> String {
+/// 32 hex digits that change when, and only when, the configuration does. `pairs`, `outbound` and `texts` are what
+/// stands in files that it names.
+pub(super) fn of(
+    documents: &[Arc<Document>],
+    pairs: &[PairFiles],
+    outbound: &OutboundFiles,
+    texts: &[String],
+) -> String {
     let mut hasher = Hasher(Sha256::new());
     for kind in EntityKind::ALL {
         hasher.tag(b'L', kind.list().as_bytes());
@@ -38,6 +45,10 @@ pub(super) fn of(documents: &[Arc<Document>], texts: &[String]) -> String {
     }
     for text in texts {
         hasher.tag(b'f', text.as_bytes());
+    }
+    let of_pairs = pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+    for file in of_pairs.chain(outbound.all()) {
+        hasher.tag(b'F', file.text.expose().as_bytes());
     }
     let digest = hasher.0.finalize();
     digest

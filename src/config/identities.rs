@@ -66,6 +66,15 @@ pub(super) fn assign(config: &mut Config) {
     assign_by(&mut config.vaults, EntityKind::Vault, |vault| {
         cached(EntityKind::Vault, &vault.prefix)
     });
+    assign_by(&mut config.certificates, EntityKind::Certificate, |_| None);
+    assign_by(
+        &mut config.ca_certificates,
+        EntityKind::CaCertificate,
+        |_| None,
+    );
+    assign_by(&mut config.snis, EntityKind::Sni, |sni| {
+        some_text(&sni.name)
+    });
     assign_targets(config);
     assign_acls(config);
     assign_keys(config);
@@ -213,6 +222,9 @@ pub(super) fn check_unique(config: &Config, diagnostics: &mut Diagnostics) {
         "custom_id",
         |consumer| consumer.custom_id.as_deref(),
     );
+    unique.field(&config.snis, EntityKind::Sni, "name", |sni| {
+        Some(sni.name.as_str())
+    });
     unique.field(
         &config.plugins,
         EntityKind::Plugin,
@@ -281,6 +293,9 @@ fn check_unique_ids(config: &Config, unique: &mut Unique<'_>) {
     unique.ids(&config.keys, EntityKind::Key);
     unique.ids(&config.vaults, EntityKind::Vault);
     unique.ids(&config.plugins, EntityKind::Plugin);
+    unique.ids(&config.certificates, EntityKind::Certificate);
+    unique.ids(&config.snis, EntityKind::Sni);
+    unique.ids(&config.ca_certificates, EntityKind::CaCertificate);
 }
 
 struct Unique<'a> {

@@ -9,9 +9,9 @@ use super::diagnostics::{Code, Diagnostics};
 use super::document;
 use super::members::{self, Member};
 use super::model::{
-    Acl, BasicauthCredential, Consumer, ConsumerGroup, ConsumerGroupConsumer, Document, Entity,
+    Acl, BasicauthCredential, CaCertificate, Certificate, Consumer, ConsumerGroup, ConsumerGroupConsumer, Document, Entity,
     EntityKind, HmacauthCredential, Inspection, JwtSecret, Key, KeySet, KeyauthCredential, Model,
-    Oauth2Credential, Place, Plugin, Route, Service, Target, Upstream, Vault,
+    Oauth2Credential, Place, Plugin, Route, Service, Sni, Target, Upstream, Vault,
 };
 use super::node::{Kind, Node, Path};
 use super::{Config, read};
@@ -134,6 +134,19 @@ impl Merge<'_> {
                 EntityKind::KeyauthCredential => {
                     self.entity::<KeyauthCredential>(node, place, parent, |config| {
                         &mut config.keyauth_credentials
+                    })
+                }
+                EntityKind::Certificate => {
+                    self.entity::<Certificate>(node, place, parent, |config| {
+                        &mut config.certificates
+                    })
+                }
+                EntityKind::Sni => {
+                    self.entity::<Sni>(node, place, parent, |config| &mut config.snis)
+                }
+                EntityKind::CaCertificate => {
+                    self.entity::<CaCertificate>(node, place, parent, |config| {
+                        &mut config.ca_certificates
                     })
                 }
                 EntityKind::ConsumerGroup => {

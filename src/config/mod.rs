@@ -13,7 +13,9 @@ mod merge;
 mod migrate;
 pub mod model;
 pub mod node;
+pub mod outbound_files;
 pub mod outline;
+pub mod pem_files;
 mod prepare;
 pub mod read;
 pub mod schema;
@@ -28,9 +30,10 @@ use std::sync::{Arc, LazyLock};
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Severity, Span};
 pub use model::{
-    Acl, BasicauthCredential, Consumer, ConsumerGroup, ConsumerGroupConsumer, Entity, EntityKind,
-    Gateway, HmacauthCredential, JwtSecret, Key, KeySet, KeyauthCredential, Oauth2Credential,
-    Place, Plugin, Reference, Route, Service, Target, Upstream, Vault,
+    Acl, BasicauthCredential, CaCertificate, Certificate, Consumer, ConsumerGroup,
+    ConsumerGroupConsumer, Entity, EntityKind, Gateway, HmacauthCredential, JwtSecret, Key, KeySet,
+    KeyauthCredential, Oauth2Credential, Place, Plugin, Reference, Route, Service, Sni, Target,
+    Upstream, Vault,
 };
 pub use node::Node;
 pub use sources::is_test_file;
@@ -39,6 +42,8 @@ use crate::entity::error_template::ErrorTemplates;
 
 use self::model::Document;
 use self::model::gateway;
+use self::outbound_files::OutboundFiles;
+use self::pem_files::PairFiles;
 use self::schema::{Shape, shape_of};
 
 /// What came out of loading: entities as far as they are usable, and everything that is wrong.
@@ -46,7 +51,7 @@ use self::schema::{Shape, shape_of};
 pub struct Loaded {
     pub config: Config,
     pub diagnostics: Diagnostics,
-    /// What to watch for changes: FILE and the conf.d folder, also if they do not exist.
+    /// What to watch for changes: FILE, the conf.d folder and the files of certificates, also if they do not exist.
     pub watch: Vec<PathBuf>,
 }
 
@@ -72,21 +77,29 @@ pub struct Config {
     pub key_sets: Vec<Entity<KeySet>>,
     pub keys: Vec<Entity<Key>>,
     pub vaults: Vec<Entity<Vault>>,
+    pub certificates: Vec<Entity<Certificate>>,
+    pub snis: Vec<Entity<Sni>>,
+    pub ca_certificates: Vec<Entity<CaCertificate>>,
     pub plugins: Vec<Entity<Plugin>>,
+    /// What is in the files of `ssl_cert` and `ssl_cert_key`.
+    pub default_pairs: Vec<PairFiles>,
+    /// What is in the files for TLS towards upstreams.
+    pub outbound_files: OutboundFiles,
+    /// The main file.
+    main: Option<Arc<Document>>,
     /// Something could not be read at all, so a name that is not found may still exist.
     pub incomplete: bool,
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
-    /// The settings as they are written.
-    written_settings: Option<Node>,
 }
 
 impl Config {
-    /// Where a setting stands, such as `listen[1]`: its value, else the nearest thing around it, else
-    /// the beginning of the main file.
-    pub fn place_of_setting(&self, path: &str) -> Span {
-        let written = self.written_settings.as_ref();
-        written.map_or(Span::start_of(0), |settings| settings.span_at(path))
+    /// Where a setting of the gateway is written, else the nearest thing around it.
+    pub fn setting_at(&self, field: &str) -> Span {
+        let node = self.main.as_ref().map(|main| &main.root);
+        node.map_or_else(Span::default, |node| {
+            node.span_at(&format!("gateway.{field}"))
+        })
     }
 }
 
@@ -97,7 +110,7 @@ impl Config {
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::read(path, environment, &mut diagnostics);
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     assemble(sources, folder, environment, diagnostics)
 }
 
@@ -143,20 +156,44 @@ fn assemble(
         if !fragment {
             main_version = version;
             config.gateway = read_gateway(&document.root, &mut diagnostics);
-            config.written_settings = document.root.get("gateway").cloned();
+            if let Some(node) = document.root.get("gateway") {
+                config.outbound_files = outbound_files::read(
+                    &config.gateway,
+                    node,
+                    folder,
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
+                config.default_pairs = pem_files::read(
+                    &config.gateway,
+                    node,
+                    folder,
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
+            }
         }
         prepare::prepare(&mut document.root, version, &common, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
-    let read = templates::read(
+    config.main = documents
+        .iter()
+        .find(|document| document.name.is_empty())
+        .cloned();
+    let found = templates::read(
         &config.gateway,
         folder,
-        |setting| config.place_of_setting(setting),
+        |setting| config.setting_at(setting),
         &mut diagnostics,
     );
-    config.error_templates = read.templates;
-    sources.watch.extend(read.files);
-    config.hash = hash::of(&documents, &read.texts);
+    config.error_templates = found.templates;
+    sources.watch.extend(found.files);
+    config.hash = hash::of(
+        &documents,
+        &config.default_pairs,
+        &config.outbound_files,
+        &found.texts,
+    );
     let mut members = Vec::new();
     for document in &documents {
         merge::add(document, &mut config, &mut members, &mut diagnostics);
@@ -183,7 +220,7 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     else {
         return Gateway::default();
     };
-    let read = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
+    let gateway = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
         let span = error.span.unwrap_or(node.span);
         diagnostics.error(
             Code::InvalidValue,
@@ -193,8 +230,10 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
         );
         Gateway::default()
     });
-    gateway::check_rules(&read, &node, diagnostics);
-    read
+    if wrong.is_empty() {
+        gateway::check(&gateway, &node, diagnostics);
+    }
+    gateway
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ fn is_yaml(path: &Path) -> bool {
     yaml && !hidden && !path.is_dir()
 }
 
-/// Why a file cannot be read, in the words of this crate.
+/// Why a file cannot be read, in short.
 pub(super) fn cause(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such file".to_owned(),

@@ -1,9 +1,10 @@
-//! The nouns that every layer shares: identifiers, secrets, consumers, credentials, keys, paths, hosts, time limits,
-//! templates of error bodies. Nothing here does I/O or knows where a value came from.
+//! The nouns that every layer shares: identifiers, secrets, consumers, credentials, keys, paths, hosts, expressions,
+//! time limits, templates of error bodies. Nothing here does I/O or knows where a value came from.
 
 pub mod consumer;
 pub mod credential;
 pub mod error_template;
+pub mod expression;
 pub mod facts;
 pub mod host;
 pub mod identifier;

@@ -44,10 +44,22 @@ pub enum Reason {
     ///
     /// 404: no Route matched with those values
     NoRoute,
-    /// The route is for https only. A redirect has no body.
+    /// The route is for https only (a redirect has no body). A route for grpcs only answers with 200 and `grpc-status: 1`. With 400: a request without TLS came to a TLS port.
     ///
-    /// 426, 301, 302, 307, 308: Please use HTTPS protocol
+    /// 426, 301, 302, 307, 308, 400: Please use HTTPS protocol · The plain HTTP request was sent to HTTPS port
     HttpsRequired,
+    /// The connection's TLS handshake was for a name with other rules for client certificates than the request's host has.
+    ///
+    /// 421: Misdirected request
+    MisdirectedRequest,
+    /// A request to a route for gRPC whose `Content-Type` is not that of gRPC.
+    ///
+    /// 415: Non-gRPC request matched gRPC route
+    NotGrpc,
+    /// gRPC over HTTP/1 to a route for gRPC.
+    ///
+    /// 426: Please use HTTP2 protocol
+    Http2Required,
     /// The route has no service, and no plugin answered.
     ///
     /// 503: no Service found with those values
@@ -65,6 +77,10 @@ pub enum Reason {
     ///
     /// 502: An invalid response was received from the upstream server
     UpstreamConnect,
+    /// The certificate of the upstream was not accepted: its chain, its name, its time. The log tells which.
+    ///
+    /// 502: An invalid response was received from the upstream server
+    UpstreamUnverified,
     /// `connect_timeout`, `write_timeout` or `read_timeout` passed.
     ///
     /// 504: The upstream server is timing out
@@ -105,7 +121,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -116,10 +132,14 @@ impl Reason {
         Self::BodyTooLarge,
         Self::NoRoute,
         Self::HttpsRequired,
+        Self::MisdirectedRequest,
+        Self::NotGrpc,
+        Self::Http2Required,
         Self::NoService,
         Self::NoTarget,
         Self::NameResolution,
         Self::UpstreamConnect,
+        Self::UpstreamUnverified,
         Self::UpstreamTimeout,
         Self::UpstreamReset,
         Self::UpstreamInvalid,
@@ -144,10 +164,14 @@ impl Reason {
             Self::BodyTooLarge => "body_too_large",
             Self::NoRoute => "no_route",
             Self::HttpsRequired => "https_required",
+            Self::MisdirectedRequest => "misdirected_request",
+            Self::NotGrpc => "not_grpc",
+            Self::Http2Required => "http2_required",
             Self::NoService => "no_service",
             Self::NoTarget => "no_healthy_upstream",
             Self::NameResolution => "name_resolution",
             Self::UpstreamConnect => "upstream_connect",
+            Self::UpstreamUnverified => "upstream_unverified",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamInvalid => "upstream_invalid",

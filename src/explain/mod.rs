@@ -179,6 +179,22 @@ fn notes(snapshot: &Snapshot, rehearsal: &Rehearsal, question: &Question) -> Vec
             "no plugin of this route finds consumers, so the request is not known to be from `{consumer}`"
         ));
     }
+    let streams = &snapshot.streams.routes;
+    if rehearsal.route_index().is_none() && !streams.is_empty() {
+        let shown: Vec<&str> = streams
+            .iter()
+            .take(UNSERVED_MAX)
+            .map(|route| &*route.label)
+            .collect();
+        let rest = match streams.len().saturating_sub(UNSERVED_MAX) {
+            0 => String::new(),
+            rest => format!(" and {rest} more"),
+        };
+        notes.push(format!(
+            "not asked, for they take connections of `stream_listen` rather than requests: {}{rest}",
+            shown.join(", ")
+        ));
+    }
     let unserved = &snapshot.origins.unserved;
     if rehearsal.route_index().is_none() && !unserved.is_empty() {
         let shown: Vec<String> = unserved
@@ -206,7 +222,7 @@ fn notes(snapshot: &Snapshot, rehearsal: &Rehearsal, question: &Question) -> Vec
     notes
 }
 
-/// How many routes of disabled services are named.
+/// How many routes of disabled services, or of streams, are named.
 const UNSERVED_MAX: usize = 5;
 
 /// The lines of `name` as one text, masked if they may hold a credential.

@@ -24,16 +24,19 @@ use super::{
     exchange::Connection,
     head::{Head, HeadReader, Limits, Refusal},
     idle::{Idle, Waited},
-    listener::Arrival,
+    listener::{Retired, Serve, Terms},
     proxy_protocol::{self, Absent},
     record, reply,
-    stream::{ClientStream, Wire},
+    secure::{self, Beginning, Told},
+    stream::ClientStream,
+    transport::Transport,
 };
 use crate::{
     entity::reason::Reason,
     plugin::{Reply, Scheme},
     snapshot::RealIp,
     telemetry::connections::{Activity, Connection as Gauge, TurnedAway},
+    tls::{Offer, TlsFacts},
 };
 
 /// How long a refused client may go on sending before the connection is cut.
@@ -46,6 +49,17 @@ pub struct Edge {
     proxy: Arc<HttpProxy<Gateway>>,
     gateway: Arc<Gateway>,
     shutdown: ShutdownWatch,
+    told: Told,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub peer: SocketAddr,
+    /// The listener's port.
+    pub port: u16,
+    pub terms: Terms,
+    pub retired: Retired,
 }
 
 /// What came next on a connection.
@@ -68,41 +82,50 @@ impl Edge {
             proxy,
             gateway: Arc::new(gateway),
             shutdown,
+            told: Told::default(),
         }
     }
 
     /// Serves one accepted connection until it closes.
-    pub async fn serve(&self, mut tcp: TcpStream, arrival: Arrival, open: Open) {
+    async fn converse(&self, mut tcp: TcpStream, mut arrival: Arrival, open: Open) {
         let gauge = self.gateway.state.telemetry.connections().accept();
-        let Arrival {
-            port,
-            terms,
-            retired,
-            ..
-        } = arrival;
-        let peer = if terms.proxy_protocol {
+        if arrival.terms.proxy_protocol {
             let Some(peer) = self.introduced(&mut tcp, arrival.peer, &open).await else {
                 return;
             };
-            peer
-        } else {
-            arrival.peer
-        };
-        let wire = Arc::new(Wire::default());
-        let ip = peer.ip().to_canonical();
-        let connection = Arc::new(Connection {
-            peer,
-            ip,
-            ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
-            port,
-            port_header: port.into(),
-            scheme: Scheme::Http,
-            wire: Arc::clone(&wire),
-        });
+            arrival.peer = peer;
+        }
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         // Known already, so that nobody asks the kernel again.
-        let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
-        let mut stream = Box::new(ClientStream::new(tcp, digest, wire));
+        let _ = digest
+            .peer_addr
+            .set(Some(PingoraAddress::Inet(arrival.peer)));
+        let (transport, facts) = if arrival.terms.dialect.tls {
+            // Boxed, so that connections without TLS have no room for a handshake.
+            let begun = Box::pin(secure::begin(
+                &self.gateway,
+                tcp,
+                Offer::default(),
+                &open,
+                &self.told,
+            ));
+            match begun.await {
+                Beginning::Secure(stream, facts) => (Transport::Secure(stream), Some(facts)),
+                Beginning::Cleartext(tcp) => {
+                    Box::pin(self.refuse_cleartext(tcp, digest, &arrival)).await;
+                    return;
+                }
+                Beginning::Over => return,
+            }
+        } else {
+            (Transport::Plain(tcp), None)
+        };
+        let connection = Arc::new(connection(&arrival, facts));
+        let mut stream = Box::new(ClientStream::new(
+            transport,
+            digest,
+            Arc::clone(&connection.wire),
+        ));
         let mut idle = Idle::new(&open);
         let mut requests = 0;
         loop {
@@ -112,7 +135,10 @@ impl Edge {
                 .await
             {
                 Next::Head(head) => head,
-                Next::Closed => return,
+                Next::Closed => {
+                    stream.say_goodbye();
+                    return;
+                }
                 Next::Refused(refusal) => {
                     Box::pin(self.refuse(&mut stream, &connection, refusal)).await;
                     return;
@@ -121,7 +147,7 @@ impl Edge {
             gauge.enter(Activity::Writing);
             requests += 1;
             self.gateway.state.telemetry.request_received();
-            let is_last = retired.is_set();
+            let is_last = arrival.retired.is_set();
             let Some(next) = self
                 .exchange(stream, head, &connection, requests, is_last)
                 .await
@@ -280,6 +306,19 @@ impl Edge {
         }
     }
 
+    /// Answers HTTP without TLS on a TLS port, which a browser's user can only understand in the clear.
+    async fn refuse_cleartext(&self, tcp: TcpStream, digest: SocketDigest, arrival: &Arrival) {
+        let connection = Arc::new(connection(arrival, None));
+        let wire = Arc::clone(&connection.wire);
+        let mut stream = ClientStream::new(Transport::Plain(tcp), digest, wire);
+        let refusal = Refusal {
+            status: 400,
+            reason: Reason::HttpsRequired,
+            detail: "HTTP without TLS came to a TLS port",
+        };
+        self.refuse(&mut stream, &connection, refusal).await;
+    }
+
     /// Answers what never became a request, and closes without cutting the answer off.
     async fn refuse(
         &self,
@@ -305,6 +344,36 @@ impl Edge {
         if matches!(sent, Ok(Ok(()))) {
             linger(stream).await;
         }
+    }
+}
+
+/// What is known of a connection before its first request.
+fn connection(arrival: &Arrival, tls: Option<Box<TlsFacts>>) -> Connection {
+    let ip = arrival.peer.ip().to_canonical();
+    Connection {
+        peer: arrival.peer,
+        ip,
+        ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
+        port: arrival.port,
+        port_header: arrival.port.into(),
+        scheme: if tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        },
+        tls,
+        wire: Arc::default(),
+    }
+}
+
+impl Serve for Edge {
+    fn serve(
+        &self,
+        tcp: TcpStream,
+        arrival: Arrival,
+        open: Open,
+    ) -> impl Future<Output = ()> + Send {
+        self.converse(tcp, arrival, open)
     }
 }
 

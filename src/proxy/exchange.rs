@@ -19,7 +19,8 @@ use crate::{
     snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
     state::identifiers::RequestId,
     telemetry::requests::RouteSeries,
-    upstream::{Failed, Tried},
+    tls::TlsFacts,
+    upstream::search::Search,
 };
 
 /// What is known of a client connection before its first request. Made once, shared by its
@@ -35,6 +36,8 @@ pub struct Connection {
     pub port: u16,
     pub port_header: HeaderValue,
     pub scheme: Scheme,
+    /// What the TLS handshake told; absent on cleartext.
+    pub tls: Option<Box<TlsFacts>>,
     pub wire: Arc<Wire>,
 }
 
@@ -79,8 +82,7 @@ pub struct Forward {
     pub query: Option<String>,
     /// Bytes of the body that went by, where a limit is set.
     pub body_bytes: u64,
-    pub tried: Tried,
-    pub failed: Failed,
+    pub search: Search,
     pub tries: u32,
     /// The place of the target of the current try.
     pub target: Option<usize>,

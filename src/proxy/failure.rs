@@ -29,8 +29,14 @@ pub(super) fn request_timeout() -> Reply {
     Reply::message(408, Reason::RequestTimeout, "Request timeout")
 }
 
+const INVALID: &str = "An invalid response was received from the upstream server";
+
+/// What a client gets when no target has an acceptable certificate.
+pub(super) fn unverified() -> Reply {
+    Reply::message(502, Reason::UpstreamUnverified, INVALID)
+}
+
 fn upstream(etype: &ErrorType) -> Reply {
-    const INVALID: &str = "An invalid response was received from the upstream server";
     match etype {
         ErrorType::ConnectTimedout
         | ErrorType::TLSHandshakeTimedout
@@ -47,8 +53,8 @@ fn upstream(etype: &ErrorType) -> Reply {
         | ErrorType::SocketError
         | ErrorType::ConnectProxyFailure
         | ErrorType::TLSHandshakeFailure
-        | ErrorType::InvalidCert
         | ErrorType::HandshakeError => Reply::message(502, Reason::UpstreamConnect, INVALID),
+        ErrorType::InvalidCert => unverified(),
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
             Reply::message(502, Reason::UpstreamReset, INVALID)
         }
@@ -90,6 +96,10 @@ mod tests {
         assert_eq!(
             of(ErrorType::ConnectionClosed),
             Some((502, "upstream_reset"))
+        );
+        assert_eq!(
+            of(ErrorType::InvalidCert),
+            Some((502, "upstream_unverified"))
         );
         assert_eq!(
             of(ErrorType::InvalidHTTPHeader),

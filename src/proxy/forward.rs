@@ -1,6 +1,10 @@
 //! Step 5: pick a target, shape the request for it, and try again where that is safe.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
@@ -10,7 +14,6 @@ use pingora_core::{
 };
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     exchange::{Connection, Exchange},
@@ -24,18 +27,25 @@ use super::{
     tunnel,
 };
 use crate::{
-    entity::{Protocol, reason::Reason},
+    entity::reason::Reason,
     plugin::Reply,
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
     state::{clock::Clock, identifiers::Identifiers},
-    upstream::{self, Target},
+    upstream::{
+        self, Balancer, Target,
+        search::{Absent, Found, Search},
+    },
 };
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject-dn");
+const CLIENT_ISSUER: HeaderName = HeaderName::from_static("x-client-cert-issuer-dn");
+const CLIENT_SERIAL: HeaderName = HeaderName::from_static("x-client-cert-serial");
+const CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// How many fields the gateway adds to a request.
 const ADDED_FIELDS: usize = 12;
@@ -65,53 +75,36 @@ pub(super) async fn peer(
         return Err(Error::new(ErrorType::InternalError));
     };
     let patience = service.timeouts.connect;
-    // Each round rules out one target that cannot be used, so the loop ends.
-    let picked = loop {
-        let Some((place, target)) = service.balancer.pick(&forward.tried) else {
-            outcome.failure = Some(Box::new(no_target(forward.tries)));
+    // A place at an earlier target is given back before one is asked for at the next.
+    forward.slot = None;
+    let found = match forward.search.next(&service.balancer, patience).await {
+        Ok(found) => found,
+        Err(absent) => {
+            outcome.failure = Some(Box::new(reply_to_absence(absent, forward.tries)));
             return Err(Error::new(ErrorType::Custom("no target")));
-        };
-        // A place at an earlier target is given back before one is asked for here.
-        forward.slot = None;
-        let (has_slot, slot) = slot(target, patience).await;
-        // After the wait for a place, as the target may have become unhealthy meanwhile.
-        let address = if has_slot {
-            let failed = &forward.failed;
-            let untried = |address| !failed.contains(&(place, address));
-            target.address(patience, untried).await
-        } else {
-            None
-        };
-        if let Some(address) = address {
-            forward.slot = slot;
-            forward.target = Some(place);
-            break (target, address);
         }
-        if forward.tried.contains(&place) {
-            if !has_slot || !target.is_available() {
-                outcome.failure = Some(Box::new(no_target(forward.tries)));
-                return Err(Error::new(ErrorType::Custom("no connection is left")));
-            }
-            outcome.failure = Some(Box::new(Reply::message(
-                503,
-                Reason::NameResolution,
-                "name resolution failed",
-            )));
-            return Err(Error::new(ErrorType::Custom("name resolution")));
-        }
-        forward.tried.push(place);
     };
+    let Found {
+        place,
+        target,
+        address,
+        slot,
+    } = found;
+    forward.slot = slot;
+    forward.target = Some(place);
     forward.tries += 1;
-    let (target, address) = picked;
     let backend = SocketAddr::new(address, target.port);
     forward.backend = Some(backend);
-    let tls = service.protocol == Protocol::Https;
-    let name = if tls {
-        server_name(session.req_header(), route, service, target)
-    } else {
-        String::new()
+    let mut peer = match &service.tls {
+        Some(tls) => {
+            let verify = tls.verifies();
+            let name = server_name(session.req_header(), route, service, target, verify);
+            let mut peer = HttpPeer::new(backend, true, name);
+            tls.equip(&mut peer);
+            peer
+        }
+        None => HttpPeer::new(backend, false, String::new()),
     };
-    let mut peer = HttpPeer::new(backend, tls, name);
     let options = &mut peer.options;
     options.connection_timeout = Some(service.timeouts.connect);
     options.total_connection_timeout = Some(service.timeouts.connect);
@@ -132,20 +125,14 @@ pub(super) async fn peer(
     }
     // What concerns one connection only is removed as the request is received and shaped.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    options.verify_cert = service.tls.verify;
-    options.verify_hostname = service.tls.verify;
     Ok(Box::new(peer))
 }
 
-/// Waits up to `patience` for a place among the connections of `target`. Whether it may be used,
-/// and the place, where places are limited.
-async fn slot(target: &Target, patience: Duration) -> (bool, Option<OwnedSemaphorePermit>) {
-    let Some(slots) = &target.slots else {
-        return (true, None);
-    };
-    match tokio::time::timeout(patience, Arc::clone(slots).acquire_owned()).await {
-        Ok(Ok(slot)) => (true, Some(slot)),
-        Ok(Err(_)) | Err(_) => (false, None),
+fn reply_to_absence(absent: Absent, tries: u32) -> Reply {
+    match absent {
+        Absent::Target | Absent::Slot => no_target(tries),
+        Absent::Address => Reply::message(503, Reason::NameResolution, "name resolution failed"),
+        Absent::Verified => failure::unverified(),
     }
 }
 
@@ -162,11 +149,17 @@ fn no_target(tries: u32) -> Reply {
 }
 
 /// The name that an https upstream must prove: the Host sent to it.
-fn server_name(head: &Parts, route: &Route, service: &Service, target: &Target) -> String {
+fn server_name(
+    head: &Parts,
+    route: &Route,
+    service: &Service,
+    target: &Target,
+    verify: bool,
+) -> String {
     let host = host_header(head, route, service, target)
         .to_str()
         .unwrap_or_default();
-    upstream::server_name(host, &target.server_name, service.tls.verify)
+    upstream::server_name(host, &target.server_name, verify)
 }
 
 /// The `Host` that `target` gets.
@@ -369,6 +362,12 @@ fn set_forwarding(
         via = appended(sent, &header::VIA, &via);
     }
     headers.insert(header::VIA, via);
+    if let Some(proved) = connection.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        headers.insert(CLIENT_SUBJECT, proved.subject.clone());
+        headers.insert(CLIENT_ISSUER, proved.issuer.clone());
+        headers.insert(CLIENT_SERIAL, proved.serial.clone());
+        headers.insert(CLIENT_FINGERPRINT, proved.fingerprint.clone());
+    }
     if exchange.snapshot.settings.upstream_request_id {
         headers.insert(REQUEST_ID, request_id(exchange));
     } else if fields.has(Fields::X) {
@@ -429,6 +428,10 @@ pub(super) fn after_exchange_failure(
     from_pool: bool,
     clock: &Clock,
 ) {
+    if error.etype() == &ErrorType::InvalidCert {
+        after_bad_certificate(exchange, error, clock);
+        return;
+    }
     if error.esource() == &ErrorSource::Upstream
         && error.etype() == &ErrorType::ReadTimedout
         && !session.as_downstream_mut().is_body_done()
@@ -464,6 +467,16 @@ pub(super) fn after_exchange_failure(
     count_repeat(exchange, another);
 }
 
+/// Decides on another try after the certificate of a connection was not accepted: nothing was sent,
+/// so any method may, but only somewhere else.
+fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
+    health::note_failure(exchange, error, clock);
+    let another =
+        with_search(exchange, Search::distrust).unwrap_or(false) && may_try_again(exchange);
+    error.set_retry(another);
+    count_repeat(exchange, another);
+}
+
 fn may_try_again(exchange: &Exchange) -> bool {
     exchange
         .service()
@@ -472,27 +485,27 @@ fn may_try_again(exchange: &Exchange) -> bool {
 
 /// Notes that the address of the current try is of no use, and its target if no other is left there.
 fn rule_out_address(exchange: &mut Exchange) {
+    with_search(exchange, Search::rule_out);
+}
+
+/// Tells the search something of the address of the current try.
+fn with_search<T>(
+    exchange: &mut Exchange,
+    tell: impl FnOnce(&mut Search, &Balancer, (usize, IpAddr)) -> T,
+) -> Option<T> {
     let Exchange {
         snapshot,
         route,
         forward,
         ..
     } = exchange;
-    let (Some(place), Some(backend)) = (forward.target, forward.backend) else {
-        return;
-    };
-    let tried = (place, backend.ip());
-    if !forward.failed.contains(&tried) {
-        forward.failed.push(tried);
-    }
-    let failed = &forward.failed;
-    let has_another = route
-        .and_then(|route| snapshot.service(snapshot.routes.get(route)?))
-        .and_then(|service| service.balancer.targets().get(place))
-        .is_some_and(|target| target.has_address(|address| !failed.contains(&(place, address))));
-    if !has_another && !forward.tried.contains(&place) {
-        forward.tried.push(place);
-    }
+    let (place, backend) = (forward.target?, forward.backend?);
+    let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
+    Some(tell(
+        &mut forward.search,
+        &service.balancer,
+        (place, backend.ip()),
+    ))
 }
 
 fn count_repeat(exchange: &Exchange, another: bool) {

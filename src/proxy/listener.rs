@@ -13,10 +13,16 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tracing::error;
 
-use super::{connection::Edge, drain::Drain};
+use super::{
+    connection::Arrival,
+    drain::{Drain, Open},
+};
 use crate::snapshot::live::Live;
 
 /// How long to wait before accepting again when there are no descriptors left.
@@ -52,16 +58,7 @@ pub enum Probes {
 pub struct Terms {
     /// A connection begins with a PROXY header.
     pub proxy_protocol: bool,
-}
-
-/// A connection that was just accepted.
-#[derive(Debug)]
-pub struct Arrival {
-    pub peer: SocketAddr,
-    /// The port of the listener.
-    pub port: u16,
-    pub terms: Terms,
-    pub retired: Retired,
+    pub dialect: Dialect,
 }
 
 /// Whether a listener was taken out of the configuration: its connections end after the request
@@ -146,11 +143,22 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
     })
 }
 
+/// Serves accepted connections.
+pub trait Serve: Send + Sync + 'static {
+    /// Serves one connection until it ends.
+    fn serve(
+        &self,
+        tcp: TcpStream,
+        arrival: Arrival,
+        open: Open,
+    ) -> impl Future<Output = ()> + Send;
+}
+
 /// Accepts from `listener` and serves through `edge` until it is told to stop; then the socket is
 /// closed.
-pub async fn accept(
+pub async fn accept<S: Serve>(
     listener: TcpListener,
-    edge: Arc<Edge>,
+    edge: Arc<S>,
     live: Arc<Live>,
     drain: Arc<Drain>,
     mut orders: Orders,

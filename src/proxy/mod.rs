@@ -10,8 +10,10 @@ mod chunks;
 mod head;
 mod idle;
 mod proxy_protocol;
+mod secure;
 mod spelling;
 mod stream;
+mod transport;
 
 pub mod rehearse;
 
@@ -28,6 +30,7 @@ mod body;
 mod forward;
 mod health;
 mod tunnel;
+mod verify;
 
 mod deliver;
 
@@ -37,11 +40,13 @@ mod reply;
 
 mod record;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, os::fd::RawFd, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora_core::{Error, Result, modules::http::HttpModules, upstreams::peer::HttpPeer};
+use pingora_core::{
+    Error, Result, modules::http::HttpModules, protocols::Digest, upstreams::peer::HttpPeer,
+};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -125,6 +130,18 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
         forward::peer(session, exchange, &self.state.identifiers).await
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        peer: &HttpPeer,
+        _descriptor: RawFd,
+        connection: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        verify::check(peer, connection, exchange, &self.state.clock)
     }
 
     async fn upstream_request_filter(

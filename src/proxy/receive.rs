@@ -64,6 +64,12 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
     };
     exchange.scheme = scheme(&head.headers, exchange.trusted, connection.scheme);
     (exchange.host, exchange.port) = host_and_port(&head.headers, connection.port);
+    if let Some(tls) = &connection.tls
+        && !(exchange.snapshot.certificates).allows(tls.rules, exchange.host())
+    {
+        // Whoever proved to be somebody for one name has proved nothing for another.
+        return Err(Box::new(misdirected()));
+    }
     if let std::borrow::Cow::Owned(normal) = path::normalise(raw_path(head)) {
         exchange.normal_path = Some(normal);
     }
@@ -106,6 +112,11 @@ pub(super) fn too_large() -> Reply {
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
+}
+
+/// 421.
+fn misdirected() -> Reply {
+    Reply::message(421, Reason::MisdirectedRequest, "Misdirected request")
 }
 
 /// Whether the rest of a body is awaited when a request was answered without it, so that the
@@ -247,7 +258,7 @@ fn is_claim(name: &str, identity: bool) -> bool {
                 .all(|(known, byte)| known == *byte || (known == b'-' && *byte == b'_'))
     };
     let has_twin = bytes.contains(&b'_');
-    if names::ALL.iter().any(|known| same(&known.as_str())) {
+    if names::ALL.iter().any(|known| same(&known.as_str())) || CERTIFICATE.iter().any(same) {
         return identity || has_twin;
     }
     if identity && (name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_")) {
@@ -255,6 +266,15 @@ fn is_claim(name: &str, identity: bool) -> bool {
     }
     has_twin && FORWARDING.iter().any(same)
 }
+
+/// What tells of a client's certificate.
+const CERTIFICATE: [&str; 5] = [
+    "x-client-cert",
+    "x-client-cert-subject-dn",
+    "x-client-cert-issuer-dn",
+    "x-client-cert-serial",
+    "x-client-cert-fingerprint",
+];
 
 const FORWARDING: [&str; 8] = [
     "x-forwarded-for",
@@ -339,6 +359,8 @@ mod tests {
             ("x_consumer_id", true, true),
             ("x-consumer_id", true, true),
             ("x-tollgate-aggregate", true, false),
+            ("x-client-cert-subject-dn", true, false),
+            ("x_client_cert_subject_dn", true, true),
             ("x_forwarded_for", true, true),
             ("x_real_ip", true, true),
             ("x-forwarded-for", false, false),

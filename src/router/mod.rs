@@ -14,7 +14,8 @@ mod patterns; // the regexes of all routes
 mod precedence; // which of several matching routes wins
 mod prefix_forest; // from a path to all prefixes of it
 #[cfg(test)]
-mod reference; // the same rules in the most obvious code: our specification
+mod reference;
+pub mod streams; // the same for connections of which nothing is read // the same rules in the most obvious code: our specification
 
 use std::collections::BTreeSet;
 use std::fmt;

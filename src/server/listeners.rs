@@ -21,33 +21,38 @@ use crate::{
     proxy::{
         connection::Edge,
         drain::Drain,
-        listener::{self, Address, BindError, Orders, Probes, Retired, Terms},
+        listener::{self, Address, BindError, Dialect, Orders, Probes, Retired, Terms},
     },
     snapshot::live::Live,
+    stream::StreamEdge,
 };
 
 /// For whom a socket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
     Clients,
+    /// Clients of stream routes.
+    Streams,
     Operators,
 }
 
 impl Audience {
-    const ALL: [Self; 2] = [Self::Clients, Self::Operators];
+    const ALL: [Self; 3] = [Self::Clients, Self::Streams, Self::Operators];
 
     /// The setting that lists the addresses.
     const fn setting(self) -> &'static str {
         match self {
             Self::Clients => "listen",
+            Self::Streams => "stream_listen",
             Self::Operators => "admin",
         }
     }
 
-    fn addresses(self, settings: &Settings) -> impl Iterator<Item = &Listen> {
+    fn addresses(self, settings: &Settings) -> Vec<&Listen> {
         match self {
-            Self::Clients => settings.listen.addresses(),
-            Self::Operators => settings.admin.addresses(),
+            Self::Clients => settings.listen.addresses().collect(),
+            Self::Streams => settings.stream_listen.addresses().collect(),
+            Self::Operators => settings.admin.addresses().collect(),
         }
     }
 }
@@ -70,6 +75,7 @@ pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Bound>, BindError> {
         .flat_map(|audience| {
             audience
                 .addresses(settings)
+                .into_iter()
                 .map(move |listen| bind(audience, listen))
         })
         .collect()
@@ -126,6 +132,7 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) edge: Arc<Edge>,
+    pub(super) streams: Arc<StreamEdge>,
     pub(super) live: Arc<Live>,
     pub(super) drain: Arc<Drain>,
     pub(super) pages: Router,
@@ -175,7 +182,7 @@ impl Listeners {
         let mut bound = Vec::new();
         for audience in Audience::ALL {
             let setting = audience.setting();
-            for (index, listen) in audience.addresses(&config.gateway).enumerate() {
+            for (index, listen) in audience.addresses(&config.gateway).into_iter().enumerate() {
                 if open.iter().any(|open| open.is_at(audience, listen.address)) {
                     continue;
                 }
@@ -186,7 +193,7 @@ impl Listeners {
                         let message = format!("{error}: {}", error.cause);
                         let mistake = diagnostics.error(
                             Code::CannotListen,
-                            config.place_of_setting(&path),
+                            config.setting_at(&path),
                             format!("gateway.{path}"),
                             message,
                         );
@@ -211,7 +218,7 @@ impl Listeners {
     pub(super) fn adopt(&self, settings: &Settings, bound: Vec<Bound>) {
         let mut open = self.lock();
         for audience in Audience::ALL {
-            let wanted: Vec<&Listen> = audience.addresses(settings).collect();
+            let wanted = audience.addresses(settings);
             open.retain_mut(|open| {
                 if open.audience != audience {
                     return true;
@@ -284,6 +291,17 @@ impl Listeners {
                     retired: retired.clone(),
                 },
             )),
+            Audience::Streams => tokio::spawn(listener::accept(
+                socket,
+                Arc::clone(&serving.streams),
+                Arc::clone(&serving.live),
+                Arc::clone(&serving.drain),
+                Orders {
+                    terms: agreed,
+                    stop: stopped,
+                    retired: retired.clone(),
+                },
+            )),
             Audience::Operators => {
                 warn_of_strangers(listen.address);
                 tokio::spawn(admin::serve::run(
@@ -294,7 +312,12 @@ impl Listeners {
                 ))
             }
         };
-        info!(address = %listen.address, setting = audience.setting(), "listening");
+        info!(
+            address = %listen.address,
+            setting = audience.setting(),
+            tls = listen.ssl,
+            "listening"
+        );
         open.push(Open {
             audience,
             listen,
@@ -341,6 +364,7 @@ impl Open {
 fn terms(listen: &Listen) -> Terms {
     Terms {
         proxy_protocol: listen.proxy_protocol,
+        dialect: Dialect { tls: listen.ssl },
     }
 }
 

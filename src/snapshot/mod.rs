@@ -15,8 +15,11 @@ use crate::{
         path::PathHandling,
     },
     plugins::Instance,
-    router::Router,
-    telemetry::{Count, requests::RouteSeries},
+    router::{Router, streams::StreamRouter},
+    telemetry::{
+        Count, handshakes::CertificateExpiry, requests::RouteSeries, streams::StreamSeries,
+    },
+    tls::{Certificates, UpstreamTls},
     upstream::Balancer,
 };
 
@@ -36,8 +39,14 @@ pub struct Snapshot {
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
     pub settings: Settings,
+    /// What clients get in a TLS handshake.
+    pub certificates: Certificates,
+    /// Until when they are good.
+    pub expiries: Vec<CertificateExpiry>,
     pub router: Router,
     pub routes: Box<[Route]>,
+    /// What connections find in place of all this.
+    pub streams: Streams,
     pub services: Box<[Service]>,
     pub consumers: Arc<Consumers>,
     pub instances: Box<[Instance]>,
@@ -74,8 +83,10 @@ pub struct Route {
     pub facts: RouteFacts,
     /// The place of its service.
     pub service: Option<usize>,
-    /// Whether plain HTTP is served, or answered with `https_redirect_status`.
+    /// Whether plain text is refused: for HTTP with `https_redirect_status`.
     pub https_only: bool,
+    /// Whether it takes gRPC only.
+    pub grpc: bool,
     pub https_redirect_status: u16,
     pub strip_path: bool,
     pub preserve_host: bool,
@@ -84,6 +95,25 @@ pub struct Route {
     /// its protocols.
     pub chains: [ChainIndex; 2],
     pub series: Arc<RouteSeries>,
+}
+
+/// The routes of connections of which nothing is read.
+#[derive(Debug)]
+pub struct Streams {
+    pub router: StreamRouter,
+    pub routes: Box<[StreamRoute]>,
+    /// The series of connections without a route.
+    pub unrouted_series: Arc<StreamSeries>,
+}
+
+/// A route as connections see it.
+#[derive(Debug)]
+pub struct StreamRoute {
+    /// Its name, else its id.
+    pub label: Arc<str>,
+    /// The place of its service.
+    pub service: Option<usize>,
+    pub series: Arc<StreamSeries>,
 }
 
 /// A service as requests see it.
@@ -95,14 +125,9 @@ pub struct Service {
     pub path: Option<String>,
     pub retries: u16,
     pub timeouts: Timeouts,
-    pub tls: UpstreamTls,
+    /// Absent = plain HTTP.
+    pub tls: Option<Arc<UpstreamTls>>,
     pub balancer: Arc<Balancer>,
     /// How often requests were sent again.
     pub repeats: Arc<Count>,
-}
-
-/// How an https upstream is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct UpstreamTls {
-    pub verify: bool,
 }

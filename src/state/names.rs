@@ -170,7 +170,7 @@ fn sorted(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
 /// All names that some snapshot refers to.
 #[derive(Debug)]
 pub struct Names {
-    names: Registry<String, Name>,
+    known: Registry<String, Name>,
     news: Notify,
     /// Milliseconds between two look-ups of a name with addresses, and of one without.
     refresh_ms: AtomicU64,
@@ -180,7 +180,7 @@ pub struct Names {
 impl Default for Names {
     fn default() -> Self {
         Self {
-            names: Registry::default(),
+            known: Registry::default(),
             news: Notify::new(),
             refresh_ms: AtomicU64::new(milliseconds(REFRESH)),
             retry_ms: AtomicU64::new(milliseconds(RETRY)),
@@ -195,7 +195,7 @@ fn milliseconds(time: Duration) -> u64 {
 impl Names {
     /// The name `host`, which is resolved from now on.
     pub fn get(&self, host: &str) -> Arc<Name> {
-        let name = self.names.get_or_create(host.to_ascii_lowercase(), || {
+        let name = self.known.get_or_create(host.to_ascii_lowercase(), || {
             Name::new(host.to_ascii_lowercase())
         });
         if !name.answered.load(Ordering::Acquire) {
@@ -225,10 +225,10 @@ impl Names {
             let refresh = refreshed.elapsed() >= pause(&self.refresh_ms);
             if refresh {
                 refreshed = Instant::now();
-                self.names.sweep();
+                self.known.sweep();
             }
             let mut lookups = JoinSet::new();
-            for name in self.names.values() {
+            for name in self.known.values() {
                 if refresh || !name.is_resolved() {
                     if lookups.len() >= LOOKUPS_MAX {
                         lookups.join_next().await;

@@ -8,6 +8,7 @@ mod count;
 pub mod exports;
 pub mod families;
 mod growing_map;
+pub mod handshakes;
 pub mod health;
 mod held;
 mod histogram;
@@ -18,6 +19,7 @@ pub mod outbox;
 mod page;
 pub mod process;
 pub mod requests;
+pub mod streams;
 
 use std::sync::{
     Arc, OnceLock,
@@ -30,11 +32,13 @@ use crate::entity::reason::Reason;
 use connections::Connections;
 pub use count::Count;
 use exports::Exports;
+use handshakes::Handshakes;
 use health::UpstreamsHealth;
 use held::Held;
 pub use losses::Losses;
 use page::Page;
 use requests::{Requests, RouteSeries};
+use streams::{StreamSeries, Streams};
 
 /// Kong's name for the only kind of traffic there is.
 const SUBSYSTEM: &str = "http";
@@ -46,8 +50,10 @@ pub struct Telemetry {
     plugins: prometheus::Registry,
     exports: Exports,
     connections: Arc<Connections>,
+    handshakes: Handshakes,
     requests: Requests,
     retries: Held<str, Count>,
+    streams: Streams,
     replies: [Count; Reason::ALL.len()],
     requests_received: Count,
     panics: Count,
@@ -81,8 +87,10 @@ impl Telemetry {
             plugins: prometheus::Registry::new(),
             exports: Exports::default(),
             connections: Arc::default(),
+            handshakes: Handshakes::default(),
             requests: Requests::default(),
             retries: Held::default(),
+            streams: Streams::default(),
             replies: Default::default(),
             requests_received: Count::default(),
             panics: Count::default(),
@@ -108,6 +116,11 @@ impl Telemetry {
         &self.connections
     }
 
+    /// TLS handshakes with clients, and the certificates for them.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
     /// The request series of a service and a route, by their labels; both empty for requests
     /// without a route. The same `Arc` as long as somebody holds it, so that counts survive a
     /// reload that keeps the route; gone from the page when nobody does.
@@ -118,6 +131,12 @@ impl Telemetry {
     /// The retries of a service, by its label. Held like [`Self::route`].
     pub fn retries(&self, service: &str) -> Arc<Count> {
         self.retries.get_or_create(service, Count::default)
+    }
+
+    /// The stream series of a service and a route, by their labels; both empty for connections
+    /// without a route. Held like [`Self::route`].
+    pub fn streams(&self, service: &str, route: &str) -> Arc<StreamSeries> {
+        self.streams.of(service, route)
     }
 
     /// The entries that a log of requests lost, by the name of the log. Held like [`Self::route`].
@@ -184,6 +203,7 @@ impl Telemetry {
         self.write_process(&mut page);
         self.connections
             .write(&mut page, &self.node_id, self.requests_received());
+        self.handshakes.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let mut retries = page.family(&families::RETRIES);
@@ -191,6 +211,7 @@ impl Telemetry {
             retries.count(&[&service], count.get());
         }
         retries.end();
+        self.streams.write(&mut page);
         if live.target_health {
             health::write(&mut page, upstreams);
         }

@@ -2,6 +2,7 @@
 
 pub mod balancer;
 pub mod health;
+pub mod search;
 pub mod wheel;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -38,10 +39,7 @@ impl Target {
     /// The `Host` sent to it over `protocol`.
     pub fn host_header(&self, protocol: Protocol) -> &HeaderValue {
         let [http, https] = &self.host_headers;
-        match protocol {
-            Protocol::Http => http,
-            Protocol::Https => https,
-        }
+        if protocol.is_encrypted() { https } else { http }
     }
 
     /// The next of its addresses that requests may go to; one that is `untried` while there is one.

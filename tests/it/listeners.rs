@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::harness::{
-    Client, Gate, Gateway, Origin, Reply, Request, free_port, one_service, wait_until,
+    Client, Gate, Gateway, Origin, Reply, Request, Tls, free_port, one_service, wait_until,
 };
 
 /// The document of `gateway`, listening on `listen` as it is written there.
@@ -56,6 +56,32 @@ fn an_added_listener_serves_and_the_others_go_on() {
         Some(port.as_str())
     );
     assert_eq!(kept.send(&Request::get("/")).status, 200);
+}
+
+#[test]
+fn a_listener_with_tls_can_be_added_and_tls_can_come_to_one_that_stays() {
+    let origin = Origin::replying("hello");
+    let yaml = one_service(&origin);
+    let gateway = Gateway::start(&yaml);
+    let added = free_port();
+    let (own, tls) = (gateway.port(), Tls::to("a.test"));
+
+    let text = listening(
+        &gateway,
+        &yaml,
+        &format!("[127.0.0.1:{own}, 127.0.0.1:{added} ssl]"),
+    );
+    gateway.changing_configuration(|| gateway.replace_exactly(&text));
+    let client = Client::secure(added, &tls);
+    let response = client.expect("a handshake").send(&Request::get("/"));
+    assert_eq!(response.text(), "hello");
+    assert_eq!(gateway.get("/").status, 200);
+
+    let text = listening(&gateway, &yaml, &format!("127.0.0.1:{own} ssl"));
+    gateway.changing_configuration(|| gateway.replace_exactly(&text));
+    wait_until("TLS on the listener that stays", || {
+        Client::secure(own, &tls).is_ok()
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::{
-    Blueprint, Client, Gateway, Origin, Received, Reply, Request, Stopwatch, one_service,
+    Blueprint, Client, Gateway, Origin, Received, Reply, Request, Stopwatch, Tls, one_service,
     wait_until,
 };
 
@@ -289,6 +289,37 @@ fn a_header_must_come_in_time() {
         assert_eq!(said, Some(Vec::new()), "{begin:?}");
         assert!(watch.elapsed() >= Duration::from_millis(400), "{begin:?}");
     }
+}
+
+#[test]
+fn the_header_stands_before_the_handshake_and_only_there() {
+    let origin = origin();
+    let gateway = Blueprint::new(BELIEVED)
+        .with_listen_flags(" ssl proxy_protocol")
+        .start(&one_service(&origin));
+    let tls = Tls::to("a.test");
+    for header in [LINE.as_bytes().to_vec(), binary_tcp4(&[])] {
+        let client = Client::secure_behind(&header, gateway.port(), &tls);
+        let response = client.expect("a handshake").send(&Request::get("/"));
+        assert_eq!(response.status, 200);
+        let received = origin.last();
+        assert_eq!(received.header("X-Real-IP"), Some("203.0.113.7"));
+        assert_eq!(received.header("X-Forwarded-Proto"), Some("https"));
+    }
+
+    let before = gateway.metric(TURNED_AWAY);
+    assert!(Client::secure(gateway.port(), &tls).is_err());
+    wait_until("the client without header is counted", || {
+        gateway.metric(TURNED_AWAY) > before
+    });
+
+    let asked = origin.count();
+    let client = Client::secure_behind(LINE.as_bytes(), gateway.port(), &tls);
+    let mut client = client.expect("a handshake");
+    let forged = "PROXY TCP4 192.0.2.66 198.51.100.1 1 2\r\n";
+    let _ = client.write([forged.as_bytes(), &Request::get("/").bytes()].concat());
+    assert_eq!(client.read_response().expect("an answer").status, 400);
+    assert_eq!(origin.count(), asked);
 }
 
 #[test]

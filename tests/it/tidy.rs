@@ -10,19 +10,21 @@ use regex::Regex;
 const LEVELS: &[&[&str]] = &[
     &["entity"],
     &["plugin", "state", "telemetry"],
-    &["config", "router", "upstream"],
+    &["config", "router", "tls", "upstream"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
-    &["reload", "admin", "explain", "proxy", "tls"],
+    &["reload", "admin", "explain", "proxy", "stream"],
     &["main", "cli", "server"],
 ];
 
 /// Imports within a level: the first may import the ones after it.
 const ALONGSIDE: &[&[&str]] = &[
     &["plugin", "state", "telemetry"],
+    &["upstream", "tls"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
     &["explain", "proxy"],
+    &["stream", "proxy"],
     &["admin", "explain"],
     &["main", "cli", "server"],
 ];

@@ -12,9 +12,10 @@ use field::{Position, published, refused};
 
 use super::document::{BOOKKEEPING, UNSUPPORTED_ENTITIES};
 use super::model::{
-    Acl, BasicauthCredential, Consumer, ConsumerGroup, ConsumerGroupConsumer, EntityKind, Gateway,
-    HmacauthCredential, JwtSecret, Key, KeySet, KeyauthCredential, Oauth2Credential, Plugin, Route,
-    Service, Target, Upstream, Vault, gateway::KONG_NAMES,
+    Acl, BasicauthCredential, CaCertificate, Certificate, Consumer, ConsumerGroup,
+    ConsumerGroupConsumer, EntityKind, Gateway, HmacauthCredential, JwtSecret, Key, KeySet,
+    KeyauthCredential, Oauth2Credential, Plugin, Route, Service, Sni, Target, Upstream, Vault,
+    gateway::KONG_NAMES,
 };
 use super::prepare::WITH_DEFAULTS;
 use super::schema::derived;
@@ -78,6 +79,10 @@ fn entity(kind: EntityKind, plugins: &[(&str, Schema)]) -> Value {
                 list["items"] = json!({"anyOf": [{"type": "string"}, list["items"]]});
             }
             list["description"] = described(child, "nested here").into();
+            if child == EntityKind::Sni {
+                // A name alone will do.
+                list["items"] = json!({"anyOf": [list["items"].clone(), {"type": "string"}]});
+            }
             properties.insert(child.list().to_owned(), list);
         }
         if kind.is_plugin() {
@@ -110,6 +115,9 @@ fn derived_entity(kind: EntityKind) -> Schema {
         EntityKind::Key => derived::<Key>(),
         EntityKind::Vault => derived::<Vault>(),
         EntityKind::Plugin | EntityKind::ConsumerGroupPlugin => derived::<Plugin>(),
+        EntityKind::Certificate => derived::<Certificate>(),
+        EntityKind::Sni => derived::<Sni>(),
+        EntityKind::CaCertificate => derived::<CaCertificate>(),
     }
 }
 

@@ -8,16 +8,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    AccessLog, ErrorLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
-    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
+    TlsVersions, TrustedCertificates, TrustedNetwork,
 };
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
-const TLS: &str =
-    "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
-const TLS_UPSTREAM: &str =
-    "only the system's authorities and no client certificate are used towards upstreams";
+const ORDER: &str = "the order of the ciphers is the gateway's with `ssl_cipher_suite` old or custom, else the client's";
+const SESSIONS: &str =
+    "a session can be resumed for two hours; turn tickets off with `ssl_session_tickets`";
+const GROUPS: &str = "the parameters of Diffie and Hellman are OpenSSL's; leave it out";
 const RETIRE: &str =
     "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
 const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
@@ -27,22 +28,10 @@ const DNS_NOT_FOUND: &str = "names without addresses are tried again after `dns_
 
 /// Settings of Kong that this version knows but does not have, and why.
 const REFUSED: &[(&str, &str)] = &[
-    ("ssl_cert", TLS),
-    ("ssl_cert_key", TLS),
-    ("ssl_protocols", TLS),
-    ("ssl_cipher_suite", TLS),
-    ("ssl_ciphers", TLS),
-    ("ssl_prefer_server_ciphers", TLS),
-    ("ssl_session_tickets", TLS),
-    ("ssl_session_timeout", TLS),
-    ("ssl_session_cache_size", TLS),
-    ("ssl_dhparam", TLS),
-    ("client_ssl", TLS_UPSTREAM),
-    ("client_ssl_cert", TLS_UPSTREAM),
-    ("client_ssl_cert_key", TLS_UPSTREAM),
-    ("trusted_certificates", TLS_UPSTREAM),
-    ("lua_ssl_trusted_certificate", TLS_UPSTREAM),
-    ("tls_verify_depth", TLS_UPSTREAM),
+    ("ssl_prefer_server_ciphers", ORDER),
+    ("ssl_session_timeout", SESSIONS),
+    ("ssl_session_cache_size", SESSIONS),
+    ("ssl_dhparam", GROUPS),
     ("upstream_keepalive_max_requests", RETIRE),
     ("dns_resolver", DNS),
     ("dns_order", DNS_ORDER),
@@ -72,6 +61,8 @@ pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("nginx_http_client_body_timeout", "client_body_timeout"),
     ("proxy_access_log", "access_log"),
     ("proxy_error_log", "error_log"),
+    ("lua_ssl_trusted_certificate", "trusted_certificates"),
+    ("lua_ssl_verify_depth", "tls_verify_depth"),
 ];
 
 /// Families of settings that only make sense for what Kong is built on.
@@ -124,29 +115,32 @@ pub enum ErrorType {
     Xml,
 }
 
-const FLAVORS: &[(&str, &str)] = &[
-    ("traditional", "use traditional_compatible"),
-    ("expressions", "use traditional_compatible"),
-];
+/// Which ciphers clients may use: Mozilla's profiles and one for FIPS 140.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CipherSuite {
+    /// TLS 1.3 only.
+    Modern,
+    #[default]
+    Intermediate,
+    /// Also ciphers without forward secrecy.
+    Old,
+    Fips,
+    /// Those of `ssl_ciphers`.
+    Custom,
+}
 
 /// How routes are written and weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-refused-values" = FLAVORS))]
 pub enum RouterFlavor {
-    /// Kong's default.
+    /// Kong's default: routes have attributes, and those with more of them go first.
     #[default]
     TraditionalCompatible,
-}
-
-/// Stream listeners: only `off` in this version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(extend("x-hint" = "stream proxying is not supported in this version"))]
-pub enum StreamListen {
-    /// None.
-    #[default]
-    Off,
+    /// The same attributes in Kong's older order: hosts, headers, paths, methods and SNI weigh differently.
+    Traditional,
+    /// Routes may have an `expression` instead; those with attributes come after all of them.
+    Expressions,
 }
 
 /// Settings of the gateway itself.
@@ -154,16 +148,28 @@ pub enum StreamListen {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`proxy_protocol`, `reuseport`, `deferred`, `bind`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off|idle:interval:count`), or `off`. Addresses that a reload adds or removes are opened and closed in place; the options of a socket that stays need a restart.
+    /// Where requests come in: `ip:port` with flags (`ssl` for TLS, `proxy_protocol`, `reuseport`, `deferred`, `bind`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off|idle:interval:count`), or `off`. Addresses that a reload adds or removes are opened and closed in place; the options of a socket that stays need a restart.
     pub listen: List<ListenEntry>,
-    /// Only `off` in this version.
-    pub stream_listen: StreamListen,
+    /// Where connections for stream routes come in: like `listen`, with `ssl` for `tls` and `tls_passthrough`, without it for `tcp`; or `off`.
+    pub stream_listen: List<StreamListenEntry>,
     /// Where `/metrics`, `/status`, `/health` and `/explain` are served: like `listen`, without `proxy_protocol`. Keep it private.
     pub admin: List<ListenEntry>,
     /// Threads that serve requests: 1 to 1024, or `auto` for one per core. Needs a restart to change.
     pub threads: Threads,
     /// The folder of fragments, relative to this file: its `*.yaml` and `*.yml` files are further documents.
     pub conf_d: Option<String>,
+    /// The files of the default certificate, in PEM, for clients that ask for no name or for one without `certificates`: one, or two whose keys have different algorithms. Relative to this file. Absent: a self-signed one.
+    pub ssl_cert: List<FilePath>,
+    /// The files of the keys of `ssl_cert`, in the same order.
+    pub ssl_cert_key: List<FilePath>,
+    /// The versions of TLS that clients may speak.
+    pub ssl_protocols: List<TlsVersions>,
+    /// Which ciphers clients may use: `modern` (TLS 1.3 only), `intermediate`, `old`, `fips`, or `custom` for those of `ssl_ciphers`.
+    pub ssl_cipher_suite: CipherSuite,
+    /// With `ssl_cipher_suite: custom`: the ciphers of TLS 1.2, in OpenSSL's notation.
+    pub ssl_ciphers: Option<String>,
+    /// Whether clients keep their sessions in tickets; else the gateway keeps a limited number of them.
+    pub ssl_session_tickets: Switch,
     /// Addresses and networks whose `X-Forwarded-*` headers and `real_ip_header` are believed.
     pub trusted_ips: List<TrustedNetwork>,
     /// The header by which a trusted peer tells the client's address; of `X-Forwarded-For` it is the last address. `proxy_protocol`: the PROXY header with which a trusted balancer begins a connection.
@@ -231,6 +237,17 @@ pub struct Gateway {
     pub dns_error_ttl: Seconds,
     /// Whether certificates of upstreams are verified where a service does not say.
     pub tls_verify: Switch,
+    /// How many authorities may stand between an upstream's certificate and a trusted one, where a service does not say.
+    #[schemars(range(max = 64))]
+    pub tls_verify_depth: u8,
+    /// Whom certificates of upstreams are verified by where a service does not say: files of certificates in PEM (paths relative to this file), and `system` for the authorities of the system.
+    pub trusted_certificates: List<TrustedCertificates>,
+    /// Whether `client_ssl_cert` is shown to upstreams; absent: as soon as it is given.
+    pub client_ssl: Option<Switch>,
+    /// The file of the certificate in PEM that is shown to https upstreams which ask for one, where neither service nor upstream names another; a path relative to this file.
+    pub client_ssl_cert: Option<FilePath>,
+    /// The file of its key.
+    pub client_ssl_cert_key: Option<FilePath>,
 }
 
 impl Default for Gateway {
@@ -244,10 +261,19 @@ impl Default for Gateway {
         };
         Self {
             listen: listen(Ipv4Addr::UNSPECIFIED, 8000),
-            stream_listen: StreamListen::Off,
+            stream_listen: List(vec![StreamListenEntry(ListenEntry::Off)]),
             admin: listen(Ipv4Addr::LOCALHOST, 8001),
             threads: Threads::Auto,
             conf_d: None,
+            ssl_cert: List::default(),
+            ssl_cert_key: List::default(),
+            ssl_protocols: List(vec![TlsVersions {
+                tls12: true,
+                tls13: true,
+            }]),
+            ssl_cipher_suite: CipherSuite::Intermediate,
+            ssl_ciphers: None,
+            ssl_session_tickets: Switch(true),
             trusted_ips: List::default(),
             real_ip_header: RealIpHeader::Named(HeaderName::from_static("x-real-ip")),
             real_ip_recursive: Switch(false),
@@ -288,22 +314,47 @@ impl Default for Gateway {
             dns_valid_ttl: seconds(10),
             dns_error_ttl: seconds(1),
             tls_verify: Switch(false),
+            tls_verify_depth: 1,
+            trusted_certificates: List(vec![TrustedCertificates::System]),
+            client_ssl: None,
+            client_ssl_cert: None,
+            client_ssl_cert_key: None,
         }
     }
 }
 
 /// Reports the rules that span several settings.
-pub(in crate::config) fn check_rules(
-    gateway: &Gateway,
-    written: &Node,
-    diagnostics: &mut Diagnostics,
-) {
+pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut Diagnostics) {
+    let mut report = |code: Code, field: &str, message: &str| {
+        let path = format!("gateway.{field}");
+        diagnostics.error(code, node.span_at(field), path, message);
+    };
+    if gateway.admin.addresses().any(|listen| listen.ssl) {
+        let message =
+            "the admin listener has no TLS: keep it on loopback, or put TLS in front of it";
+        report(Code::UnsupportedValue, "admin", message);
+    }
+    let suite = gateway.ssl_cipher_suite;
+    let (is_custom, has_ciphers) = (suite == CipherSuite::Custom, gateway.ssl_ciphers.is_some());
+    if is_custom && !has_ciphers {
+        let message = "`ssl_cipher_suite: custom` needs `ssl_ciphers`";
+        report(Code::MissingField, "ssl_cipher_suite", message);
+    }
+    if has_ciphers && !is_custom {
+        let message = "`ssl_ciphers` has no effect without `ssl_cipher_suite: custom`";
+        report(Code::InvalidCombination, "ssl_ciphers", message);
+    }
+    let has_tls13 = gateway.ssl_protocols.iter().any(|versions| versions.tls13);
+    if suite == CipherSuite::Modern && !has_tls13 {
+        let message = "`ssl_cipher_suite: modern` is for TLSv1.3, which `ssl_protocols` leaves out";
+        report(Code::InvalidCombination, "ssl_cipher_suite", message);
+    }
     for (index, listen) in gateway.admin.addresses().enumerate() {
         if listen.proxy_protocol {
             let path = format!("admin[{index}]");
             diagnostics.error(
                 Code::InvalidCombination,
-                written.span_at(&path),
+                node.span_at(&path),
                 format!("gateway.{path}"),
                 "the admin listener takes no `proxy_protocol`: operators come to it directly",
             );
@@ -316,7 +367,7 @@ pub(in crate::config) fn check_rules(
         diagnostics
             .warning(
                 Code::Ignored,
-                written.span_at("real_ip_header"),
+                node.span_at("real_ip_header"),
                 "gateway.real_ip_header",
                 "no listener has the flag `proxy_protocol`, so no client's address comes from it",
             )

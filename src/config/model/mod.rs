@@ -2,6 +2,8 @@
 
 pub mod acl;
 pub mod basicauth_credential;
+pub mod ca_certificate;
+pub mod certificate;
 pub mod consumer;
 pub mod consumer_group;
 pub mod gateway;
@@ -18,6 +20,7 @@ pub mod reference;
 pub mod route;
 pub mod service;
 pub mod settings;
+pub mod sni;
 pub mod target;
 pub mod upstream;
 pub mod vault;
@@ -32,6 +35,8 @@ use uuid::Uuid;
 
 pub use acl::Acl;
 pub use basicauth_credential::BasicauthCredential;
+pub use ca_certificate::CaCertificate;
+pub use certificate::Certificate;
 pub use consumer::Consumer;
 pub use consumer_group::{ConsumerGroup, ConsumerGroupConsumer};
 pub use gateway::Gateway;
@@ -44,6 +49,7 @@ pub use plugin::Plugin;
 pub use reference::Reference;
 pub use route::Route;
 pub use service::Service;
+pub use sni::Sni;
 pub use target::Target;
 pub use upstream::Upstream;
 pub use vault::Vault;
@@ -72,6 +78,9 @@ pub enum EntityKind {
     KeySet,
     Key,
     Vault,
+    Certificate,
+    Sni,
+    CaCertificate,
     Plugin,
     /// A plugin of a consumer group in a list of its own; but for the list it is like any other.
     ConsumerGroupPlugin,
@@ -79,7 +88,7 @@ pub enum EntityKind {
 
 impl EntityKind {
     /// Every kind; parents come before their children.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Service,
         Self::Route,
         Self::Upstream,
@@ -96,6 +105,9 @@ impl EntityKind {
         Self::KeySet,
         Self::Key,
         Self::Vault,
+        Self::Certificate,
+        Self::Sni,
+        Self::CaCertificate,
         Self::Plugin,
         Self::ConsumerGroupPlugin,
     ];
@@ -119,6 +131,9 @@ impl EntityKind {
             Self::KeySet => "key_sets",
             Self::Key => "keys",
             Self::Vault => "vaults",
+            Self::Certificate => "certificates",
+            Self::Sni => "snis",
+            Self::CaCertificate => "ca_certificates",
             Self::Plugin => "plugins",
             Self::ConsumerGroupPlugin => "consumer_group_plugins",
         }
@@ -143,6 +158,9 @@ impl EntityKind {
             Self::KeySet => "key_set",
             Self::Key => "key",
             Self::Vault => "vault",
+            Self::Certificate => "certificate",
+            Self::Sni => "sni",
+            Self::CaCertificate => "ca_certificate",
             Self::Plugin => "plugin",
             Self::ConsumerGroupPlugin => "consumer_group_plugin",
         }
@@ -173,6 +191,7 @@ impl EntityKind {
             ],
             Self::ConsumerGroup => &[Self::Consumer, Self::Plugin],
             Self::KeySet => &[Self::Key],
+            Self::Certificate => &[Self::Sni],
             _ => &[],
         }
     }
@@ -193,6 +212,8 @@ impl EntityKind {
                 | Self::Oauth2Credential
                 | Self::Acl
                 | Self::Key
+                | Self::Certificate
+                | Self::CaCertificate
         )
     }
 }

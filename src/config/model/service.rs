@@ -4,25 +4,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::reference::Reference;
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 use crate::config::formats;
 use crate::entity::{Protocol, Timeouts};
 
-const REFUSED: &[(&str, &str)] = &[
-    (
-        "client_certificate",
-        "client certificates for upstreams come with the `certificates` entity; leave the field out",
-    ),
-    (
-        "ca_certificates",
-        "private authorities come with the `ca_certificates` entity; leave the field out",
-    ),
-    (
-        "retry",
-        "retries follow `retries` alone; leave the field out",
-    ),
-];
+const REFUSED: &[(&str, &str)] = &[(
+    "retry",
+    "retries follow `retries` alone; leave the field out",
+)];
 
 /// Where requests go once a route has taken them: a host, or an upstream whose name is the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,7 +28,7 @@ pub struct Service {
     pub name: Option<String>,
     /// `false`: its routes are not loaded.
     pub enabled: bool,
-    /// `http` or `https` (`ws` and `wss` mean the same).
+    /// `http`, `https`, `grpc` or `grpcs` (`ws` and `wss` mean the first two); for stream routes `tcp`, `tls` or `tls_passthrough`.
     pub protocol: Protocol,
     /// A host name or IP address without scheme and port; the name of an upstream makes that one balance. Required, unless `url` is given.
     #[schemars(extend("format" = "service-host"))]
@@ -64,7 +55,13 @@ pub struct Service {
     pub read_timeout: u32,
     /// Whether the upstream's certificate is verified (https only); absent: as `gateway.tls_verify` says.
     pub tls_verify: Option<bool>,
-    /// How long the upstream's certificate chain may be (https only).
+    /// The `ca_certificates` that the upstream's certificate is verified by (https only), by id; none: those of `gateway.trusted_certificates`.
+    #[serde(skip_serializing)]
+    pub ca_certificates: Vec<Reference>,
+    /// The `certificates` entry that is shown to the upstream (https only), by id.
+    #[serde(skip_serializing)]
+    pub client_certificate: Option<Reference>,
+    /// How many authorities may stand between the upstream's certificate and a trusted one (https only); absent: as `gateway.tls_verify_depth` says.
     #[schemars(range(max = 64))]
     pub tls_verify_depth: Option<u8>,
     /// Free words for finding the entity.
@@ -93,6 +90,8 @@ impl Default for Service {
             read_timeout: 60_000,
             tls_verify: None,
             tls_verify_depth: None,
+            ca_certificates: Vec::new(),
+            client_certificate: None,
             tags: Vec::new(),
             created_at: None,
             updated_at: None,
@@ -132,22 +131,40 @@ impl Model for Service {
                 .error(Code::MissingField, "", "required field `host` is missing")
                 .hint("give `host`, or `url` for protocol, host, port and path together");
         }
-        if self.protocol != Protocol::Https
-            && inspection.sound("protocol")
-            && inspection.sound("url")
+        if self.protocol.is_grpc() && self.path.is_some() && inspection.sound("path") {
+            let field = if inspection.has("path") {
+                "path"
+            } else {
+                "url"
+            };
+            let message = format!(
+                "`path` must be null, as `protocol` is {}: the path of a call is its method",
+                self.protocol
+            );
+            inspection.error(Code::InvalidCombination, field, message);
+        }
+        if self.protocol.is_stream() && self.path.is_some() && inspection.sound("path") {
+            let field = if inspection.has("path") {
+                "path"
+            } else {
+                "url"
+            };
+            let message = format!("`path` must be null, as `protocol` is {}", self.protocol);
+            inspection.error(Code::InvalidCombination, field, message);
+        }
+        if !self.protocol.is_encrypted() && inspection.sound("protocol") && inspection.sound("url")
         {
-            for field in ["tls_verify", "tls_verify_depth"] {
+            for field in [
+                "tls_verify",
+                "tls_verify_depth",
+                "ca_certificates",
+                "client_certificate",
+            ] {
                 if inspection.has(field) {
                     let message = format!("`{field}` must be null, as `protocol` is not https");
                     inspection.error(Code::InvalidCombination, field, message);
                 }
             }
-        } else if inspection.has("tls_verify_depth") {
-            inspection.warning(
-                Code::Ignored,
-                "tls_verify_depth",
-                "`tls_verify_depth` has no effect in this version: chains may be as long as OpenSSL takes them",
-            );
         }
     }
 }
@@ -210,6 +227,11 @@ impl ServiceUrl {
             Some("https" | "wss") => Protocol::Https,
             None if port == Some(443) => Protocol::Https,
             Some("http" | "ws") | None => Protocol::Http,
+            Some("grpc") => Protocol::Grpc,
+            Some("grpcs") => Protocol::Grpcs,
+            Some("tcp") => Protocol::Tcp,
+            Some("tls") => Protocol::Tls,
+            Some("tls_passthrough") => Protocol::TlsPassthrough,
             Some(other) => return Err(Self::bad_scheme(url, other)),
         };
         if !path.is_empty() {
@@ -219,7 +241,7 @@ impl ServiceUrl {
         Ok(Self {
             protocol,
             host: host.to_owned(),
-            port: port.unwrap_or_else(|| protocol.default_port()),
+            port: port.unwrap_or(if protocol == Protocol::Https { 443 } else { 80 }),
             path: (!path.is_empty()).then(|| path.to_owned()),
         })
     }
@@ -272,6 +294,11 @@ mod tests {
         );
         assert_eq!(parsed("a:443"), (Protocol::Https, "a".into(), 443, None));
         assert_eq!(parsed("a"), (Protocol::Http, "a".into(), 80, None));
+        assert_eq!(
+            parsed("grpc://a:9000"),
+            (Protocol::Grpc, "a".into(), 9000, None)
+        );
+        assert_eq!(parsed("grpcs://a"), (Protocol::Grpcs, "a".into(), 80, None));
     }
 
     #[test]
@@ -281,7 +308,7 @@ mod tests {
             "http://a?x=1",
             "http://a#x",
             "http://u:p@a",
-            "grpc://a",
+            "udp://a",
             "ftp://a",
             "http://a:99999",
             "http://a//b",

@@ -35,6 +35,14 @@ const FORMATS: &[Format] = &[
         validate: rule::<TrustedNetwork>,
     },
     Format {
+        name: StreamListenEntry::FORMAT,
+        validate: rule::<StreamListenEntry>,
+    },
+    Format {
+        name: TrustedCertificates::FORMAT,
+        validate: rule::<TrustedCertificates>,
+    },
+    Format {
         name: Size::FORMAT,
         validate: rule::<Size>,
     },
@@ -77,6 +85,14 @@ const FORMATS: &[Format] = &[
     Format {
         name: AccessLog::FORMAT,
         validate: rule::<AccessLog>,
+    },
+    Format {
+        name: FilePath::FORMAT,
+        validate: rule::<FilePath>,
+    },
+    Format {
+        name: TlsVersions::FORMAT,
+        validate: rule::<TlsVersions>,
     },
 ];
 
@@ -461,6 +477,8 @@ pub struct Listen {
     pub so_keepalive: Option<Keepalive>,
     /// Connections begin with a PROXY header.
     pub proxy_protocol: bool,
+    /// Clients speak TLS.
+    pub ssl: bool,
 }
 
 impl Listen {
@@ -473,6 +491,7 @@ impl Listen {
             ipv6only: None,
             so_keepalive: None,
             proxy_protocol: false,
+            ssl: false,
         }
     }
 }
@@ -495,6 +514,41 @@ impl List<ListenEntry> {
             ListenEntry::Off => None,
             ListenEntry::On(listen) => Some(listen),
         })
+    }
+}
+
+/// One entry of a list of addresses for streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamListenEntry(pub ListenEntry);
+
+impl Written for StreamListenEntry {
+    const FORMAT: &'static str = "stream-listen";
+}
+
+impl List<StreamListenEntry> {
+    /// The addresses to listen on; none if the list is `off`.
+    pub fn addresses(&self) -> impl Iterator<Item = &Listen> {
+        self.0.iter().filter_map(|entry| match &entry.0 {
+            ListenEntry::Off => None,
+            ListenEntry::On(listen) => Some(listen),
+        })
+    }
+}
+
+impl FromStr for StreamListenEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let flag = |name: &str| text.split_whitespace().skip(1).any(|flag| flag == name);
+        if flag("udp") {
+            return Err(format!("`{text}`: streams carry TCP only, not `udp`"));
+        }
+        for name in ["http2", "proxy_protocol"] {
+            if flag(name) {
+                return Err(format!("`{text}`: streams do not know the flag `{name}`"));
+            }
+        }
+        text.parse().map(Self)
     }
 }
 
@@ -545,6 +599,7 @@ impl Listen {
         match (name, value) {
             ("reuseport", None) => self.reuseport = true,
             ("proxy_protocol", None) => self.proxy_protocol = true,
+            ("ssl", None) => self.ssl = true,
             // A socket of its own is what every address has; when the kernel wakes us changes nothing
             // that anybody sees.
             ("bind" | "deferred", None) => {}
@@ -557,18 +612,75 @@ impl Listen {
             ("ipv6only", Some("on")) => self.ipv6only = Some(true),
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
             ("so_keepalive", Some(value)) => self.so_keepalive = Some(value.parse()?),
-            ("ssl" | "http2", None) => {
+            ("http2", None) => {
                 return Err(format!(
                     "the flag `{name}` is not supported in this version"
                 ));
             }
             _ => {
-                let known = "proxy_protocol, reuseport, deferred, bind, backlog=N, ipv6only=on|off, \
+                let known = "ssl, proxy_protocol, reuseport, deferred, bind, backlog=N, ipv6only=on|off, \
                              so_keepalive=on|off|idle:interval:count";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }
         Ok(())
+    }
+}
+
+/// The path of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePath(pub String);
+
+written!(FilePath, "file-path", "string");
+
+impl FromStr for FilePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("-----BEGIN") {
+            return Err(
+                "is the certificate or key itself: put it into a file and write its path".into(),
+            );
+        }
+        if text.is_empty() || text.contains(char::is_control) {
+            return Err(format!("{text:?} is not a path"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Versions of TLS, such as `TLSv1.2 TLSv1.3`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsVersions {
+    pub tls12: bool,
+    pub tls13: bool,
+}
+
+impl Written for TlsVersions {
+    const FORMAT: &'static str = "tls-versions";
+}
+
+impl FromStr for TlsVersions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut versions = Self::default();
+        for word in text.split_whitespace() {
+            match word {
+                "TLSv1.2" => versions.tls12 = true,
+                "TLSv1.3" => versions.tls13 = true,
+                "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
+                    return Err(format!(
+                        "`{word}` is broken and not supported: write `TLSv1.2 TLSv1.3`"
+                    ));
+                }
+                _ => return Err(format!("`{word}` is none of TLSv1.2, TLSv1.3")),
+            }
+        }
+        if versions == Self::default() {
+            return Err("names no version: write `TLSv1.2 TLSv1.3`".into());
+        }
+        Ok(versions)
     }
 }
 
@@ -592,6 +704,30 @@ impl FromStr for TrustedNetwork {
                 "unix:" => "`unix:` is not supported in this version".to_owned(),
                 _ => format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
             })
+    }
+}
+
+/// Whose word about an upstream's certificate is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustedCertificates {
+    /// The authorities of the system.
+    System,
+    /// A file in PEM, as it is written.
+    File(String),
+}
+
+impl Written for TrustedCertificates {
+    const FORMAT: &'static str = "trusted-certificates";
+}
+
+impl FromStr for TrustedCertificates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "system" => Ok(Self::System),
+            path => path.parse::<FilePath>().map(|path| Self::File(path.0)),
+        }
     }
 }
 
@@ -838,9 +974,10 @@ mod tests {
 
     #[test]
     fn listen_flags_are_understood() {
-        let found = listen("0.0.0.0:8000 reuseport backlog=16384 so_keepalive=on bind").unwrap();
+        let found =
+            listen("0.0.0.0:8000 ssl reuseport backlog=16384 so_keepalive=on bind").unwrap();
         assert_eq!(found.address, "0.0.0.0:8000".parse().unwrap());
-        assert!(found.reuseport);
+        assert!(found.reuseport && found.ssl);
         assert_eq!(
             (found.backlog, found.so_keepalive, found.ipv6only),
             (Some(16384), "on".parse().ok(), None)
@@ -866,8 +1003,8 @@ mod tests {
     fn what_a_listener_cannot_do_is_refused_by_name() {
         for (text, expected) in [
             (
-                "0.0.0.0:8443 ssl",
-                "the flag `ssl` is not supported in this version",
+                "0.0.0.0:8443 ssl http2",
+                "the flag `http2` is not supported in this version",
             ),
             ("0.0.0.0:8000 fast", "unknown flag `fast`"),
             ("8000", "write `0.0.0.0:8000`"),
@@ -946,6 +1083,31 @@ mod tests {
             let error = text.parse::<ErrorLog>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn versions_of_tls_are_those_that_are_safe() {
+        let both = TlsVersions {
+            tls12: true,
+            tls13: true,
+        };
+        assert_eq!("TLSv1.2 TLSv1.3".parse(), Ok(both));
+        for (text, expected) in [
+            ("TLSv1.1 TLSv1.2", "`TLSv1.1` is broken"),
+            ("TLSv2", "none of TLSv1.2, TLSv1.3"),
+            ("", "names no version"),
+        ] {
+            let error = text.parse::<TlsVersions>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_its_path_is_not_shown() {
+        let error = "-----BEGIN PRIVATE KEY-----abc"
+            .parse::<FilePath>()
+            .unwrap_err();
+        assert!(!error.contains("abc"), "{error}");
     }
 
     #[test]

@@ -5,14 +5,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::healthchecks::{self, Healthchecks};
+use super::reference::Reference;
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "client_certificate",
-        "client certificates for upstreams come with the `certificates` entity; leave the field out",
-    ),
     (
         "discovery",
         "targets are listed in the file or found by DNS; leave the field out",
@@ -109,6 +106,9 @@ pub struct Upstream {
     pub use_srv_name: bool,
     /// The most requests that one target serves at once, and so the most connections to it; 0: no limit. A further request waits up to `connect_timeout`.
     pub max_connections: u32,
+    /// The `certificates` entry that is shown to targets over https, by id, where the service names none.
+    #[serde(skip_serializing)]
+    pub client_certificate: Option<Reference>,
     /// How the health of targets is watched. Nothing is watched by default.
     pub healthchecks: Healthchecks,
     /// Free words for finding the entity.
@@ -141,6 +141,7 @@ impl Default for Upstream {
             host_header: None,
             use_srv_name: false,
             max_connections: 0,
+            client_certificate: None,
             healthchecks: Healthchecks::default(),
             tags: Vec::new(),
             created_at: None,

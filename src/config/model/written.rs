@@ -6,8 +6,9 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::settings::{
-    AccessLog, ErrorLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
-    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
+    TlsVersions, TrustedCertificates, TrustedNetwork,
 };
 
 /// Implements `Serialize` for types that are written as one string.
@@ -24,6 +25,7 @@ macro_rules! as_string {
 as_string!(
     AccessLog,
     ErrorLog,
+    FilePath,
     HeaderBuffers,
     RealIpHeader,
     Switch,
@@ -69,6 +71,21 @@ impl Display for Size {
             .find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor));
         let (factor, unit) = unit.unwrap_or((1, ""));
         write!(formatter, "{}{unit}", self.0 / factor)
+    }
+}
+
+impl Display for TrustedCertificates {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::System => "system",
+            Self::File(path) => path,
+        })
+    }
+}
+
+impl Display for StreamListenEntry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 
@@ -138,6 +155,9 @@ impl Display for ListenEntry {
 impl Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(formatter)?;
+        if self.ssl {
+            formatter.write_str(" ssl")?;
+        }
         if self.reuseport {
             formatter.write_str(" reuseport")?;
         }
@@ -154,6 +174,23 @@ impl Display for Listen {
             formatter.write_str(" proxy_protocol")?;
         }
         Ok(())
+    }
+}
+
+impl Display for FilePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Display for TlsVersions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [(self.tls12, "TLSv1.2"), (self.tls13, "TLSv1.3")];
+        let names: Vec<&str> = names
+            .into_iter()
+            .filter_map(|(is_on, name)| is_on.then_some(name))
+            .collect();
+        formatter.write_str(&names.join(" "))
     }
 }
 
@@ -221,8 +258,10 @@ mod tests {
         comes_back::<RealIpHeader>(&["X-Real-IP", "proxy_protocol"]);
         comes_back::<ListenEntry>(&[
             "off",
-            "[::]:80 reuseport backlog=5 ipv6only=off so_keepalive=on proxy_protocol",
+            "[::]:80 ssl reuseport backlog=5 ipv6only=off so_keepalive=on proxy_protocol",
         ]);
+        comes_back::<FilePath>(&["/a/b.pem", "b.pem"]);
+        comes_back::<TlsVersions>(&["TLSv1.2", "TLSv1.3", "TLSv1.2 TLSv1.3"]);
         comes_back::<TrustedNetwork>(&["10.0.0.0/8", "::1"]);
         comes_back::<ResponseToken>(&["off", "latency_tokens", "via", "X-Kong-Admin-Latency"]);
         comes_back::<RequestToken>(&["off", "X-Kong-Request-Id"]);

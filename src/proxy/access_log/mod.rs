@@ -3,6 +3,7 @@
 
 mod entry;
 mod line;
+mod stream;
 
 use std::{
     io,
@@ -13,6 +14,7 @@ use std::{
 
 pub(super) use entry::Entry;
 pub use line::masked;
+pub use stream::StreamEntry;
 
 use crate::{
     snapshot::AccessLog as Setting,
@@ -37,9 +39,16 @@ const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// at all, each request decides by its own snapshot.
 #[derive(Debug)]
 pub struct AccessLog {
-    outbox: Outbox<Entry>,
+    outbox: Outbox<Item>,
     orders: Arc<Mutex<Vec<Order>>>,
     losses: Arc<Losses>,
+}
+
+/// What gets a line.
+#[derive(Debug)]
+enum Item {
+    Request(Entry),
+    Stream(Box<StreamEntry>),
 }
 
 #[derive(Debug)]
@@ -68,7 +77,7 @@ impl AccessLog {
             clock: state.clock.clone(),
         };
         let log = Self {
-            outbox: Outbox::start("access-log", ENTRIES_MAX, move |entries: &[Entry]| {
+            outbox: Outbox::start("access-log", ENTRIES_MAX, move |entries: &[Item]| {
                 writer.write(entries);
             })?,
             orders,
@@ -97,7 +106,16 @@ impl AccessLog {
 
     /// Queues an entry. Never waits: a log that nobody reads costs its own oldest entries.
     pub(super) fn push(&self, entry: Entry) {
-        if self.outbox.push(entry).is_some() {
+        self.push_item(Item::Request(entry));
+    }
+
+    /// The same for a stream that has ended.
+    pub fn push_stream(&self, entry: StreamEntry) {
+        self.push_item(Item::Stream(Box::new(entry)));
+    }
+
+    fn push_item(&self, item: Item) {
+        if self.outbox.push(item).is_some() {
             self.losses.queue_full.inc();
         }
     }
@@ -123,7 +141,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, entries: &[Entry]) {
+    fn write(&mut self, entries: &[Item]) {
         self.follow_orders();
         let now = line::Now {
             instant: self.clock.instant(),
@@ -131,7 +149,10 @@ impl Writer {
         };
         if !entries.is_empty() {
             for entry in entries {
-                entry.write_line(now, &mut self.lines);
+                match entry {
+                    Item::Request(entry) => entry.write_line(now, &mut self.lines),
+                    Item::Stream(entry) => entry.write_line(now, &mut self.lines),
+                }
             }
             let lost = self.file.write(&self.lines, now.instant);
             self.losses.unwritable.add(lost);

@@ -1,10 +1,13 @@
 //! The health checks of an upstream as they run: what is looked at, and what it counts as.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::state::health::{Finding, Limits};
+use crate::{
+    state::health::{Finding, Limits},
+    tls::UpstreamTls,
+};
 
 /// The health checks of an upstream; at least one kind is on.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ pub struct HttpAsk {
 pub struct TlsAsk {
     /// Absent = the `Host`.
     pub server_name: Option<String>,
-    pub verify: bool,
+    pub tls: Arc<UpstreamTls>,
 }
 
 /// What is learnt from proxied requests.

@@ -82,6 +82,9 @@ impl Connectors {
         let peer = peer(ask, target, address);
         let connector = self.http.get_or_init(|| v1::Connector::new(None));
         let (mut connection, _) = connector.get_http_session(&peer).await?;
+        if let Some(ask) = &ask.tls {
+            ask.tls.check(Some(connection.digest()))?;
+        }
         connection.write_request_header(Box::new(request)).await?;
         loop {
             connection.read_response().await?;
@@ -136,18 +139,17 @@ fn peer(ask: &HttpAsk, target: &Target, address: SocketAddr) -> HttpPeer {
         None => server_name(
             host(ask, target).to_str().unwrap_or_default(),
             &target.server_name,
-            tls.verify,
+            tls.tls.verifies(),
         ),
     };
     let mut peer = HttpPeer::new(address, true, name);
-    peer.options.verify_cert = tls.verify;
-    peer.options.verify_hostname = tls.verify;
+    tls.tls.equip(&mut peer);
     peer
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use http::HeaderMap;
     use tokio::{
@@ -156,9 +158,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::upstream::{
-        health::checks::{Intervals, Statuses, TlsAsk},
-        tests::target,
+    use crate::{
+        tls::UpstreamTls,
+        upstream::{
+            health::checks::{Intervals, Statuses, TlsAsk},
+            tests::target,
+        },
     };
 
     fn ask() -> HttpAsk {
@@ -280,7 +285,7 @@ mod tests {
         let mut name = |server_name: Option<&str>| {
             ask.tls = Some(TlsAsk {
                 server_name: server_name.map(str::to_owned),
-                verify: true,
+                tls: Arc::new(UpstreamTls::new(None, None)),
             });
             peer(&ask, &target(1), address).sni
         };

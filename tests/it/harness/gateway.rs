@@ -16,6 +16,7 @@ use tungstenite::handshake::client::Response as Handshake;
 use super::client::{Client, Request, Response};
 use super::metrics::Metrics;
 use super::ports::free_port;
+use super::tls::Tls;
 use super::wait::{PATIENCE, wait_for, wait_until};
 use super::websocket::{self, Socket};
 
@@ -25,6 +26,7 @@ pub(crate) struct Blueprint {
     file: PathBuf,
     port: u16,
     admin_port: u16,
+    tls_port: Option<u16>,
     settings: String,
     listen_flags: &'static str,
     open_files_max: Option<u32>,
@@ -41,11 +43,18 @@ impl Blueprint {
             file,
             port: free_port(),
             admin_port: free_port(),
+            tls_port: None,
             settings: dedent(settings),
             listen_flags: "",
             open_files_max: None,
             environment: Vec::new(),
         }
+    }
+
+    /// Listens for TLS as well, on a port of its own.
+    pub(crate) fn with_tls(mut self) -> Self {
+        self.tls_port = Some(free_port());
+        self
     }
 
     /// Gives the process a variable.
@@ -87,8 +96,10 @@ impl Blueprint {
             text.push_str("_format_version: \"3.0\"\n");
         }
         let (port, admin) = (self.port, self.admin_port);
+        let secure = self.tls_port;
+        let secure = secure.map_or_else(String::new, |port| format!(", 127.0.0.1:{port} ssl"));
         text.push_str(&format!(
-            "gateway:\n  listen: 127.0.0.1:{port}{}\n  admin: 127.0.0.1:{admin}\n",
+            "gateway:\n  listen: 127.0.0.1:{port}{}{secure}\n  admin: 127.0.0.1:{admin}\n",
             self.listen_flags
         ));
         if !self.settings.contains("threads:") {
@@ -200,6 +211,11 @@ impl Gateway {
         Blueprint::new("").start(yaml)
     }
 
+    /// Starts with TLS on a second port.
+    pub(crate) fn start_with_tls(yaml: &str) -> Self {
+        Blueprint::new("").with_tls().start(yaml)
+    }
+
     /// Starts with more `gateway:` settings.
     pub(crate) fn start_with(settings: &str, yaml: &str) -> Self {
         Blueprint::new(settings).start(yaml)
@@ -211,6 +227,12 @@ impl Gateway {
 
     pub(crate) fn admin_port(&self) -> u16 {
         self.blueprint.admin_port
+    }
+
+    /// The port of a blueprint `with_tls`.
+    #[track_caller]
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.blueprint.tls_port.expect("a gateway with TLS")
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -229,6 +251,12 @@ impl Gateway {
 
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.port())
+    }
+
+    /// Connects to the port with TLS; `Err` says why the handshake failed.
+    #[track_caller]
+    pub(crate) fn secure(&self, tls: &Tls) -> Result<Client, String> {
+        Client::secure(self.tls_port(), tls)
     }
 
     /// Sends a request on a connection of its own.

@@ -1,8 +1,10 @@
 //! Everything a test needs to put the gateway between a scripted client and scripted origins.
 //! Blocking sockets and threads throughout; waiting always means a condition with a deadline.
 
+mod certificates;
 mod cli;
 mod client;
+mod echo;
 mod gateway;
 mod http1;
 mod metrics;
@@ -11,15 +13,21 @@ mod ports;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tls_origin;
 mod wait;
 mod websocket;
 
+pub(crate) use certificates::{Algorithm, Issued, quoted};
 pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
+pub(crate) use echo::EchoOrigin;
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
 pub(crate) use origin::{Origin, Received};
 pub(crate) use ports::free_port;
 pub(crate) use reply::{Gate, Reply};
+pub(crate) use tls::{Tls, common_name};
+pub(crate) use tls_origin::TlsOrigin;
 pub(crate) use wait::{Stopwatch, wait_for, wait_until};
 pub(crate) use websocket::text;
 

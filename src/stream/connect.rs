@@ -1,0 +1,139 @@
+//! From a service to a connection with one of its targets: tries, health and TLS.
+
+use std::{net::SocketAddr, time::Duration};
+
+use pingora_core::{Error, ErrorType, Result, protocols::l4::ext};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+};
+use tracing::warn;
+
+use super::Stream;
+use crate::{
+    snapshot::Service,
+    state::{clock::Clock, health::Finding},
+    telemetry::streams::Ending,
+    upstream::{
+        Target,
+        health::finding_of,
+        search::{Absent, Search},
+        server_name,
+    },
+};
+
+/// A connection with an upstream, encrypted or not.
+pub(super) trait Upstream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Upstream for S {}
+
+/// The place among the connections of a target, where those are limited, and the connection.
+pub(super) type Connected = (Option<OwnedSemaphorePermit>, Box<dyn Upstream>);
+
+/// Connects to a target of `service`; tries as many more as its retries say.
+pub(super) async fn connect(
+    service: &Service,
+    clock: &Clock,
+    stream: &mut Stream,
+) -> std::result::Result<Connected, Ending> {
+    let patience = service.timeouts.connect;
+    let balancer = &service.balancer;
+    let mut search = Search::default();
+    let mut ending = None;
+    loop {
+        let found = match search.next(balancer, patience).await {
+            Ok(found) => found,
+            // What the last try showed says more than that there is no further one.
+            Err(absent) => return Err(ending.unwrap_or_else(|| ending_of_absence(absent))),
+        };
+        stream.tries += 1;
+        let address = SocketAddr::new(found.address, found.target.port);
+        stream.backend = Some(address);
+        let tried = (found.place, found.address);
+        let error = match try_one(service, found.target, address, patience).await {
+            Ok(upstream) => {
+                balancer.note_passively(found.place, found.address, Finding::Connected, clock);
+                return Ok((found.slot, upstream));
+            }
+            Err(error) => error,
+        };
+        if let Some(finding) = finding_of(error.etype()) {
+            balancer.note_passively(found.place, found.address, finding, clock);
+        }
+        ending = Some(ending_of(error.etype()));
+        let has_another = if error.etype() == &ErrorType::InvalidCert {
+            say_unverified(service, address, &error, clock);
+            search.distrust(balancer, tried)
+        } else {
+            search.rule_out(balancer, tried);
+            true
+        };
+        if !has_another || stream.tries > u32::from(service.retries) {
+            return Err(ending_of(error.etype()));
+        }
+        service.repeats.inc();
+    }
+}
+
+async fn try_one(
+    service: &Service,
+    target: &Target,
+    address: SocketAddr,
+    patience: Duration,
+) -> Result<Box<dyn Upstream>> {
+    let connecting = async {
+        // Pingora's own, so that its errors tell the upstream's trouble from that of this machine.
+        let tcp = ext::connect(&address, None).await?;
+        // A stream without it works, only slower.
+        let _ = tcp.set_nodelay(true);
+        secured(service, target, tcp).await
+    };
+    tokio::time::timeout(patience, connecting)
+        .await
+        .map_err(|_| Error::explain(ErrorType::ConnectTimedout, "no connection in time"))?
+}
+
+async fn secured(service: &Service, target: &Target, tcp: TcpStream) -> Result<Box<dyn Upstream>> {
+    let Some(tls) = &service.tls else {
+        return Ok(Box::new(tcp));
+    };
+    let host = service
+        .balancer
+        .host_header
+        .as_ref()
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or(&target.server_name);
+    let name = server_name(host, &target.server_name, tls.verifies());
+    Ok(Box::new(tls.connect(tcp, &name).await?))
+}
+
+fn say_unverified(service: &Service, address: SocketAddr, error: &Error, clock: &Clock) {
+    let says = service
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.may_say(clock.unix_milliseconds()));
+    if says {
+        warn!(
+            service = service.facts.label,
+            %address,
+            "the certificate of an upstream was not accepted: {}",
+            error.context.as_ref().map_or("", |context| context.as_str())
+        );
+    }
+}
+
+const fn ending_of_absence(absent: Absent) -> Ending {
+    match absent {
+        Absent::Target | Absent::Slot => Ending::NoTarget,
+        Absent::Address => Ending::NameResolution,
+        Absent::Verified => Ending::UpstreamUnverified,
+    }
+}
+
+fn ending_of(etype: &ErrorType) -> Ending {
+    match etype {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Ending::UpstreamTimeout,
+        ErrorType::InvalidCert => Ending::UpstreamUnverified,
+        _ => Ending::UpstreamConnect,
+    }
+}
