@@ -232,7 +232,7 @@ fn read_root(root: Node, diagnostics: &mut Diagnostics) -> Vec<Case> {
         cases: Vec::new(),
     };
     for (index, test) in file.tests.into_iter().enumerate() {
-        reading.test(format!("tests[{index}]"), test);
+        reading.test(&format!("tests[{index}]"), test);
     }
     reading.cases
 }
@@ -250,7 +250,7 @@ impl Reading<'_> {
         self.diagnostics.error(code, span, path, message).hint(hint);
     }
 
-    fn test(&mut self, path: String, test: Test) {
+    fn test(&mut self, path: &str, test: Test) {
         let expect = format!("{path}.expect");
         self.check_expectation(&expect, &test.expect);
         let requests: Vec<(String, Written)> = match (test.request, test.requests) {
@@ -261,13 +261,13 @@ impl Reading<'_> {
                 .collect(),
             (None, None) => {
                 let hint = "write `request: GET /path`, or a list of them under `requests`";
-                self.error(Code::MissingField, &path, "the test has no request", hint);
+                self.error(Code::MissingField, path, "the test has no request", hint);
                 return;
             }
             (Some(_), Some(_)) => {
                 let message = "`request` and `requests` do not go together";
                 let hint = "put all of them under `requests`";
-                self.error(Code::InvalidCombination, &path, message, hint);
+                self.error(Code::InvalidCombination, path, message, hint);
                 return;
             }
         };
@@ -345,28 +345,22 @@ impl Reading<'_> {
             let default = self.defaults.client_ip.as_ref();
             default.map(|ip| ("defaults", ip))
         });
-        let client_ip = match client_ip {
-            Some((path, ip)) => match ip.parse::<IpAddr>() {
-                Ok(ip) => Some(ip),
-                Err(_) => {
-                    let message = format!("`{ip}` is not an IP address");
-                    let hint = "write such as `192.0.2.1` or `2001:db8::1`";
-                    self.error(
-                        Code::InvalidValue,
-                        &format!("{path}.client_ip"),
-                        message,
-                        hint,
-                    );
-                    return None;
-                }
-            },
-            None => None,
-        };
+        let mut ip = None;
+        if let Some((path, written)) = client_ip {
+            ip = written.parse::<IpAddr>().ok();
+            if ip.is_none() {
+                let path = format!("{path}.client_ip");
+                let message = format!("`{written}` is not an IP address");
+                let hint = "write such as `192.0.2.1` or `2001:db8::1`";
+                self.error(Code::InvalidValue, &path, message, hint);
+                return None;
+            }
+        }
         Some(Question {
             method: record.method.clone().unwrap_or_else(|| "GET".to_owned()),
             url,
-            headers: self.headers(record.headers.unwrap_or_default()),
-            client_ip,
+            headers: self.headers(&record.headers.unwrap_or_default()),
+            client_ip: ip,
             consumer: record.consumer.or_else(|| self.defaults.consumer.clone()),
             all: true,
         })
@@ -434,7 +428,7 @@ impl Reading<'_> {
     }
 
     /// The request's own headers, and those of the defaults that it does not have.
-    fn headers(&self, own: BTreeMap<String, Lines>) -> Vec<(String, String)> {
+    fn headers(&self, own: &BTreeMap<String, Lines>) -> Vec<(String, String)> {
         let is_own = |name: &str| own.keys().any(|own| own.eq_ignore_ascii_case(name));
         let inherited = self
             .defaults
@@ -442,7 +436,7 @@ impl Reading<'_> {
             .iter()
             .filter(|(name, _)| !is_own(name));
         inherited
-            .chain(&own)
+            .chain(own)
             .flat_map(|(name, lines)| lines.iter().map(|line| (name.clone(), line.clone())))
             .collect()
     }
