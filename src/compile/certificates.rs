@@ -20,6 +20,7 @@ use crate::{
         },
         pem_files::PairFiles,
     },
+    entity::Secret,
     state::registry::Registry,
     telemetry::handshakes::CertificateExpiry,
     tls::{
@@ -36,7 +37,7 @@ const DEFAULT: &str = "ssl_cert";
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     contexts: Registry<[u8; 32], ServerContext>,
-    self_signed: OnceLock<Option<(String, String)>>,
+    self_signed: OnceLock<Option<(String, Secret<String>)>>,
     /// The certificates of the last configuration that compiled; absent before the first.
     before: Mutex<Option<HashSet<[u8; 32]>>>,
 }
@@ -207,7 +208,7 @@ impl Builder<'_> {
                 None
             }
             Err(problem) => {
-                self.wrong(spot, problem);
+                self.wrong(spot, &problem);
                 None
             }
         }
@@ -270,10 +271,10 @@ impl Builder<'_> {
         let span = config.setting_at("listen");
         let path = "gateway.listen";
         let spot = Spot { span, path };
-        let generated = self
-            .kept
-            .self_signed
-            .get_or_init(|| tls::self_signed().ok());
+        let generated = self.kept.self_signed.get_or_init(|| {
+            let (certificate, key) = tls::self_signed().ok()?;
+            Some((certificate, Secret::new(key)))
+        });
         let Some((certificate, key)) = generated else {
             let message = "a self-signed certificate cannot be made";
             self.diagnostics
@@ -294,7 +295,7 @@ impl Builder<'_> {
         }
         let written = Written {
             certificate: (certificate, spot),
-            key: (key, spot),
+            key: (key.expose(), spot),
         };
         self.context(&[written], None, DEFAULT)
     }
@@ -344,7 +345,7 @@ impl Builder<'_> {
         context
             .map_err(|problem| {
                 if let Some(one) = written.first() {
-                    self.wrong(one.certificate.1, problem);
+                    self.wrong(one.certificate.1, &problem);
                 }
             })
             .ok()
@@ -358,8 +359,8 @@ impl Builder<'_> {
         }
         let pair = Pair::parse(certificate, key);
         pair.map_err(|problem| match problem {
-            PairError::Certificate => self.wrong(at_certificate, problem),
-            PairError::Key => self.wrong(at_key, problem),
+            PairError::Certificate => self.wrong(at_certificate, &problem),
+            PairError::Key => self.wrong(at_key, &problem),
             PairError::Mismatch => {
                 let Spot { span, path } = at_key;
                 let message = problem.to_string();
@@ -371,7 +372,7 @@ impl Builder<'_> {
         .ok()
     }
 
-    fn wrong(&mut self, spot: Spot<'_>, problem: impl ToString) {
+    fn wrong(&mut self, spot: Spot<'_>, problem: &impl ToString) {
         let message = problem.to_string();
         self.diagnostics
             .error(Code::InvalidValue, spot.span, spot.path, message);

@@ -148,7 +148,7 @@ impl Preparation<'_> {
                 }
             }
             EntityKind::KeyauthCredential | EntityKind::Certificate | EntityKind::CaCertificate => {
-                self.open_vaults(entity, path)
+                self.open_vaults(entity, path);
             }
             EntityKind::Route if self.version == Some(FormatVersion::BeforeTilde) => {
                 for item in entity

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::telemetry::handshakes::HandshakeFailure;
 
-/// How much room a ClientHello gets at first; most fit.
+/// How much room a `ClientHello` gets at first; most fit.
 const HELLO_BYTES: usize = 2048;
 
 /// What a listener speaks over TLS beside HTTP/1.
@@ -68,7 +68,7 @@ pub async fn open(
         match tcp.read_buf(&mut read).await {
             Ok(0) => return failed(HandshakeFailure::Closed, "the client closed"),
             Ok(_) => {}
-            Err(error) => return failed(HandshakeFailure::Closed, error),
+            Err(error) => return failed(HandshakeFailure::Closed, &error),
         }
     };
     let Some(chosen) = choose(server_name.as_deref()) else {
@@ -80,7 +80,7 @@ pub async fn open(
     });
     let mut stream = match stream {
         Ok(stream) => Box::new(stream),
-        Err(error) => return failed(HandshakeFailure::Internal, error),
+        Err(error) => return failed(HandshakeFailure::Internal, &error),
     };
     if let Err(error) = stream.accept().await {
         return Opened::Failed(Failed {
@@ -97,7 +97,7 @@ pub async fn open(
     }
 }
 
-fn failed(failure: HandshakeFailure, detail: impl ToString) -> Opened {
+fn failed(failure: HandshakeFailure, detail: &(impl ToString + ?Sized)) -> Opened {
     Opened::Failed(Failed {
         failure,
         detail: detail.to_string(),

@@ -70,7 +70,7 @@ fn a_session_is_resumed_also_after_a_reload() {
             "{}\nconsumers: [{{username: alice}}]\n",
             document(&origin, &[(&issued, "a.test")])
         ));
-        let said = visit(&gateway, version, "a.test", Some(&second), &file("third"));
+        let said = visit(&gateway, version, "a.test", Some(&first), &file("third"));
         assert!(is_resumed(&said), "{settings} {version}: {said}");
     }
 }
