@@ -208,7 +208,7 @@ impl Builder<'_> {
                 None
             }
             Err(problem) => {
-                self.wrong(spot, problem);
+                self.wrong(spot, &problem);
                 None
             }
         }
@@ -347,7 +347,7 @@ impl Builder<'_> {
         context
             .map_err(|problem| {
                 if let Some(one) = written.first() {
-                    self.wrong(one.certificate.1, problem);
+                    self.wrong(one.certificate.1, &problem);
                 }
             })
             .ok()
@@ -361,8 +361,8 @@ impl Builder<'_> {
         }
         let pair = Pair::parse(certificate, key);
         pair.map_err(|problem| match problem {
-            PairError::Certificate => self.wrong(at_certificate, problem),
-            PairError::Key => self.wrong(at_key, problem),
+            PairError::Certificate => self.wrong(at_certificate, &problem),
+            PairError::Key => self.wrong(at_key, &problem),
             PairError::Mismatch => {
                 let Spot { span, path } = at_key;
                 let message = problem.to_string();
@@ -374,7 +374,7 @@ impl Builder<'_> {
         .ok()
     }
 
-    fn wrong(&mut self, spot: Spot<'_>, problem: impl ToString) {
+    fn wrong(&mut self, spot: Spot<'_>, problem: &impl ToString) {
         let message = problem.to_string();
         self.diagnostics
             .error(Code::InvalidValue, spot.span, spot.path, message);

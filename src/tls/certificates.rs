@@ -99,24 +99,24 @@ mod tests {
         let mut certificates = Certificates::default();
         let contexts: Vec<Chosen> = (0..5).map(|_| context(None)).collect();
         let [exact, before, after, any, default] = contexts.as_slice() else {
-            unreachable!("five were made");
+            panic!("five were made");
         };
-        certificates.add("a.b.test", exact.clone());
-        certificates.add("*.b.test", before.clone());
-        certificates.add("a.b.*", after.clone());
+        certificates.add("a.b.test", Arc::clone(exact));
+        certificates.add("*.b.test", Arc::clone(before));
+        certificates.add("a.b.*", Arc::clone(after));
         let is = |certificates: &Certificates, name: Option<&str>, wanted: &Chosen| {
             let chosen = certificates.choose(name).expect("a certificate");
             Arc::ptr_eq(chosen, wanted)
         };
         assert!(certificates.choose(Some("other")).is_none());
-        certificates.set_default(default.clone());
+        certificates.set_default(Arc::clone(default));
         assert!(is(&certificates, Some("a.b.test"), exact));
         assert!(is(&certificates, Some("c.b.test"), before));
         assert!(is(&certificates, Some("a.b.example"), after));
         for name in ["b.test", "c.a.b.test", "a.b", "a.b.co.uk"] {
             assert!(is(&certificates, Some(name), default), "{name}");
         }
-        certificates.add("*", any.clone());
+        certificates.add("*", Arc::clone(any));
         assert!(is(&certificates, Some("b.test"), any));
         assert!(is(&certificates, None, default));
     }
@@ -127,7 +127,7 @@ mod tests {
         assert!(certificates.allows(RulesId::NONE, "a.test"));
         certificates.set_default(context(None));
         let asking = context(Some(1));
-        certificates.add("a.test", asking.clone());
+        certificates.add("a.test", Arc::clone(&asking));
         certificates.add("b.test", context(None));
         assert!(certificates.allows(RulesId::NONE, "b.test"));
         assert!(certificates.allows(RulesId::NONE, "c.test"));

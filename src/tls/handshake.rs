@@ -17,7 +17,7 @@ use super::{
 };
 use crate::telemetry::handshakes::HandshakeFailure;
 
-/// How much room a ClientHello gets at first; most fit.
+/// How much room a `ClientHello` gets at first; most fit.
 const HELLO_BYTES: usize = 2048;
 
 /// What a listener speaks over TLS beside HTTP/1.
@@ -140,7 +140,7 @@ pub async fn answer(
     });
     let mut stream = match stream {
         Ok(stream) => Box::new(stream),
-        Err(error) => return failed(HandshakeFailure::Internal, error),
+        Err(error) => return failed(HandshakeFailure::Internal, &error),
     };
     if let Err(error) = stream.accept().await {
         return Opened::Failed(Failed {
@@ -157,7 +157,7 @@ pub async fn answer(
     }
 }
 
-fn failed(failure: HandshakeFailure, detail: impl ToString) -> Opened {
+fn failed(failure: HandshakeFailure, detail: &(impl ToString + ?Sized)) -> Opened {
     Opened::Failed(Failed {
         failure,
         detail: detail.to_string(),

@@ -1,9 +1,9 @@
-//! Reads the server name out of a ClientHello. The context of a handshake depends on the name and must be known
+//! Reads the server name out of a `ClientHello`. The context of a handshake depends on the name and must be known
 //! before OpenSSL sees the first byte, or a session could be resumed under the rules of another name.
 //!
 //! It judges nothing: OpenSSL reads the same bytes, and what is malformed fails there.
 
-/// The longest ClientHello that is read, record headers included.
+/// The longest `ClientHello` that is read, record headers included.
 pub(super) const HELLO_BYTES_MAX: usize = 32 * 1024;
 
 const RECORD_HANDSHAKE: u8 = 22;
@@ -16,7 +16,7 @@ const MESSAGE_HEADER_BYTES: usize = 4;
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Hello {
-    /// The beginning of a ClientHello.
+    /// The beginning of a `ClientHello`.
     Unfinished,
     /// A whole one, with the name that it asks for in lower case, or something only OpenSSL can judge.
     Complete(Option<Box<str>>),
@@ -154,7 +154,7 @@ mod tests {
         [&length.to_be_bytes(), bytes].concat()
     }
 
-    /// A ClientHello for `name` as one handshake message.
+    /// A `ClientHello` for `name` as one handshake message.
     fn hello(name: Option<&str>) -> Vec<u8> {
         let mut extensions = [&[0, 43][..], &vector16(&[2, 3, 4])].concat();
         if let Some(name) = name {
