@@ -306,6 +306,7 @@ impl<'a> Index<'a> {
             Reference::Id(text) => id(text),
             Reference::Name(text) | Reference::Username(text) => name(text),
             Reference::CustomId(text) => self.by_custom_id.get(text.as_str()).copied(),
+            Reference::IdElse(text, other) => id(text).or_else(|| self.find(other)),
         }
     }
 
@@ -318,6 +319,7 @@ impl<'a> Index<'a> {
                 EntityKind::Consumer | EntityKind::Certificate | EntityKind::CaCertificate
             ),
             Reference::Username(_) | Reference::CustomId(_) => self.kind == EntityKind::Consumer,
+            Reference::IdElse(_, other) => self.understands(other),
         }
     }
 

@@ -33,8 +33,11 @@ pub(super) fn of(
         }
     }
     for document in documents {
-        if let Some(transform) = document.root.get("_transform") {
-            hasher.node(transform, false);
+        for path in ["_transform", "_info.skip_hash_for_basic_auth"] {
+            if let Some(switch) = document.root.at(path) {
+                hasher.tag(b'T', path.as_bytes());
+                hasher.node(switch, false);
+            }
         }
     }
     if let Some(gateway) = documents

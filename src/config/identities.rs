@@ -359,3 +359,138 @@ impl Unique<'_> {
         self.diagnostics.place(span)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_text;
+
+    const DOCUMENT: &str = r#"
+_format_version: "3.0"
+services:
+- name: orders
+  host: a
+  routes:
+  - name: search
+    paths: [/search]
+    plugins: [{name: key-auth}]
+upstreams:
+- name: pool
+  targets: [{target: "10.0.0.1:80"}]
+consumers:
+- username: alice
+  keyauth_credentials: [{key: k}]
+  basicauth_credentials: [{username: u, password: p}]
+  jwt_secrets: [{key: iss, secret: s}]
+  hmacauth_credentials: [{username: u, secret: s}]
+  oauth2_credentials: [{name: app, client_id: app, client_secret: s}]
+  acls: [{group: staff}]
+consumer_groups: [{name: gold}]
+key_sets:
+- name: signing
+  keys: [{kid: k1, jwk: '{"kid": "k1", "kty": "oct", "k": "AAAA"}'}]
+vaults: [{name: env, prefix: my-env}]
+"#;
+
+    /// The expected ids were made by another program from Kong's rule: UUID version 5 of the key in the namespace of
+    /// the list, which is version 5 of the list's name in Kong's.
+    #[test]
+    fn ids_are_those_of_kongs_rule() {
+        let loaded = load_text(DOCUMENT.to_owned(), "f", &|_| None);
+        assert_eq!(loaded.diagnostics.to_text(), "");
+        let config = loaded.config;
+        for (list, id, expected) in [
+            (
+                "services",
+                config.services[0].id,
+                "580c8aca-d632-5804-b307-a24326e1e2d5",
+            ),
+            (
+                "routes",
+                config.routes[0].id,
+                "6dc82737-c67a-5e25-bb0a-613778908e52",
+            ),
+            (
+                "upstreams",
+                config.upstreams[0].id,
+                "84cf81c7-fae6-5920-b712-292931a8c3ff",
+            ),
+            (
+                "targets",
+                config.targets[0].id,
+                "fc202352-e446-59a5-adfc-695b183d4bd6",
+            ),
+            (
+                "consumers",
+                config.consumers[0].id,
+                "b32379d9-3d28-5683-a79c-72139be6e34f",
+            ),
+            (
+                "consumer_groups",
+                config.consumer_groups[0].id,
+                "292e2838-e71a-5766-868d-840f7af2afa2",
+            ),
+            (
+                "keyauth_credentials",
+                config.keyauth_credentials[0].id,
+                "3c45ea7d-1e22-587c-ad2f-e4631336c6ba",
+            ),
+            (
+                "basicauth_credentials",
+                config.basicauth_credentials[0].id,
+                "b8b13216-f8d0-5482-8264-f38e673a5811",
+            ),
+            (
+                "jwt_secrets",
+                config.jwt_secrets[0].id,
+                "a776f8a7-c960-56d0-a745-798354a415c3",
+            ),
+            (
+                "hmacauth_credentials",
+                config.hmacauth_credentials[0].id,
+                "dffd3dbe-ea3a-5c5c-b278-bd1ed52f697f",
+            ),
+            (
+                "oauth2_credentials",
+                config.oauth2_credentials[0].id,
+                "d8b1af50-b5ae-585a-8201-6e55e52f1c89",
+            ),
+            (
+                "acls",
+                config.acls[0].id,
+                "f0ba2d78-91a9-52bd-a34c-6e2efb206a25",
+            ),
+            (
+                "key_sets",
+                config.key_sets[0].id,
+                "7eb0ad2a-016a-576d-a9cf-34dba5cedb47",
+            ),
+            (
+                "keys",
+                config.keys[0].id,
+                "d1a9cbb2-77b7-5329-b87a-3af4612c75aa",
+            ),
+            (
+                "vaults",
+                config.vaults[0].id,
+                "3dc3bf8d-e9b4-576c-af74-01619966a0d0",
+            ),
+            (
+                "plugins",
+                config.plugins[0].id,
+                "be0c4d6e-a867-5f10-9811-e84a1b2cf282",
+            ),
+        ] {
+            assert_eq!(id.to_string(), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_of_a_group_has_an_id_of_its_own() {
+        let text = "_format_version: \"3.0\"\nconsumer_groups: [{name: gold}, {name: silver}]\n\
+             plugins: [{name: a}, {name: a, consumer_group: gold}, {name: a, consumer_group: silver}]\n";
+        let plugins = load_text(text.to_owned(), "f", &|_| None).config.plugins;
+        let ids: std::collections::HashSet<Uuid> = plugins.iter().map(|plugin| plugin.id).collect();
+        assert_eq!(ids.len(), 3);
+    }
+}

@@ -14,7 +14,7 @@ use super::model::{
     Oauth2Credential, Place, Plugin, Route, Service, Sni, Target, Upstream, Vault,
 };
 use super::node::{Kind, Node, Path};
-use super::{Config, read};
+use super::{Config, read, vaults};
 
 /// Where the walk is: the steps to the parent, and the parent itself.
 struct Above<'a> {
@@ -214,14 +214,19 @@ impl Merge<'_> {
         list: impl Fn(&mut Config) -> &mut Vec<Entity<T>>,
     ) -> Option<usize> {
         let path = place.path();
-        let without = self.refuse_nested(node, &path);
+        let without = self.refuse_nested::<T>(node, &path);
         let checked = without.as_ref().unwrap_or(node);
+        let without_config = foreign_vault::<T>(checked);
+        let checked = without_config.as_ref().unwrap_or(checked);
         let Some(mut wrong) =
             check::check_entity(checked, T::shape(), Path::Root(&path), self.diagnostics)
         else {
             self.config.incomplete = true;
             return None;
         };
+        if without_config.is_some() {
+            wrong.push("config".to_owned());
+        }
         let mut fields: T = self.read(node, &path, &mut wrong);
         let mut inspection = Inspection {
             node,
@@ -264,8 +269,11 @@ impl Merge<'_> {
     }
 
     /// Reports nested lists of entities that this version does not have; gives the record without them.
-    fn refuse_nested(&mut self, node: &Node, path: &str) -> Option<Node> {
-        let unsupported = document::unsupported_entity;
+    fn refuse_nested<T: Model>(&mut self, node: &Node, path: &str) -> Option<Node> {
+        let unsupported = |key: &str| {
+            let hint = document::unsupported_entity(key);
+            hint.filter(|_| !T::shape().knows(key))
+        };
         if !node
             .entries()
             .iter()
@@ -286,4 +294,18 @@ impl Merge<'_> {
         }
         Some(rest)
     }
+}
+
+/// A vault of a kind that this version does not have, without its `config`, which only that kind understands.
+fn foreign_vault<T: Model>(node: &Node) -> Option<Node> {
+    let name = node.get("name").and_then(Node::as_str);
+    if T::KIND != EntityKind::Vault || name.is_none_or(|name| name == vaults::ENVIRONMENT) {
+        return None;
+    }
+    let mut rest = Node::empty_mapping(node.span);
+    if let Kind::Mapping(entries) = &mut rest.kind {
+        let kept = node.entries().iter().filter(|entry| entry.key != "config");
+        entries.extend(kept.cloned());
+    }
+    Some(rest)
 }

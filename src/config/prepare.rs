@@ -92,7 +92,14 @@ pub(super) const WITH_DEFAULTS: [EntityKind; 4] = [
 fn check_info(entry: &Entry, diagnostics: &mut Diagnostics) {
     let path = format!("_info.{}", entry.key);
     match (entry.key.as_str(), &entry.value.kind) {
-        ("lookup_tags" | "consumer_group_policy_overrides", _)
+        (
+            "lookup_tags"
+            | "default_lookup_tags"
+            | "consumer_group_policy_overrides"
+            | "include_plugin_definitions",
+            _,
+        )
+        | ("skip_hash_for_basic_auth", Kind::Bool(_) | Kind::Null)
         | ("select_tags" | "defaults", Kind::Null)
         | ("select_tags", Kind::Sequence(_)) => {}
         ("defaults", Kind::Mapping(kinds)) => {
@@ -111,11 +118,11 @@ fn check_info(entry: &Entry, diagnostics: &mut Diagnostics) {
                 }
             }
         }
-        ("select_tags" | "defaults", _) => {
-            let expected = if entry.key == "defaults" {
-                "a record"
-            } else {
-                "an array"
+        ("select_tags" | "defaults" | "skip_hash_for_basic_auth", _) => {
+            let expected = match entry.key.as_str() {
+                "defaults" => "a record",
+                "select_tags" => "an array",
+                _ => "a boolean",
             };
             let message = format!("expected {expected}, found {}", entry.value.described());
             diagnostics.error(Code::WrongType, entry.value.span, path, message);

@@ -154,6 +154,17 @@ impl Shape {
         fields.iter().map(|field| field.name.as_str())
     }
 
+    /// Whether a record has a field of this name, or one that it refuses.
+    pub fn knows(&self, name: &str) -> bool {
+        match &self.kind {
+            ShapeKind::Record(record) => {
+                record.field(name).is_some()
+                    || record.refused.iter().any(|(refused, _)| refused == name)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a record has a field whose values must not be shown.
     pub(super) fn has_secret_field(&self) -> bool {
         matches!(&self.kind, ShapeKind::Record(record) if record.fields.iter().any(|field| field.shape.secret))

@@ -12,7 +12,7 @@ use super::model::EntityKind;
 use super::node::{Kind, Node};
 
 /// The vault that is always there: the environment as it is.
-const ENVIRONMENT: &str = "env";
+pub(super) const ENVIRONMENT: &str = "env";
 
 /// The vaults of a configuration.
 pub(super) struct Vaults<'a> {

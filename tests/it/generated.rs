@@ -232,7 +232,10 @@ gateway: {listen: "off", admin: [127.0.0.1:1, "127.0.0.1:2 backlog=5"], tls_veri
 /// Mistakes that are not in the shape of one document: what names what, what goes with what, what a string means
 /// beyond a regex, and the text of the file itself.
 const BEYOND_A_SCHEMA: &[&str] = &[
+    "bad_hashed_passwords",
+    "contradicting_ordering",
     "dangling_references",
+    "duplicate_credential_names",
     "duplicate_names",
     "gateway_tls_listener",
     "not_utf8",

@@ -266,7 +266,13 @@ fn info() -> Value {
                 "description": "deck's tags for every entity of the document.",
                 "items": {"type": "string"},
             },
+            "skip_hash_for_basic_auth": {
+                "type": ["boolean", "null"],
+                "description": "`true`: the passwords of `basicauth_credentials` are hashes already.",
+            },
             "lookup_tags": {"description": "Accepted, without effect."},
+            "default_lookup_tags": {"description": "Accepted, without effect."},
+            "include_plugin_definitions": {"description": "Accepted, without effect."},
             "consumer_group_policy_overrides": {"description": "Accepted, without effect."},
         },
         "additionalProperties": false,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::reference::Reference;
+use super::reference::{GroupItem, Reference};
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 
@@ -23,6 +23,7 @@ pub struct Consumer {
     pub custom_id: Option<String>,
     /// The consumer groups that the consumer is in.
     #[serde(skip_serializing)]
+    #[schemars(with = "Vec<GroupItem>")]
     pub groups: Vec<Reference>,
     /// Free words for finding the entity.
     #[schemars(extend("items" = {"type": "string", "format": "tag"}))]

@@ -370,10 +370,14 @@ impl Place {
     }
 
     /// Whether what is written is still to be brought into the form in which it is kept; a document that was
-    /// exported says `_transform: false`.
+    /// exported says `_transform: false`, or as deck has it `skip_hash_for_basic_auth: true`.
     pub fn is_transformed(&self) -> bool {
-        let transform = self.document.root.get("_transform");
-        !transform.is_some_and(|transform| matches!(transform.kind, Kind::Bool(false)))
+        let root = &self.document.root;
+        let says = |path: &str, value: bool| {
+            root.at(path)
+                .is_some_and(|node| matches!(node.kind, Kind::Bool(found) if found == value))
+        };
+        !says("_transform", false) && !says("_info.skip_hash_for_basic_auth", true)
     }
 
     /// The dotted path, such as `services[0].routes[1]`.

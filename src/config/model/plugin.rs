@@ -10,10 +10,18 @@ use super::ordering::Ordering;
 use super::reference::Reference;
 use super::{Model, model};
 
-const REFUSED: &[(&str, &str)] = &[(
-    "condition",
-    "it is an enterprise field; scope the plugin to routes, services, consumers or consumer groups",
-)];
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "condition",
+        "it is an enterprise field; scope the plugin to routes, services, consumers or consumer groups",
+    ),
+    ("model", "it is a field of Kong's AI gateway; leave it out"),
+    (
+        "partials",
+        "they are an enterprise entity; write what they hold into `config`",
+    ),
+    ("run_on", "it means nothing since Kong 2.0; leave it out"),
+];
 
 /// A plugin and where it applies: on every request, or on those of a service, route, consumer or consumer group.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]

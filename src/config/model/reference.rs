@@ -16,6 +16,8 @@ pub enum Reference {
     Name(String),
     Username(String),
     CustomId(String),
+    /// An id, and a name for whoever does not know the id: an export may have ids of another gateway.
+    IdElse(String, Box<Self>),
 }
 
 impl Reference {
@@ -27,6 +29,7 @@ impl Reference {
             | Self::Name(text)
             | Self::Username(text)
             | Self::CustomId(text) => text,
+            Self::IdElse(_, other) => other.text(),
         }
     }
 }
@@ -51,25 +54,38 @@ impl<'de> Visitor<'de> for ReferenceVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Reference, A::Error> {
-        let mut found = None;
-        while let Some((key, text)) = access.next_entry::<String, Option<String>>()? {
-            let Some(text) = text else { continue };
+        let (mut id, mut name) = (None, None);
+        while let Some(key) = access.next_key::<String>()? {
             let reference = match key.as_str() {
-                "id" => Reference::Id(text),
-                "name" => Reference::Name(text),
-                "username" => Reference::Username(text),
-                "custom_id" => Reference::CustomId(text),
-                _ => continue,
+                "id" => {
+                    id = access.next_value::<Option<String>>()?;
+                    continue;
+                }
+                "name" => Reference::Name,
+                "username" => Reference::Username,
+                "custom_id" => Reference::CustomId,
+                _ => {
+                    access.next_value::<de::IgnoredAny>()?;
+                    continue;
+                }
             };
-            if found.replace(reference).is_some() {
+            let Some(text) = access.next_value::<Option<String>>()? else {
+                continue;
+            };
+            if name.replace(reference(text)).is_some() {
                 return Err(de::Error::custom(
-                    "a reference names one entity in one way: give one key only",
+                    "a reference names one entity in one way: give one name only",
                 ));
             }
         }
-        found.ok_or_else(|| {
-            de::Error::custom("a reference needs one of `name`, `id`, `username`, `custom_id`")
-        })
+        match (id, name) {
+            (Some(id), Some(name)) => Ok(Reference::IdElse(id, Box::new(name))),
+            (Some(id), None) => Ok(Reference::Id(id)),
+            (None, Some(name)) => Ok(name),
+            (None, None) => Err(de::Error::custom(
+                "a reference needs one of `name`, `id`, `username`, `custom_id`",
+            )),
+        }
     }
 }
 
@@ -99,6 +115,36 @@ impl JsonSchema for Reference {
     }
 }
 
+/// What an item of a consumer's `groups` may be: a reference, or the group as an export repeats it.
+pub(super) struct GroupItem;
+
+impl JsonSchema for GroupItem {
+    fn schema_name() -> Cow<'static, str> {
+        "GroupItem".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-noun": "name or id",
+            "description": "A name or an id, or a record with `name`, `id` or both.",
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "id": {"type": ["string", "null"]},
+                        "name": {"type": ["string", "null"]},
+                        "tags": {"type": ["array", "null"], "items": {"type": "string"}},
+                        "created_at": {"type": ["integer", "null"]},
+                        "updated_at": {"type": ["integer", "null"]}
+                    }
+                }
+            ]
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +157,11 @@ mod tests {
             read("{\"username\": \"a\"}").unwrap(),
             Reference::Username("a".into())
         );
-        assert!(read("{\"name\": \"a\", \"id\": \"b\"}").is_err());
+        assert_eq!(
+            read("{\"name\": \"a\", \"id\": \"b\", \"tags\": [\"c\"]}").unwrap(),
+            Reference::IdElse("b".into(), Box::new(Reference::Name("a".into())))
+        );
+        assert!(read("{\"name\": \"a\", \"username\": \"b\"}").is_err());
         assert!(read("{}").is_err());
     }
 }
