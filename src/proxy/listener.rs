@@ -53,6 +53,13 @@ pub enum Probes {
     On(TcpKeepalive),
 }
 
+/// How clients of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dialect {
+    /// Everything is inside TLS.
+    pub tls: bool,
+}
+
 /// What is agreed with those who connect to a listener. It may change while the socket stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
