@@ -271,7 +271,8 @@ impl Facts for Running {
 /// The sockets of the process, bound before anything runs.
 #[derive(Debug)]
 struct Sockets {
-    proxy: Vec<std::net::TcpListener>,
+    /// And whether each takes HTTP/2.
+    proxy: Vec<(std::net::TcpListener, bool)>,
     admin: Vec<std::net::TcpListener>,
 }
 
@@ -300,7 +301,7 @@ impl Sockets {
             proxy: settings
                 .listen
                 .addresses()
-                .map(bind)
+                .map(|listen| Ok((bind(listen)?, listen.http2)))
                 .collect::<Result<_, _>>()?,
             admin: settings
                 .admin
@@ -351,13 +352,14 @@ async fn serve(
     }
 
     let edge = edge(running, settings, accepting_stopped.clone());
-    for socket in sockets.proxy {
+    for (socket, http2) in sockets.proxy {
         let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
         }
         tokio::spawn(listener::accept(
             listener,
+            http2,
             Arc::clone(&edge),
             Arc::clone(&gateway.live),
             Arc::clone(&gateway.drain),

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, os::fd::AsRawFd, panic::AssertUnwindSafe, sync::Arc, 
 use futures_util::FutureExt;
 use http::HeaderValue;
 use pingora_core::{
-    apps::HttpServerApp,
+    apps::{HttpServerApp, ReusedHttpStream},
     protocols::{SocketDigest, http::ServerSession, l4::socket::SocketAddr as PingoraAddress},
     server::ShutdownWatch,
 };
@@ -21,9 +21,11 @@ use tracing::debug;
 use super::{
     Gateway,
     drain::Open,
-    exchange::Connection,
+    exchange::{Connection, Exchange},
     head::{Head, HeadReader, Limits, Refusal},
+    http2::{self, PREFACE},
     idle::{Idle, Waited},
+    listener::Entry,
     record, reply,
     stream::{ClientStream, Wire},
 };
@@ -48,6 +50,8 @@ pub struct Edge {
 /// What came next on a connection.
 enum Next {
     Head(Head),
+    /// The client begins to speak HTTP/2.
+    Http2,
     Closed,
     Refused(Refusal),
 }
@@ -69,7 +73,8 @@ impl Edge {
     }
 
     /// Serves one accepted connection until it closes.
-    pub async fn serve(&self, tcp: TcpStream, peer: SocketAddr, port: u16, open: Open) {
+    pub async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, entry: Entry, open: Open) {
+        let Entry { port, http2 } = entry;
         let gauge = self.gateway.state.telemetry.connections().accept();
         let wire = Arc::new(Wire::default());
         let ip = peer.ip().to_canonical();
@@ -90,11 +95,18 @@ impl Edge {
         let mut requests = 0;
         loop {
             gauge.enter(Activity::Waiting);
+            let is_first = requests == 0;
             let head = match self
-                .next_head(&mut stream, &mut idle, &gauge, requests == 0)
+                .next_head(&mut stream, &mut idle, &gauge, is_first, http2 && is_first)
                 .await
             {
                 Next::Head(head) => head,
+                Next::Http2 => {
+                    drop(idle);
+                    // A connection of HTTP/1 does not carry what one of HTTP/2 needs.
+                    Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
+                    return;
+                }
                 Next::Closed => return,
                 Next::Refused(refusal) => {
                     Box::pin(self.refuse(&mut stream, &connection, refusal)).await;
@@ -139,9 +151,7 @@ impl Edge {
         if let ServerSession::H1(http1) = &mut session {
             http1.set_pipelined_prefix(request);
         }
-        let processed = AssertUnwindSafe(self.proxy.process_new_http(session, &self.shutdown))
-            .catch_unwind()
-            .await;
+        let processed = AssertUnwindSafe(self.process(session)).catch_unwind().await;
         if let Ok(reused) = processed {
             let (stream, _) = reused?.consume();
             stream.into_any().downcast::<ClientStream>().ok()
@@ -151,6 +161,16 @@ impl Edge {
         }
     }
 
+    /// Takes a request through all steps.
+    pub(super) async fn process(&self, session: ServerSession) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, &self.shutdown).await
+    }
+
+    /// What the connections are served with.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// Waits for the next head within the deadlines of an idle connection and of a begun head.
     async fn next_head(
         &self,
@@ -158,6 +178,7 @@ impl Edge {
         idle: &mut Idle<'_>,
         gauge: &Gauge,
         first: bool,
+        http2: bool,
     ) -> Next {
         let (limits, header_timeout, idle_timeout) = {
             let snapshot = self.gateway.live.look();
@@ -178,7 +199,11 @@ impl Edge {
         let mut reader = HeadReader::default();
         let mut deadline: Option<Instant> = None;
         loop {
-            if !stream.ahead().is_empty() {
+            let may_be_preface = http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
+            if may_be_preface && stream.ahead().len() >= PREFACE.len() {
+                return Next::Http2;
+            }
+            if !stream.ahead().is_empty() && !may_be_preface {
                 match reader.read(stream.ahead(), limits) {
                     Ok(Some(head)) => return Next::Head(head),
                     Ok(None) => {}
@@ -207,6 +232,16 @@ impl Edge {
         }
     }
 
+    /// The exchange of what never became a request.
+    pub(super) fn stranger(&self, connection: &Arc<Connection>, refusal: Refusal) -> Exchange {
+        debug!(client_ip = %connection.ip, detail = refusal.detail, "request refused");
+        let mut exchange = self.gateway.exchange();
+        exchange.connection = Some(Arc::clone(connection));
+        exchange.client.peer = connection.peer;
+        exchange.client.ip = connection.ip;
+        exchange
+    }
+
     /// Answers what never became a request, and closes without cutting the answer off.
     async fn refuse(
         &self,
@@ -214,11 +249,7 @@ impl Edge {
         connection: &Arc<Connection>,
         refusal: Refusal,
     ) {
-        debug!(client_ip = %connection.ip, detail = refusal.detail, "request refused");
-        let mut exchange = self.gateway.exchange();
-        exchange.connection = Some(Arc::clone(connection));
-        exchange.client.peer = connection.peer;
-        exchange.client.ip = connection.ip;
+        let mut exchange = self.stranger(connection, refusal);
         let state = &self.gateway.state;
         let message = Reply::message(refusal.status, refusal.reason, refusal.message());
         let bytes = reply::raw(&mut exchange, message, state);
@@ -233,6 +264,11 @@ impl Edge {
             linger(stream).await;
         }
     }
+}
+
+/// The first `count` of `bytes`, or all of them.
+fn first_of(bytes: &[u8], count: usize) -> &[u8] {
+    bytes.get(..count).unwrap_or(bytes)
 }
 
 /// Takes what a refused client still sends, for a while: a connection closed with unread bytes

@@ -191,7 +191,7 @@ pub(super) async fn shape(
     let mut head = parts::of_request(request);
     if head.headers.contains_key(header::EXPECT)
         && !exchange.forward.continued
-        && session.req_header().version == http::Version::HTTP_11
+        && session.req_header().version != http::Version::HTTP_10
         && !session.as_downstream_mut().is_body_done()
     {
         session

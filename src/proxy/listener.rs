@@ -42,6 +42,14 @@ impl Address {
     }
 }
 
+/// How connections come in by a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub port: u16,
+    /// Whether clients may begin with HTTP/2, which is recognised by its first bytes.
+    pub http2: bool,
+}
+
 /// A socket that cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}")]
@@ -83,16 +91,18 @@ pub fn bind(address: Address) -> Result<std::net::TcpListener, BindError> {
     })
 }
 
-/// Accepts from `listener` and serves through `edge` until `stop` turns true; then the socket is
+/// Accepts from `listener`, also HTTP/2 where `http2` says so, and serves through `edge` until `stop` turns true; then the socket is
 /// closed.
 pub async fn accept(
     listener: TcpListener,
+    http2: bool,
     edge: Arc<Edge>,
     live: Arc<Live>,
     drain: Arc<Drain>,
     mut stop: watch::Receiver<bool>,
 ) {
     let port = listener.local_addr().map_or(0, |address| address.port());
+    let entry = Entry { port, http2 };
     let mut said_exhausted: Option<tokio::time::Instant> = None;
     loop {
         let limit = live.look().settings.connections_max;
@@ -114,7 +124,7 @@ pub async fn accept(
                 let edge = Arc::clone(&edge);
                 // Counted before the next one is accepted, or the limit would be overrun.
                 let open = drain.enter();
-                tokio::spawn(async move { edge.serve(tcp, peer, port, open).await });
+                tokio::spawn(async move { edge.serve(tcp, peer, entry, open).await });
             }
             Err(error) if is_exhaustion(&error) => {
                 let now = tokio::time::Instant::now();

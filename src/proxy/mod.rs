@@ -8,6 +8,7 @@ pub mod listener;
 
 mod chunks;
 mod head;
+mod http2;
 mod idle;
 mod spelling;
 mod stream;

@@ -168,7 +168,7 @@ pub enum StreamListen {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`. Needs a restart to change.
+    /// Where requests come in: `ip:port` with flags (`http2`, `reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`. Needs a restart to change.
     pub listen: List<ListenEntry>,
     /// Only `off` in this version.
     pub stream_listen: StreamListen,

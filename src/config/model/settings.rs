@@ -416,6 +416,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Other processes may listen on the same address, and share its connections.
     pub reuseport: bool,
+    /// Clients may speak HTTP/2, with prior knowledge of it.
+    pub http2: bool,
     /// How many connections wait to be accepted.
     pub backlog: Option<u32>,
     /// An IPv6 socket takes no IPv4 connections; `None`: as the system does.
@@ -430,6 +432,7 @@ impl Listen {
         Self {
             address,
             reuseport: false,
+            http2: false,
             backlog: None,
             ipv6only: None,
             so_keepalive: None,
@@ -504,6 +507,7 @@ impl Listen {
             .map_or((flag, None), |(name, value)| (name, Some(value)));
         match (name, value) {
             ("reuseport", None) => self.reuseport = true,
+            ("http2", None) => self.http2 = true,
             ("bind", None) => {}
             ("backlog", Some(value)) => {
                 let backlog = value.parse().ok().filter(|&backlog: &u32| backlog > 0);
@@ -515,13 +519,13 @@ impl Listen {
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
             ("so_keepalive", Some("off")) => self.so_keepalive = Some(false),
             ("so_keepalive", Some(_)) => self.so_keepalive = Some(true),
-            ("ssl" | "http2" | "proxy_protocol" | "deferred", None) => {
+            ("ssl" | "proxy_protocol" | "deferred", None) => {
                 return Err(format!(
                     "the flag `{name}` is not supported in this version"
                 ));
             }
             _ => {
-                let known = "reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                let known = "http2, reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }

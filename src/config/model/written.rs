@@ -118,6 +118,9 @@ impl Display for ListenEntry {
 impl Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(formatter)?;
+        if self.http2 {
+            formatter.write_str(" http2")?;
+        }
         if self.reuseport {
             formatter.write_str(" reuseport")?;
         }
@@ -200,7 +203,7 @@ mod tests {
         comes_back::<RealIpHeader>(&["X-Real-IP"]);
         comes_back::<ListenEntry>(&[
             "off",
-            "[::]:80 reuseport backlog=5 ipv6only=off so_keepalive=on",
+            "[::]:80 http2 reuseport backlog=5 ipv6only=off so_keepalive=on",
         ]);
         comes_back::<TrustedNetwork>(&["10.0.0.0/8", "::1"]);
         comes_back::<ResponseToken>(&["off", "latency_tokens", "via", "X-Kong-Admin-Latency"]);
