@@ -3,7 +3,7 @@
 use super::{chains::Chains, references::References};
 use crate::{
     config::{Code, Config, Diagnostics, Entity, Route as Written},
-    entity::{Protocol, facts::RouteFacts},
+    entity::facts::RouteFacts,
     router::{Field, Router, Rule},
     snapshot::Route,
     state::State,
@@ -91,7 +91,8 @@ pub(super) fn compile(
                     tags: fields.tags.clone(),
                 },
                 service,
-                https_only: !fields.protocols.contains(&Protocol::Http),
+                https_only: fields.protocols.iter().all(|protocol| protocol.is_encrypted()),
+                grpc: fields.protocols.iter().any(|protocol| protocol.is_grpc()),
                 https_redirect_status: fields.https_redirect_status_code,
                 strip_path: fields.strip_path,
                 preserve_host: fields.preserve_host,

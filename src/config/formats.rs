@@ -43,6 +43,14 @@ pub const FORMATS: &[Format] = &[
         validate: route_host,
     },
     Format {
+        name: "route-sni",
+        validate: entity::host::validate_server_name,
+    },
+    Format {
+        name: "route-expression",
+        validate: entity::expression::validate,
+    },
+    Format {
         name: "route-header",
         validate: route_header,
     },

@@ -61,6 +61,11 @@ impl FromStr for Server {
             Some(hint) => format!("{message}; {hint}"),
             None => message,
         })?;
+        if url.protocol.is_grpc() {
+            return Err(format!(
+                "`{text}` is for gRPC, which needs a route of its own; write a configuration file, or use http or https"
+            ));
+        }
         Ok(Self {
             written: text.to_owned(),
             url,

@@ -52,7 +52,8 @@ impl HostName {
         !matches!(self, Self::Exact(_))
     }
 
-    fn matches(&self, host: &[u8]) -> bool {
+    /// Whether a name in lower case, without brackets, is meant.
+    pub fn matches(&self, host: &[u8]) -> bool {
         match self {
             Self::Exact(name) => name.as_bytes() == host,
             Self::AnyBefore(suffix) => host
@@ -65,14 +66,20 @@ impl HostName {
     }
 }
 
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(address) if address.contains(':') => write!(f, "[{address}]"),
+            Self::Exact(name) => f.write_str(name),
+            Self::AnyBefore(suffix) => write!(f, "*{suffix}"),
+            Self::AnyAfter(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            HostName::Exact(address) if address.contains(':') => write!(f, "[{address}]")?,
-            HostName::Exact(name) => f.write_str(name)?,
-            HostName::AnyBefore(suffix) => write!(f, "*{suffix}")?,
-            HostName::AnyAfter(prefix) => write!(f, "{prefix}*")?,
-        }
+        self.name.fmt(f)?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
@@ -80,6 +87,25 @@ impl fmt::Display for HostPattern {
 /// Checks one entry of a route's `hosts`; see [`HostPattern::parse`].
 pub fn validate(written: &str) -> Result<(), String> {
     HostPattern::parse(written).map(|_| ())
+}
+
+/// Reads one entry of a route's `snis`: a name as in [`HostPattern::parse`], without a port; a dot at
+/// its end is dropped.
+///
+/// The error is a sentence for the operator, without the field's place.
+pub fn parse_server_name(written: &str) -> Result<HostName, String> {
+    let name = written.strip_suffix('.').unwrap_or(written);
+    if name.contains(':') || name.parse::<std::net::IpAddr>().is_ok() {
+        return Err(format!(
+            "server name `{written}` has a port or is an address; TLS clients name a host only"
+        ));
+    }
+    parse_name(name).map_err(|problem| format!("server name `{written}` {problem}"))
+}
+
+/// Checks one entry of a route's `snis`; see [`parse_server_name`].
+pub fn validate_server_name(written: &str) -> Result<(), String> {
+    parse_server_name(written).map(|_| ())
 }
 
 fn split_port(written: &str) -> Result<(&str, Option<u16>), String> {

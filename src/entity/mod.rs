@@ -1,7 +1,9 @@
-//! The nouns that every layer shares: identifiers, secrets, consumers, paths, hosts, time limits.
+//! The nouns that every layer shares: identifiers, secrets, consumers, paths, hosts, expressions,
+//! time limits.
 //! Nothing here does I/O or knows where a value came from.
 
 pub mod consumer;
+pub mod expression;
 pub mod facts;
 pub mod host;
 pub mod identifier;

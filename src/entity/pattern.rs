@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ast;
 use regex_syntax::hir::literal::Extractor;
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 /// The most a pattern may weigh: about one unit for each byte or range of characters that it can
 /// step through.
@@ -35,6 +35,7 @@ pub struct Pattern {
     expression: String,
     case_insensitive: bool,
     literal_prefix: Box<[u8]>,
+    has_assertions: bool,
     compiled: OnceLock<Regex>,
 }
 
@@ -51,6 +52,17 @@ impl Pattern {
             parse(&anchored, false)?;
         }
         Self::new(&hir, anchored, false)
+    }
+
+    /// A regex that may match anywhere in a text.
+    pub fn anywhere(pattern: &str, case_insensitive: bool) -> Result<Self, String> {
+        let hir = parse(pattern, case_insensitive)?;
+        let mut read = Self::new(&hir, pattern.to_owned(), case_insensitive)?;
+        let is_anchored = hir.properties().look_set_prefix().contains(Look::Start);
+        if !is_anchored {
+            read.literal_prefix = Box::default();
+        }
+        Ok(read)
     }
 
     /// A regex that may match anywhere in a header's value, in any letter case.
@@ -71,6 +83,7 @@ impl Pattern {
             expression,
             case_insensitive,
             literal_prefix,
+            has_assertions: !hir.properties().look_set().is_empty(),
             compiled: OnceLock::new(),
         })
     }
@@ -87,9 +100,16 @@ impl Pattern {
         })
     }
 
-    /// Bytes with which every match begins; maybe none.
+    /// Bytes with which every match begins, and for [`Self::anywhere`] every text that matches;
+    /// maybe none.
     pub fn literal_prefix(&self) -> &[u8] {
         &self.literal_prefix
+    }
+
+    /// Whether it says something of what stands around a match, such as `$` or `\b`. Else a text that
+    /// matches still does with more behind it.
+    pub fn has_assertions(&self) -> bool {
+        self.has_assertions
     }
 }
 
@@ -228,6 +248,30 @@ mod tests {
                 "{pattern}"
             );
         }
+    }
+
+    #[test]
+    fn a_pattern_for_anywhere_has_a_prefix_only_if_it_is_anchored() {
+        for (pattern, prefix) in [
+            ("^/users/", "/users/"),
+            (r"^/users/\d+$", "/users/"),
+            ("/users/", ""),
+            ("^/a|^/b", "/"),
+            ("^/a|/b", ""),
+            ("(?m)^/a", ""),
+            (r"^(?i)/a", "/"),
+        ] {
+            let read = Pattern::anywhere(pattern, false).unwrap();
+            assert_eq!(read.literal_prefix(), prefix.as_bytes(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn assertions_are_what_looks_around_a_match() {
+        let has = |pattern| Pattern::for_path(pattern).unwrap().has_assertions();
+        assert!(!has(r"/users/\d+"));
+        assert!(has("/a$"));
+        assert!(has(r"/a\b"));
     }
 
     #[test]

@@ -7,18 +7,16 @@ use serde::{Deserialize, Serialize};
 
 /// Kong's protocols that this version does not speak, and what to do about each.
 pub const REFUSED: &[(&str, &str)] = &[
-    ("grpc", GRPC),
-    ("grpcs", GRPC),
     ("tcp", STREAM),
     ("tls", STREAM),
     ("udp", STREAM),
     ("tls_passthrough", STREAM),
 ];
 
-const GRPC: &str = "use http or https, or leave this entity out";
 const STREAM: &str = "there is no stream proxying; use http or https, or leave this entity out";
 
-/// Plain or encrypted HTTP. `WebSocket`s go over either, so `ws` and `wss` are other names for them.
+/// HTTP or gRPC, plain or encrypted. `WebSocket`s go over HTTP, so `ws` and `wss` are other names
+/// for it.
 #[derive(
     Clone,
     Copy,
@@ -34,30 +32,41 @@ const STREAM: &str = "there is no stream proxying; use http or https, or leave t
     JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
-#[schemars(extend("enum" = ["http", "https", "ws", "wss"], "x-refused-values" = REFUSED))]
+#[schemars(extend("enum" = ["http", "https", "grpc", "grpcs", "ws", "wss"], "x-refused-values" = REFUSED))]
 pub enum Protocol {
     #[default]
     #[serde(alias = "ws")]
     Http,
     #[serde(alias = "wss")]
     Https,
+    Grpc,
+    Grpcs,
 }
 
 impl Protocol {
-    /// The scheme of a URL, `http` or `https`.
+    /// The name that operators write, which is also the scheme of a URL.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
         }
     }
 
-    /// The port of a URL that names none.
+    /// The port that a `Host` header need not name.
     pub const fn default_port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
+        if self.is_encrypted() { 443 } else { 80 }
+    }
+
+    /// Whether it goes over TLS.
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
+    /// Whether it is gRPC, which HTTP/2 carries.
+    pub const fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
     }
 }
 
@@ -86,5 +95,7 @@ mod tests {
     #[test]
     fn a_protocol_knows_its_port() {
         assert_eq!(Protocol::Https.default_port(), 443);
+        assert_eq!(Protocol::Grpcs.default_port(), 443);
+        assert_eq!(Protocol::Grpc.default_port(), 80);
     }
 }

@@ -44,10 +44,18 @@ pub enum Reason {
     ///
     /// 404: no Route matched with those values
     NoRoute,
-    /// The route is for https only. A redirect has no body.
+    /// The route is for https only. A redirect has no body. A route for grpcs only answers with 200 and `grpc-status: 1`.
     ///
     /// 426, 301, 302, 307, 308: Please use HTTPS protocol
     HttpsRequired,
+    /// A request to a route for gRPC whose `Content-Type` is not that of gRPC.
+    ///
+    /// 415: Non-gRPC request matched gRPC route
+    NotGrpc,
+    /// gRPC over HTTP/1 to a route for gRPC.
+    ///
+    /// 426: Please use HTTP2 protocol
+    Http2Required,
     /// The route has no service, and no plugin answered.
     ///
     /// 503: no Service found with those values
@@ -105,7 +113,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -116,6 +124,8 @@ impl Reason {
         Self::BodyTooLarge,
         Self::NoRoute,
         Self::HttpsRequired,
+        Self::NotGrpc,
+        Self::Http2Required,
         Self::NoService,
         Self::NoTarget,
         Self::NameResolution,
@@ -144,6 +154,8 @@ impl Reason {
             Self::BodyTooLarge => "body_too_large",
             Self::NoRoute => "no_route",
             Self::HttpsRequired => "https_required",
+            Self::NotGrpc => "not_grpc",
+            Self::Http2Required => "http2_required",
             Self::NoService => "no_service",
             Self::NoTarget => "no_healthy_upstream",
             Self::NameResolution => "name_resolution",

@@ -19,7 +19,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    entity::{Protocol, reason::Reason},
+    entity::reason::Reason,
     plugin::Reply,
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
@@ -98,7 +98,7 @@ pub(super) async fn peer(
     let (target, address) = picked;
     let backend = SocketAddr::new(address, target.port);
     forward.backend = Some(backend);
-    let tls = service.protocol == Protocol::Https;
+    let tls = service.protocol.is_encrypted();
     let name = if tls {
         server_name(session.req_header(), route, service, target)
     } else {

@@ -18,6 +18,8 @@ use crate::{
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-kong-request-id");
 const RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The product token.
 pub(super) const SERVER: HeaderValue =
     HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
@@ -123,7 +125,10 @@ pub(super) fn shape(
     reply: Reply,
 ) -> (response::Parts, Bytes) {
     let settings = &exchange.snapshot.settings;
-    let grpc = crate::plugin::is_grpc(request);
+    // A reply that has its status of gRPC is in form; who does not speak HTTP/2 has no gRPC.
+    let grpc = crate::plugin::is_grpc(request)
+        && reply.reason != Reason::Http2Required
+        && !reply.headers.iter().any(|(name, _)| *name == GRPC_STATUS);
     let status = if grpc { 200 } else { reply.status };
     let (mut head, ()) = http::Response::new(()).into_parts();
     head.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -138,8 +143,8 @@ pub(super) fn shape(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/grpc"),
             );
-            set(HeaderName::from_static("grpc-status"), code.into());
-            set(HeaderName::from_static("grpc-message"), message);
+            set(GRPC_STATUS, code.into());
+            set(GRPC_MESSAGE, message);
             Bytes::new()
         }
         Body::Message(message) => {

@@ -1,18 +1,22 @@
 //! Step 2: find the route, or say why there is none.
 
-use http::{HeaderValue, header, request::Parts};
+use http::{HeaderValue, Version, header, request::Parts};
 
-use super::{exchange::Exchange, receive::raw_path};
+use super::{
+    exchange::Exchange,
+    receive::raw_path,
+    reply::{GRPC_MESSAGE, GRPC_STATUS},
+};
 use crate::{
     entity::reason::Reason,
-    plugin::{Reply, Scheme},
+    plugin::{Reply, Scheme, is_grpc},
     router::{Key, MatchedPath},
 };
 
 /// Finds the route of the request and notes it in the exchange.
 ///
 /// # Errors
-/// A reply: 404 (405 where so configured), or the way to HTTPS.
+/// A reply: 404 (405 where so configured), the way to HTTPS, or why it is no request for gRPC.
 pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let snapshot = &exchange.snapshot;
     let key = key(head, exchange);
@@ -38,12 +42,17 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
         MatchedPath::Regex { len, pattern } => (Some(len), Some(pattern)),
     };
     exchange.route = Some(found.route);
-    match snapshot.routes.get(found.route) {
-        Some(route) if route.https_only && exchange.scheme == Scheme::Http => Err(Box::new(
-            to_https(head, exchange.host(), route.https_redirect_status),
-        )),
-        _ => Ok(()),
-    }
+    let Some(route) = snapshot.routes.get(found.route) else {
+        return Ok(());
+    };
+    let refused = if route.grpc {
+        refuse_for_grpc(head, route.https_only && exchange.scheme == Scheme::Http)
+    } else if route.https_only && exchange.scheme == Scheme::Http {
+        Some(to_https(head, exchange.host(), route.https_redirect_status))
+    } else {
+        None
+    };
+    refused.map_or(Ok(()), |reply| Err(Box::new(reply)))
 }
 
 /// What the router looks at.
@@ -75,10 +84,90 @@ fn to_https(head: &Parts, host: &str, status: u16) -> Reply {
         )
 }
 
+/// What a request gets that no gRPC route can take: it is no gRPC, does not come over HTTP/2, or
+/// comes in `plain_text` where that is refused.
+fn refuse_for_grpc(head: &Parts, plain_text: bool) -> Option<Reply> {
+    if !is_grpc(head) {
+        return Some(Reply::message(
+            415,
+            Reason::NotGrpc,
+            "Non-gRPC request matched gRPC route",
+        ));
+    }
+    if head.version != Version::HTTP_2 {
+        return Some(
+            Reply::message(426, Reason::Http2Required, "Please use HTTP2 protocol")
+                .header(header::UPGRADE, HeaderValue::from_static("HTTP/2")),
+        );
+    }
+    // A status of gRPC is an answer of HTTP that succeeds.
+    plain_text.then(|| {
+        Reply::empty(200, Reason::HttpsRequired)
+            .header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/grpc"),
+            )
+            .header(GRPC_STATUS, HeaderValue::from_static("1"))
+            .header(
+                GRPC_MESSAGE,
+                HeaderValue::from_static("gRPC request matched gRPCs route"),
+            )
+    })
+}
+
 fn location(head: &Parts, host: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
     let target = head
         .uri
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str);
     HeaderValue::from_str(&format!("https://{host}{target}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(version: Version, content_type: &'static str) -> Parts {
+        let request = http::Request::builder()
+            .version(version)
+            .header(header::CONTENT_TYPE, content_type);
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    fn refused(head: &Parts, plain_text: bool) -> Option<(u16, Reason)> {
+        refuse_for_grpc(head, plain_text).map(|reply| (reply.status, reply.reason))
+    }
+
+    #[test]
+    fn a_grpc_route_takes_grpc_over_http_2_only() {
+        let grpc = call(Version::HTTP_2, "application/grpc+proto");
+
+        assert_eq!(refused(&grpc, false), None);
+        assert_eq!(
+            refused(&call(Version::HTTP_2, "application/json"), false),
+            Some((415, Reason::NotGrpc))
+        );
+        assert_eq!(
+            refused(&call(Version::HTTP_11, "application/grpc"), false),
+            Some((426, Reason::Http2Required))
+        );
+    }
+
+    #[test]
+    fn a_call_in_plain_text_to_an_encrypted_route_gets_a_status_of_grpc() {
+        let grpc = call(Version::HTTP_2, "application/grpc");
+
+        let reply = refuse_for_grpc(&grpc, true).expect("a reply");
+
+        let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            headers,
+            [
+                ("content-type", &b"application/grpc"[..]),
+                ("grpc-status", b"1"),
+                ("grpc-message", b"gRPC request matched gRPCs route"),
+            ]
+        );
+    }
 }

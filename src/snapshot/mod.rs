@@ -74,8 +74,10 @@ pub struct Route {
     pub facts: RouteFacts,
     /// The place of its service.
     pub service: Option<usize>,
-    /// Whether plain HTTP is served, or answered with `https_redirect_status`.
+    /// Whether plain text is refused: for HTTP with `https_redirect_status`.
     pub https_only: bool,
+    /// Whether it takes gRPC only.
+    pub grpc: bool,
     pub https_redirect_status: u16,
     pub strip_path: bool,
     pub preserve_host: bool,

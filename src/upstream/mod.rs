@@ -38,10 +38,7 @@ impl Target {
     /// The `Host` sent to it over `protocol`.
     pub fn host_header(&self, protocol: Protocol) -> &HeaderValue {
         let [http, https] = &self.host_headers;
-        match protocol {
-            Protocol::Http => http,
-            Protocol::Https => https,
-        }
+        if protocol.is_encrypted() { https } else { http }
     }
 
     /// The next of its addresses that requests may go to; one that is `untried` while there is one.

@@ -37,6 +37,11 @@ const PATTERNS: &[Pattern] = &[
         "host name, maybe with `*` or a port",
     ),
     pattern(
+        "route-sni",
+        r"^[^/:\s]+$",
+        "host name, maybe with `*`",
+    ),
+    pattern(
         "route-header",
         "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
         "header name",

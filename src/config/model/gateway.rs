@@ -128,19 +128,17 @@ pub enum ErrorType {
     Xml,
 }
 
-const FLAVORS: &[(&str, &str)] = &[
-    ("traditional", "use traditional_compatible"),
-    ("expressions", "use traditional_compatible"),
-];
-
 /// How routes are written and weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-refused-values" = FLAVORS))]
 pub enum RouterFlavor {
-    /// Kong's default.
+    /// Kong's default: routes have attributes, and those with more of them go first.
     #[default]
     TraditionalCompatible,
+    /// The same attributes in Kong's older order: hosts, headers, paths, methods and SNI weigh differently.
+    Traditional,
+    /// Routes may have an `expression` instead; those with attributes come after all of them.
+    Expressions,
 }
 
 /// Where the gateway's own log goes: only the default in this version.

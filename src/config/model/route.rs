@@ -13,14 +13,9 @@ use crate::entity::Protocol;
 use crate::entity::path::PathHandling;
 
 const STREAM: &str = "it needs stream proxying; match on `hosts`, `paths`, `methods` or `headers`";
-const EXPRESSIONS: &str =
-    "it needs the router flavour `expressions`; use `hosts`, `paths`, `methods` and `headers`";
 const REFUSED: &[(&str, &str)] = &[
-    ("snis", "it needs TLS listeners; match on `hosts`"),
     ("sources", STREAM),
     ("destinations", STREAM),
-    ("expression", EXPRESSIONS),
-    ("priority", EXPRESSIONS),
     (
         "retry",
         "retries follow the service's `retries` alone; leave the field out",
@@ -63,12 +58,21 @@ pub struct Route {
         "additionalProperties" = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "route-header-value"}}
     ))]
     pub headers: BTreeMap<String, Vec<String>>,
+    /// Names that TLS clients ask for (SNI); `*` may stand for the first or the last label. Requests without TLS are not compared.
+    #[schemars(extend("items" = {"type": "string", "format": "route-sni"}))]
+    pub snis: BTreeSet<String>,
+    /// In the router flavour `expressions`: a predicate over the request, instead of the attributes above.
+    #[schemars(extend("format" = "route-expression"))]
+    pub expression: Option<String>,
+    /// Among routes with an expression the higher number is tried first.
+    #[schemars(range(max = 70_368_744_177_663_u64))]
+    pub priority: u64,
     /// The answer to a plaintext request on a route for https only: 426, or a redirect.
     #[schemars(extend("enum" = [426, 301, 302, 307, 308]))]
     pub https_redirect_status_code: u16,
     /// Among regex routes the higher number is tried first.
     pub regex_priority: i32,
-    /// Whether the matched part of the path is cut off.
+    /// Whether the matched part of the path is cut off. For `grpc` and `grpcs` it is always false.
     pub strip_path: bool,
     /// How the service's path and the request's path are joined.
     pub path_handling: PathHandling,
@@ -98,6 +102,9 @@ impl Default for Route {
             hosts: Vec::new(),
             paths: Vec::new(),
             headers: BTreeMap::new(),
+            snis: BTreeSet::new(),
+            expression: None,
+            priority: 0,
             https_redirect_status_code: 426,
             regex_priority: 0,
             strip_path: true,
@@ -116,32 +123,145 @@ impl Model for Route {
     model!(Route);
 
     fn settle(&mut self, inspection: &mut Inspection<'_>) {
-        self.check_that_something_is_matched(inspection);
+        if inspection.sound("protocols") && !self.check_families(inspection) {
+            return;
+        }
+        let is_grpc = self.protocols.iter().any(|protocol| protocol.is_grpc());
+        if is_grpc {
+            self.check_grpc(inspection);
+            self.strip_path = false;
+        }
+        self.check_snis(inspection);
+        self.check_expression(inspection);
+        self.check_that_something_is_matched(is_grpc, inspection);
     }
 }
 
 impl Route {
-    fn check_that_something_is_matched(&self, inspection: &mut Inspection<'_>) {
-        let matches = !(self.methods.is_empty()
-            && self.hosts.is_empty()
-            && self.paths.is_empty()
-            && self.headers.is_empty());
-        let suspect = ["methods", "hosts", "paths", "headers", "protocols"]
-            .iter()
-            .any(|field| !inspection.sound(field));
+    /// Whether all protocols can be those of one route.
+    fn check_families(&self, inspection: &mut Inspection<'_>) -> bool {
+        let mut kinds = self.protocols.iter().map(|protocol| protocol.is_grpc());
+        let first = kinds.next();
+        let is_mixed = kinds.any(|kind| Some(kind) != first);
+        if is_mixed {
+            inspection
+                .error(
+                    Code::InvalidCombination,
+                    "protocols",
+                    "these sets of protocols are mutually exclusive: ('http', 'https'), ('grpc', 'grpcs')",
+                )
+                .hint("make it two routes");
+        }
+        !is_mixed
+    }
+
+    fn check_grpc(&self, inspection: &mut Inspection<'_>) {
+        if !self.methods.is_empty() {
+            inspection.error(
+                Code::InvalidCombination,
+                "methods",
+                "cannot set 'methods' when 'protocols' is 'grpc' or 'grpcs': every call is a POST",
+            );
+        }
+        if self.strip_path && inspection.has("strip_path") {
+            inspection.error(
+                Code::InvalidCombination,
+                "strip_path",
+                "'strip_path' cannot be true when 'protocols' is 'grpc' or 'grpcs': the path of a call is its method",
+            );
+        }
+    }
+
+    fn check_snis(&self, inspection: &mut Inspection<'_>) {
+        let is_encrypted = |protocol: &Protocol| protocol.is_encrypted();
+        if !self.snis.is_empty()
+            && inspection.sound("protocols")
+            && !self.protocols.iter().any(is_encrypted)
+        {
+            inspection.error(
+                Code::InvalidCombination,
+                "snis",
+                "'snis' can only be set when 'protocols' has 'https' or 'grpcs'",
+            );
+        }
+    }
+
+    /// The attributes that are given, by name.
+    fn attributes(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("methods", self.methods.is_empty()),
+            ("hosts", self.hosts.is_empty()),
+            ("headers", self.headers.is_empty()),
+            ("paths", self.paths.is_empty()),
+            ("snis", self.snis.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_empty)| (!is_empty).then_some(name))
+    }
+
+    fn check_expression(&self, inspection: &mut Inspection<'_>) {
+        if self.expression.is_none() {
+            if self.priority != 0 {
+                inspection
+                    .error(
+                        Code::InvalidCombination,
+                        "priority",
+                        "`priority` has no meaning without `expression`",
+                    )
+                    .hint("routes with attributes have `regex_priority`");
+            }
+            return;
+        }
+        for name in self.attributes() {
+            inspection
+                .error(
+                    Code::InvalidCombination,
+                    name,
+                    format!("a route has either `expression` or attributes, not both: `{name}`"),
+                )
+                .hint("say it in the expression, or make it two routes");
+        }
+    }
+
+    fn check_that_something_is_matched(&self, is_grpc: bool, inspection: &mut Inspection<'_>) {
+        let matches = self.expression.is_some() || self.attributes().next().is_some();
+        let suspect = [
+            "methods",
+            "hosts",
+            "paths",
+            "headers",
+            "snis",
+            "expression",
+            "protocols",
+        ]
+        .iter()
+        .any(|field| !inspection.sound(field));
         let refused = REFUSED.iter().any(|(field, _)| inspection.has(field));
         if matches || suspect || refused {
             return;
         }
-        let protocol = if self.protocols.contains(&Protocol::Http) {
-            Protocol::Http
-        } else {
-            Protocol::Https
-        };
+        // The one for plain text has the shorter list.
+        let protocol = self
+            .protocols
+            .iter()
+            .find(|protocol| !protocol.is_encrypted())
+            .or(self.protocols.first())
+            .copied()
+            .unwrap_or_default();
+        let mut attributes = vec!["'hosts'", "'headers'", "'paths'"];
+        if !is_grpc {
+            attributes.insert(0, "'methods'");
+        }
+        if protocol.is_encrypted() {
+            attributes.push("'snis'");
+        }
         inspection.error(
             Code::InvalidCombination,
             "",
-            format!("must set one of 'methods', 'hosts', 'headers', 'paths' when 'protocols' is '{protocol}'"),
+            format!(
+                "must set one of {} when 'protocols' is '{protocol}'",
+                attributes.join(", ")
+            ),
         );
     }
 }

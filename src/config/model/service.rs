@@ -37,7 +37,7 @@ pub struct Service {
     pub name: Option<String>,
     /// `false`: its routes are not loaded.
     pub enabled: bool,
-    /// `http` or `https` (`ws` and `wss` mean the same).
+    /// `http`, `https`, `grpc` or `grpcs` (`ws` and `wss` mean the first two).
     pub protocol: Protocol,
     /// A host name or IP address without scheme and port; the name of an upstream makes that one balance. Required, unless `url` is given.
     #[schemars(extend("format" = "service-host"))]
@@ -132,6 +132,14 @@ impl Model for Service {
                 .error(Code::MissingField, "", "required field `host` is missing")
                 .hint("give `host`, or `url` for protocol, host, port and path together");
         }
+        if self.protocol.is_grpc() && self.path.is_some() && inspection.sound("path") {
+            let field = if inspection.has("path") { "path" } else { "url" };
+            let message = format!(
+                "`path` must be null, as `protocol` is {}: the path of a call is its method",
+                self.protocol
+            );
+            inspection.error(Code::InvalidCombination, field, message);
+        }
         if self.protocol != Protocol::Https
             && inspection.sound("protocol")
             && inspection.sound("url")
@@ -210,6 +218,8 @@ impl ServiceUrl {
             Some("https" | "wss") => Protocol::Https,
             None if port == Some(443) => Protocol::Https,
             Some("http" | "ws") | None => Protocol::Http,
+            Some("grpc") => Protocol::Grpc,
+            Some("grpcs") => Protocol::Grpcs,
             Some(other) => return Err(Self::bad_scheme(url, other)),
         };
         if !path.is_empty() {
@@ -219,7 +229,7 @@ impl ServiceUrl {
         Ok(Self {
             protocol,
             host: host.to_owned(),
-            port: port.unwrap_or_else(|| protocol.default_port()),
+            port: port.unwrap_or(if protocol == Protocol::Https { 443 } else { 80 }),
             path: (!path.is_empty()).then(|| path.to_owned()),
         })
     }
@@ -272,6 +282,11 @@ mod tests {
         );
         assert_eq!(parsed("a:443"), (Protocol::Https, "a".into(), 443, None));
         assert_eq!(parsed("a"), (Protocol::Http, "a".into(), 80, None));
+        assert_eq!(
+            parsed("grpc://a:9000"),
+            (Protocol::Grpc, "a".into(), 9000, None)
+        );
+        assert_eq!(parsed("grpcs://a"), (Protocol::Grpcs, "a".into(), 80, None));
     }
 
     #[test]
@@ -281,7 +296,7 @@ mod tests {
             "http://a?x=1",
             "http://a#x",
             "http://u:p@a",
-            "grpc://a",
+            "tcp://a",
             "ftp://a",
             "http://a:99999",
             "http://a//b",

@@ -14,7 +14,7 @@ use pingora_proxy::Session;
 
 use super::line::{Extras, Line, Now, masked, milliseconds};
 use crate::{
-    entity::{Protocol, consumer::Consumer, reason::Reason},
+    entity::{consumer::Consumer, reason::Reason},
     plugin::{Identity, Latencies, Notes, Source},
     proxy::exchange::Exchange,
     snapshot::{AccessFormat, RouteIndex, Snapshot},
@@ -122,9 +122,9 @@ impl Entry {
     fn line(&self, now: Now) -> Line<'_> {
         let route = self.route.and_then(|route| self.snapshot.routes.get(route));
         let service = route.and_then(|route| self.snapshot.service(route));
-        let scheme = match service.map(|service| service.protocol) {
-            Some(Protocol::Https) => "https",
-            Some(Protocol::Http) | None => "http",
+        let scheme = match service {
+            Some(service) if service.protocol.is_encrypted() => "https",
+            _ => "http",
         };
         let target = self
             .request
