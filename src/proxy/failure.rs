@@ -49,7 +49,10 @@ fn upstream(etype: &ErrorType) -> Reply {
         | ErrorType::TLSHandshakeFailure
         | ErrorType::InvalidCert
         | ErrorType::HandshakeError => Reply::message(502, Reason::UpstreamConnect, INVALID),
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
+        ErrorType::ConnectionClosed
+        | ErrorType::ReadError
+        | ErrorType::WriteError
+        | ErrorType::H2Error => {
             Reply::message(502, Reason::UpstreamReset, INVALID)
         }
         _ => Reply::message(502, Reason::UpstreamInvalid, INVALID),

@@ -5,9 +5,9 @@
 mod frames;
 mod head;
 mod meter;
+mod metered;
 mod session;
 mod stream;
-mod transport;
 
 use std::{
     future::{Future, poll_fn},
@@ -36,7 +36,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::{meter::Pulse, session::Session, transport::Transport};
+use self::{meter::Pulse, metered::MeteredStream, session::Session};
 use super::{
     connection::Edge,
     drain::Open,
@@ -137,7 +137,7 @@ struct Patience {
 struct Driver<'o> {
     edge: Arc<Edge>,
     connection: Arc<Connection>,
-    h2: server::Connection<Transport, Bytes>,
+    h2: server::Connection<MeteredStream, Bytes>,
     pulse: Arc<Pulse>,
     active: Arc<Active>,
     limits: Limits,
@@ -180,8 +180,8 @@ pub(super) async fn serve(
         };
         (limits, patience, settings.keepalive_requests)
     };
-    let transport = Transport::new(stream, Arc::clone(&pulse), now);
-    let handshake = builder(limits).handshake(transport);
+    let stream = MeteredStream::new(stream, Arc::clone(&pulse), now);
+    let handshake = builder(limits).handshake(stream);
     let Ok(Ok(h2)) = timeout_at(now + patience.first, handshake).await else {
         return;
     };

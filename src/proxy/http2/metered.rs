@@ -23,7 +23,7 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// The client's stream and the meter on it.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(super) struct MeteredStream {
     stream: Box<ClientStream>,
     meter: Meter,
     pulse: Arc<Pulse>,
@@ -31,7 +31,7 @@ pub(super) struct Transport {
     is_shut: bool,
 }
 
-impl Transport {
+impl MeteredStream {
     pub(super) fn new(stream: Box<ClientStream>, pulse: Arc<Pulse>, now: Instant) -> Self {
         Self {
             stream,
@@ -56,7 +56,7 @@ impl Transport {
     }
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for MeteredStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -75,7 +75,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for MeteredStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
