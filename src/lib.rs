@@ -14,6 +14,7 @@ pub mod plugins;
 
 pub mod config;
 pub mod router;
+pub mod tls;
 pub mod upstream;
 
 pub mod compile;

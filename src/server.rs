@@ -40,7 +40,7 @@ use crate::{
         Gateway,
         access_log::AccessLog,
         connection::Edge,
-        listener::{self, Address, BindError},
+        listener::{self, Address, BindError, Dialect},
     },
     reload::{
         Reloader, Source,
@@ -271,8 +271,7 @@ impl Facts for Running {
 /// The sockets of the process, bound before anything runs.
 #[derive(Debug)]
 struct Sockets {
-    /// And whether each takes HTTP/2.
-    proxy: Vec<(std::net::TcpListener, bool)>,
+    proxy: Vec<(std::net::TcpListener, Dialect)>,
     admin: Vec<std::net::TcpListener>,
 }
 
@@ -301,7 +300,7 @@ impl Sockets {
             proxy: settings
                 .listen
                 .addresses()
-                .map(|listen| Ok((bind(listen)?, listen.http2)))
+                .map(|listen| Ok((bind(listen)?, dialect(listen))))
                 .collect::<Result<_, _>>()?,
             admin: settings
                 .admin
@@ -352,14 +351,14 @@ async fn serve(
     }
 
     let edge = edge(running, settings, accepting_stopped.clone());
-    for (socket, http2) in sockets.proxy {
+    for (socket, dialect) in sockets.proxy {
         let listener = TcpListener::from_std(socket).map_err(StartError::Runtime)?;
         if let Ok(address) = listener.local_addr() {
-            info!(%address, "listening");
+            info!(%address, tls = dialect.tls, "listening");
         }
         tokio::spawn(listener::accept(
             listener,
-            http2,
+            dialect,
             Arc::clone(&edge),
             Arc::clone(&gateway.live),
             Arc::clone(&gateway.drain),
@@ -496,6 +495,13 @@ const fn level(written: LogLevel) -> Level {
         LogLevel::Warn => Level::Warn,
         LogLevel::Error => Level::Error,
         LogLevel::Crit => Level::Crit,
+    }
+}
+
+const fn dialect(listen: &Listen) -> Dialect {
+    Dialect {
+        tls: listen.ssl,
+        http2: listen.http2,
     }
 }
 

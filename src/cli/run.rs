@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     /// Listen for operators here instead of where the file says; `off` for nowhere
     ///
     /// Without a file the default is 127.0.0.1:8001.
-    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
     admin: Option<String>,
     /// Serve without a file: send every request to this server; repeat it to take turns among several
     ///
@@ -175,6 +175,17 @@ fn listen_address(text: &str) -> Result<String, String> {
         None => text.to_owned(),
     };
     address.parse::<ListenEntry>().map(|_| address)
+}
+
+/// The same for operators, who have no TLS.
+fn admin_address(text: &str) -> Result<String, String> {
+    let address = listen_address(text)?;
+    match address.parse() {
+        Ok(ListenEntry::On(listen)) if listen.ssl => {
+            Err("the admin listener has no TLS: leave `ssl` out".to_owned())
+        }
+        _ => Ok(address),
+    }
 }
 
 fn entries(addresses: &[String]) -> Option<List<ListenEntry>> {

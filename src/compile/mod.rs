@@ -1,5 +1,6 @@
 //! What was written becomes what runs. The only module that sees both.
 
+mod certificates;
 mod chains;
 mod consumers;
 mod health;
@@ -23,6 +24,7 @@ use crate::{
 pub struct Compiler {
     state: Arc<State>,
     families: Families,
+    certificates: certificates::Kept,
 }
 
 impl Compiler {
@@ -32,7 +34,11 @@ impl Compiler {
     /// When a family is registered already: there is one compiler to a state.
     pub fn new(state: Arc<State>) -> Result<Self, prometheus::Error> {
         let families = Families::register(state.telemetry.registry())?;
-        Ok(Self { state, families })
+        Ok(Self {
+            state,
+            families,
+            certificates: certificates::Kept::default(),
+        })
     }
 
     /// What the snapshots share.
@@ -48,6 +54,13 @@ impl Compiler {
         let state = &*self.state;
         let references = references::resolve(config, diagnostics);
         let settings = settings::compile(&config.gateway);
+        let tls = certificates::compile(
+            config,
+            &references,
+            &self.certificates,
+            state.clock.unix_seconds(),
+            diagnostics,
+        );
         let consumers = Arc::new(consumers::compile(config, &references, state));
         state.telemetry.exports().begin();
         let instances = chains::configure(
@@ -76,9 +89,12 @@ impl Compiler {
             &served.written,
             diagnostics,
         );
+        self.certificates.adopt(&tls);
         Some(Snapshot {
             hash: config.hash.clone(),
             settings,
+            certificates: tls.certificates,
+            expiries: tls.expiries,
             router: served.router,
             routes: served.routes,
             services,

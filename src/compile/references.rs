@@ -17,6 +17,10 @@ pub(super) struct References {
     pub target_upstream: Vec<Option<usize>>,
     /// For each keyauth credential its consumer.
     pub credential_consumer: Vec<Option<usize>>,
+    /// For each sni its certificate.
+    pub sni_certificate: Vec<Option<usize>>,
+    /// For each certificate the authorities whose clients it asks for.
+    pub certificate_authorities: Vec<Vec<usize>>,
     /// For each plugin where it applies.
     pub plugin_scopes: Vec<Scopes>,
     /// For each service the upstream that has its host for a name.
@@ -65,6 +69,29 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         diagnostics,
         |credential| credential.consumer.as_ref(),
     );
+    let certificates = Index::new(
+        config,
+        EntityKind::Certificate,
+        &config.certificates,
+        |_| None,
+    );
+    let authorities = Index::new(
+        config,
+        EntityKind::CaCertificate,
+        &config.ca_certificates,
+        |_| None,
+    );
+    let sni_certificate = resolved(&config.snis, &certificates, diagnostics, |sni| {
+        sni.certificate.as_ref()
+    });
+    let certificate_authorities = resolved_lists(
+        &config.certificates,
+        &authorities,
+        "client_ca_certificates",
+        diagnostics,
+        |certificate| &certificate.client_ca_certificates,
+    );
+    require(&config.snis, EntityKind::Certificate, diagnostics);
     require(&config.targets, EntityKind::Upstream, diagnostics);
     require(
         &config.keyauth_credentials,
@@ -101,6 +128,8 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         route_service,
         target_upstream,
         credential_consumer,
+        sni_certificate,
+        certificate_authorities,
         plugin_scopes,
         service_upstream,
     };
@@ -173,7 +202,10 @@ impl<'a> Index<'a> {
     fn understands(&self, reference: &Reference) -> bool {
         match reference {
             Reference::Any(_) | Reference::Id(_) => true,
-            Reference::Name(_) => self.kind != EntityKind::Consumer,
+            Reference::Name(_) => !matches!(
+                self.kind,
+                EntityKind::Consumer | EntityKind::Certificate | EntityKind::CaCertificate
+            ),
             Reference::Username(_) | Reference::CustomId(_) => self.kind == EntityKind::Consumer,
         }
     }
@@ -203,12 +235,12 @@ impl<'a> Index<'a> {
         let field = self.kind.singular();
         let (span, path) = (place.at(field), place.path_of(field));
         if !self.understands(reference) {
-            let keys = if self.kind == EntityKind::Consumer {
-                "`username`, `custom_id`"
-            } else {
-                "`name`"
+            let keys = match self.kind {
+                EntityKind::Consumer => "`username`, `custom_id` or `id`",
+                EntityKind::Certificate | EntityKind::CaCertificate => "`id`",
+                _ => "`name` or `id`",
             };
-            let message = format!("a {field} is named by {keys} or `id`");
+            let message = format!("a {field} is named by {keys}");
             diagnostics.error(Code::UnknownReference, span, path, message);
             return nested;
         }
@@ -249,6 +281,41 @@ fn resolved<'a, T>(
                 reference(&entity.fields),
                 diagnostics,
             )
+        })
+        .collect()
+}
+
+/// The same for a field that lists several.
+fn resolved_lists<'a, T>(
+    entities: &'a [Entity<T>],
+    index: &Index<'_>,
+    field: &str,
+    diagnostics: &mut Diagnostics,
+    references: impl Fn(&'a T) -> &'a [Reference],
+) -> Vec<Vec<usize>> {
+    let list = index.kind.list();
+    entities
+        .iter()
+        .map(|entity| {
+            let mut found = Vec::new();
+            for (place, reference) in references(&entity.fields).iter().enumerate() {
+                match index.find(reference) {
+                    Some(one) => found.push(one),
+                    None if !index.complete => {}
+                    None => {
+                        let item = format!("{field}[{place}]");
+                        let (span, path) = (entity.place.at(&item), entity.place.path_of(&item));
+                        let text = reference.text();
+                        let message =
+                            format!("invalid reference '{text}' (no such entry in '{list}')");
+                        diagnostics
+                            .error(Code::UnknownReference, span, path, message)
+                            .value(text)
+                            .hint("name it by its `id`");
+                    }
+                }
+            }
+            found
         })
         .collect()
 }

@@ -76,6 +76,8 @@ codes! {
     Ignored = "config::ignored": "Something is accepted but has no effect (warning).";
     Deprecated = "config::deprecated": "Something is accepted but should be written differently (warning).";
     GeneratedKey = "config::generated_key": "A credential without a key got a random one that nobody knows (warning).";
+    GeneratedCertificate = "config::generated_certificate": "A listener with TLS has no certificate, so a self-signed one is made that no client trusts (warning).";
+    Expiry = "config::expiry": "A certificate has expired, will within two weeks, or is not valid yet (a warning, unless it would replace one that is live).";
     UnknownPlugin = "plugin::unknown": "A plugin's name is not known, or `gateway.plugins` does not allow it.";
     UnsupportedPlugin = "plugin::unsupported": "A plugin of Kong's that this version does not have.";
     PluginScope = "plugin::scope": "A plugin cannot be put on this kind of entity.";

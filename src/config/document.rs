@@ -16,14 +16,10 @@ pub(super) enum FormatVersion {
 
 const UNSUPPORTED: &str = "leave the list out";
 const AUTHENTICATION: &str = "only key-auth credentials are supported; leave the list out";
-const CERTIFICATES: &str = "TLS is not configured by entities; leave the list out";
 const ENTERPRISE: &str = "it is an enterprise entity; leave the list out";
 
 /// Kong's entities that this version does not have, on the top level or nested, and what to say about each.
 pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
-    ("certificates", CERTIFICATES),
-    ("snis", CERTIFICATES),
-    ("ca_certificates", CERTIFICATES),
     (
         "vaults",
         "write `{vault://env/NAME}` to read an environment variable; there are no other vaults",

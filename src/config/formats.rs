@@ -51,6 +51,10 @@ pub const FORMATS: &[Format] = &[
         validate: entity::expression::validate,
     },
     Format {
+        name: "sni",
+        validate: sni,
+    },
+    Format {
         name: "route-header",
         validate: route_header,
     },
@@ -192,6 +196,25 @@ pub fn route_host(value: &str) -> Result<(), String> {
         return Err(format!("`{value}` is a URL; a host has no scheme"));
     }
     entity::host::validate(value)
+}
+
+/// A name that a client asks for in a TLS handshake, maybe with a wildcard as its first or last label, or `*`.
+pub fn sni(value: &str) -> Result<(), String> {
+    if value == "*" {
+        return Ok(());
+    }
+    let pattern = entity::host::HostPattern::parse(value)?;
+    if pattern.port.is_some() {
+        return Err(format!(
+            "`{value}` has a port, which clients do not ask for"
+        ));
+    }
+    match ip_address(value) {
+        Some(_) => Err(format!(
+            "`{value}` is an address; clients ask for names only, and get the default certificate otherwise"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The name of a header that a route matches on.

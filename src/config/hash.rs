@@ -7,9 +7,10 @@ use sha2::{Digest, Sha256};
 use super::check::IGNORED_KEYS;
 use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
+use super::pem_files::PairFiles;
 
 /// 32 hex digits that change when, and only when, the configuration does.
-pub(super) fn of(documents: &[Arc<Document>]) -> String {
+pub(super) fn of(documents: &[Arc<Document>], pairs: &[PairFiles]) -> String {
     let mut hasher = Hasher(Sha256::new());
     for kind in EntityKind::ALL {
         hasher.tag(b'L', kind.list().as_bytes());
@@ -29,6 +30,9 @@ pub(super) fn of(documents: &[Arc<Document>]) -> String {
         .find_map(|document| document.root.get("gateway"))
     {
         hasher.node(gateway, false);
+    }
+    for file in pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]) {
+        hasher.tag(b'F', file.text.expose().as_bytes());
     }
     let digest = hasher.0.finalize();
     digest

@@ -37,6 +37,15 @@ pub(super) fn assign(config: &mut Config) {
                 .map(|key| format!("keyauth_credentials:*:{}", key.expose()))
         },
     );
+    assign_by(&mut config.certificates, EntityKind::Certificate, |_| None);
+    assign_by(
+        &mut config.ca_certificates,
+        EntityKind::CaCertificate,
+        |_| None,
+    );
+    assign_by(&mut config.snis, EntityKind::Sni, |sni| {
+        some_text(&sni.name)
+    });
     assign_targets(config);
     assign_plugins(config);
 }
@@ -148,6 +157,9 @@ pub(super) fn check_unique(config: &Config, diagnostics: &mut Diagnostics) {
         "custom_id",
         |consumer| consumer.custom_id.as_deref(),
     );
+    unique.field(&config.snis, EntityKind::Sni, "name", |sni| {
+        Some(sni.name.as_str())
+    });
     unique.field(
         &config.plugins,
         EntityKind::Plugin,
@@ -167,6 +179,17 @@ pub(super) fn check_unique(config: &Config, diagnostics: &mut Diagnostics) {
         &config.keyauth_credentials,
         EntityKind::KeyauthCredential,
         |credential| credential.id,
+    );
+    unique.ids(
+        &config.certificates,
+        EntityKind::Certificate,
+        |certificate| certificate.id,
+    );
+    unique.ids(&config.snis, EntityKind::Sni, |sni| sni.id);
+    unique.ids(
+        &config.ca_certificates,
+        EntityKind::CaCertificate,
+        |authority| authority.id,
     );
     unique.ids(&config.plugins, EntityKind::Plugin, |plugin| plugin.id);
 }

@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::check;
 use super::diagnostics::{Code, Diagnostics};
 use super::document;
-use super::model::{Consumer, KeyauthCredential, Target, Upstream};
+use super::model::{
+    CaCertificate, Certificate, Consumer, KeyauthCredential, Sni, Target, Upstream,
+};
 use super::model::{
     Document, Entity, EntityKind, Inspection, Model, Place, Plugin, Route, Service,
 };
@@ -94,6 +96,19 @@ impl Merge<'_> {
                 EntityKind::KeyauthCredential => {
                     self.entity::<KeyauthCredential>(node, place, parent, |config| {
                         &mut config.keyauth_credentials
+                    })
+                }
+                EntityKind::Certificate => {
+                    self.entity::<Certificate>(node, place, parent, |config| {
+                        &mut config.certificates
+                    })
+                }
+                EntityKind::Sni => {
+                    self.entity::<Sni>(node, place, parent, |config| &mut config.snis)
+                }
+                EntityKind::CaCertificate => {
+                    self.entity::<CaCertificate>(node, place, parent, |config| {
+                        &mut config.ca_certificates
                     })
                 }
                 EntityKind::Plugin => {

@@ -13,6 +13,7 @@ mod migrate;
 pub mod model;
 pub mod node;
 pub mod outline;
+pub mod pem_files;
 mod prepare;
 pub mod read;
 pub mod schema;
@@ -25,13 +26,14 @@ use std::sync::{Arc, LazyLock};
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Severity, Span};
 pub use model::{
-    Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place, Plugin, Reference, Route,
-    Service, Target, Upstream,
+    CaCertificate, Certificate, Consumer, Entity, EntityKind, Gateway, KeyauthCredential, Place,
+    Plugin, Reference, Route, Service, Sni, Target, Upstream,
 };
 pub use node::Node;
 
 use self::model::Document;
 use self::model::gateway;
+use self::pem_files::PairFiles;
 use self::schema::{Shape, shape_of};
 
 /// What came out of loading: entities as far as they are usable, and everything that is wrong.
@@ -39,7 +41,7 @@ use self::schema::{Shape, shape_of};
 pub struct Loaded {
     pub config: Config,
     pub diagnostics: Diagnostics,
-    /// What to watch for changes: FILE and the conf.d folder, also if they do not exist.
+    /// What to watch for changes: FILE, the conf.d folder and the files of certificates, also if they do not exist.
     pub watch: Vec<PathBuf>,
 }
 
@@ -53,11 +55,28 @@ pub struct Config {
     pub targets: Vec<Entity<Target>>,
     pub consumers: Vec<Entity<Consumer>>,
     pub keyauth_credentials: Vec<Entity<KeyauthCredential>>,
+    pub certificates: Vec<Entity<Certificate>>,
+    pub snis: Vec<Entity<Sni>>,
+    pub ca_certificates: Vec<Entity<CaCertificate>>,
     pub plugins: Vec<Entity<Plugin>>,
+    /// What is in the files of `ssl_cert` and `ssl_cert_key`.
+    pub default_pairs: Vec<PairFiles>,
+    /// The main file.
+    main: Option<Arc<Document>>,
     /// Something could not be read at all, so a name that is not found may still exist.
     pub incomplete: bool,
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
+}
+
+impl Config {
+    /// Where a setting of the gateway is written, else the nearest thing around it.
+    pub fn setting_at(&self, field: &str) -> Span {
+        let node = self.main.as_ref().map(|main| &main.root);
+        node.map_or_else(Span::default, |node| {
+            node.span_at(&format!("gateway.{field}"))
+        })
+    }
 }
 
 /// Loads FILE and its conf.d fragments. It never fails: everything that is wrong is a diagnostic.
@@ -67,18 +86,20 @@ pub struct Config {
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::read(path, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    assemble(sources, folder, environment, diagnostics)
 }
 
 /// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
 pub fn load_text(text: String, called: &str, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let sources = sources::take(text, called, environment, &mut diagnostics);
-    assemble(sources, environment, diagnostics)
+    assemble(sources, Path::new(""), environment, diagnostics)
 }
 
 fn assemble(
     mut sources: sources::Sources,
+    folder: &Path,
     environment: environment::Environment<'_>,
     mut diagnostics: Diagnostics,
 ) -> Loaded {
@@ -98,11 +119,24 @@ fn assemble(
         if !fragment {
             main_version = version;
             config.gateway = read_gateway(&document.root, &mut diagnostics);
+            if let Some(node) = document.root.get("gateway") {
+                config.default_pairs = pem_files::read(
+                    &config.gateway,
+                    node,
+                    folder,
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
+            }
         }
         prepare::prepare(&mut document.root, version, environment, &mut diagnostics);
     }
     let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
-    config.hash = hash::of(&documents);
+    config.main = documents
+        .iter()
+        .find(|document| document.name.is_empty())
+        .cloned();
+    config.hash = hash::of(&documents, &config.default_pairs);
     for document in &documents {
         merge::add(document, &mut config, &mut diagnostics);
     }
@@ -127,7 +161,7 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     else {
         return Gateway::default();
     };
-    read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
+    let gateway = read::read_without(&node, &wrong).unwrap_or_else(|error: read::ReadError| {
         let span = error.span.unwrap_or(node.span);
         diagnostics.error(
             Code::InvalidValue,
@@ -136,7 +170,11 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
             error.to_string(),
         );
         Gateway::default()
-    })
+    });
+    if wrong.is_empty() {
+        gateway::check(&gateway, &node, diagnostics);
+    }
+    gateway
 }
 
 #[cfg(test)]

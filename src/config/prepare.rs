@@ -122,6 +122,9 @@ impl Preparation<'_> {
                 continue;
             };
             for (index, entity) in list.items_mut().iter_mut().enumerate() {
+                if kind == EntityKind::Sni {
+                    name_alone(entity);
+                }
                 if matches!(entity.kind, Kind::Mapping(_)) {
                     let path = list_path.index(index);
                     self.entity(kind, entity, path);
@@ -144,7 +147,9 @@ impl Preparation<'_> {
                     self.open_vaults(config, path.key("config"));
                 }
             }
-            EntityKind::KeyauthCredential => self.open_vaults(entity, path),
+            EntityKind::KeyauthCredential | EntityKind::Certificate | EntityKind::CaCertificate => {
+                self.open_vaults(entity, path)
+            }
             EntityKind::Route if self.version == Some(FormatVersion::BeforeTilde) => {
                 for item in entity
                     .get_mut("paths")
@@ -256,6 +261,18 @@ impl Preparation<'_> {
             }
             _ => {}
         }
+    }
+}
+
+/// A name alone is short for an sni with that name.
+fn name_alone(sni: &mut Node) {
+    if let Kind::String(_) = sni.kind {
+        let name = Entry {
+            key: "name".to_owned(),
+            key_span: sni.span,
+            value: sni.clone(),
+        };
+        sni.kind = Kind::Mapping(vec![name]);
     }
 }
 

@@ -196,7 +196,8 @@ fn is_fragment(path: &Path) -> bool {
     yaml && !hidden && !path.is_dir()
 }
 
-fn cause(error: &std::io::Error) -> String {
+/// Why a file cannot be read, in short.
+pub(super) fn cause(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such file".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),

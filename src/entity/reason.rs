@@ -45,8 +45,9 @@ pub enum Reason {
     /// 404: no Route matched with those values
     NoRoute,
     /// The route is for https only. A redirect has no body. A route for grpcs only answers with 200 and `grpc-status: 1`.
+    /// With 400: a request without TLS came to a TLS port.
     ///
-    /// 426, 301, 302, 307, 308: Please use HTTPS protocol
+    /// 426, 301, 302, 307, 308, 400: Please use HTTPS protocol · The plain HTTP request was sent to HTTPS port
     HttpsRequired,
     /// A request to a route for gRPC whose `Content-Type` is not that of gRPC.
     ///

@@ -25,14 +25,17 @@ use super::{
     head::{Head, HeadReader, Limits, Refusal},
     http2::{self, PREFACE},
     idle::{Idle, Waited},
-    listener::Entry,
+    listener::Dialect,
     record, reply,
-    stream::{ClientStream, Wire},
+    secure::{self, Beginning, Told},
+    stream::ClientStream,
+    transport::Transport,
 };
 use crate::{
     entity::reason::Reason,
     plugin::{Reply, Scheme},
     telemetry::connections::{Activity, Connection as Gauge},
+    tls::{Offer, Protocol, TlsFacts},
 };
 
 /// How long a refused client may go on sending before the connection is cut.
@@ -45,6 +48,16 @@ pub struct Edge {
     proxy: Arc<HttpProxy<Gateway>>,
     gateway: Arc<Gateway>,
     shutdown: ShutdownWatch,
+    told: Told,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub peer: SocketAddr,
+    /// The listener's port.
+    pub port: u16,
+    pub dialect: Dialect,
 }
 
 /// What came next on a connection.
@@ -69,28 +82,55 @@ impl Edge {
             proxy,
             gateway: Arc::new(gateway),
             shutdown,
+            told: Told::default(),
         }
     }
 
     /// Serves one accepted connection until it closes.
-    pub async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, entry: Entry, open: Open) {
-        let Entry { port, http2 } = entry;
+    pub async fn serve(self: Arc<Self>, tcp: TcpStream, arrival: Arrival, open: Open) {
         let gauge = self.gateway.state.telemetry.connections().accept();
-        let wire = Arc::new(Wire::default());
-        let ip = peer.ip().to_canonical();
-        let connection = Arc::new(Connection {
-            peer,
-            ip,
-            ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
-            port,
-            port_header: port.into(),
-            scheme: Scheme::Http,
-            wire: Arc::clone(&wire),
-        });
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         // Known already, so that nobody asks the kernel again.
-        let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
-        let mut stream = Box::new(ClientStream::new(tcp, digest, wire));
+        let _ = digest
+            .peer_addr
+            .set(Some(PingoraAddress::Inet(arrival.peer)));
+        let http2 = arrival.dialect.http2;
+        let (transport, facts) = if arrival.dialect.tls {
+            // Boxed, so that connections without TLS have no room for a handshake.
+            let begun = Box::pin(secure::begin(
+                &self.gateway,
+                tcp,
+                Offer { http2 },
+                &open,
+                &self.told,
+            ));
+            match begun.await {
+                Beginning::Secure(stream, facts) => (Transport::Secure(stream), Some(facts)),
+                Beginning::Cleartext(tcp) => {
+                    Box::pin(self.refuse_cleartext(tcp, digest, arrival)).await;
+                    return;
+                }
+                Beginning::Over => return,
+            }
+        } else {
+            (Transport::Plain(tcp), None)
+        };
+        let connection = Arc::new(connection(arrival, facts));
+        let mut stream = Box::new(ClientStream::new(
+            transport,
+            digest,
+            Arc::clone(&connection.wire),
+        ));
+        let by_alpn = connection
+            .tls
+            .as_ref()
+            .is_some_and(|facts| facts.protocol == Protocol::Http2);
+        if by_alpn {
+            Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
+            return;
+        }
+        // Inside TLS the handshake settled it.
+        let http2 = http2 && connection.tls.is_none();
         let mut idle = Idle::new(&open);
         let mut requests = 0;
         loop {
@@ -107,7 +147,10 @@ impl Edge {
                     Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
                     return;
                 }
-                Next::Closed => return,
+                Next::Closed => {
+                    stream.say_goodbye();
+                    return;
+                }
                 Next::Refused(refusal) => {
                     Box::pin(self.refuse(&mut stream, &connection, refusal)).await;
                     return;
@@ -242,6 +285,19 @@ impl Edge {
         exchange
     }
 
+    /// Answers HTTP without TLS on a TLS port, which a browser's user can only understand in the clear.
+    async fn refuse_cleartext(&self, tcp: TcpStream, digest: SocketDigest, arrival: Arrival) {
+        let connection = Arc::new(connection(arrival, None));
+        let wire = Arc::clone(&connection.wire);
+        let mut stream = ClientStream::new(Transport::Plain(tcp), digest, wire);
+        let refusal = Refusal {
+            status: 400,
+            reason: Reason::HttpsRequired,
+            detail: "HTTP without TLS came to a TLS port",
+        };
+        self.refuse(&mut stream, &connection, refusal).await;
+    }
+
     /// Answers what never became a request, and closes without cutting the answer off.
     async fn refuse(
         &self,
@@ -269,6 +325,25 @@ impl Edge {
 /// The first `count` of `bytes`, or all of them.
 fn first_of(bytes: &[u8], count: usize) -> &[u8] {
     bytes.get(..count).unwrap_or(bytes)
+}
+
+/// What is known of a connection before its first request.
+fn connection(arrival: Arrival, tls: Option<Box<TlsFacts>>) -> Connection {
+    let ip = arrival.peer.ip().to_canonical();
+    Connection {
+        peer: arrival.peer,
+        ip,
+        ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
+        port: arrival.port,
+        port_header: arrival.port.into(),
+        scheme: if tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        },
+        tls,
+        wire: Arc::default(),
+    }
 }
 
 /// Takes what a refused client still sends, for a while: a connection closed with unread bytes

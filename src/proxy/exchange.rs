@@ -19,6 +19,7 @@ use crate::{
     snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
     state::identifiers::RequestId,
     telemetry::requests::RouteSeries,
+    tls::TlsFacts,
     upstream::{Failed, Tried},
 };
 
@@ -35,6 +36,8 @@ pub struct Connection {
     pub port: u16,
     pub port_header: HeaderValue,
     pub scheme: Scheme,
+    /// What the TLS handshake told; absent on cleartext.
+    pub tls: Option<Box<TlsFacts>>,
     pub wire: Arc<Wire>,
 }
 

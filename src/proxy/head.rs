@@ -61,6 +61,9 @@ impl Refusal {
             417 => "Expectation failed",
             501 => "Not implemented",
             505 => "HTTP version not supported",
+            _ if self.reason == Reason::HttpsRequired => {
+                "The plain HTTP request was sent to HTTPS port"
+            }
             _ if self.reason == Reason::HeaderTooLarge => "Request header or cookie too large",
             _ => "Bad request",
         }

@@ -8,7 +8,10 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::error;
 
-use super::{connection::Edge, drain::Drain};
+use super::{
+    connection::{Arrival, Edge},
+    drain::Drain,
+};
 use crate::snapshot::live::Live;
 
 /// How long to wait before accepting again when there are no descriptors left.
@@ -42,11 +45,12 @@ impl Address {
     }
 }
 
-/// How connections come in by a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    pub port: u16,
-    /// Whether clients may begin with HTTP/2, which is recognised by its first bytes.
+/// How clients of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dialect {
+    /// Everything is inside TLS.
+    pub tls: bool,
+    /// Clients may speak HTTP/2, which ALPN settles inside TLS and their first bytes without.
     pub http2: bool,
 }
 
@@ -91,18 +95,17 @@ pub fn bind(address: Address) -> Result<std::net::TcpListener, BindError> {
     })
 }
 
-/// Accepts from `listener`, also HTTP/2 where `http2` says so, and serves through `edge` until `stop` turns true; then the socket is
+/// Accepts from `listener`, as `dialect` says, and serves through `edge` until `stop` turns true; then the socket is
 /// closed.
 pub async fn accept(
     listener: TcpListener,
-    http2: bool,
+    dialect: Dialect,
     edge: Arc<Edge>,
     live: Arc<Live>,
     drain: Arc<Drain>,
     mut stop: watch::Receiver<bool>,
 ) {
     let port = listener.local_addr().map_or(0, |address| address.port());
-    let entry = Entry { port, http2 };
     let mut said_exhausted: Option<tokio::time::Instant> = None;
     loop {
         let limit = live.look().settings.connections_max;
@@ -124,7 +127,12 @@ pub async fn accept(
                 let edge = Arc::clone(&edge);
                 // Counted before the next one is accepted, or the limit would be overrun.
                 let open = drain.enter();
-                tokio::spawn(async move { edge.serve(tcp, peer, entry, open).await });
+                let arrival = Arrival {
+                    peer,
+                    port,
+                    dialect,
+                };
+                tokio::spawn(async move { edge.serve(tcp, arrival, open).await });
             }
             Err(error) if is_exhaustion(&error) => {
                 let now = tokio::time::Instant::now();

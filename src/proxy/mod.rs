@@ -10,8 +10,10 @@ mod chunks;
 mod head;
 mod http2;
 mod idle;
+mod secure;
 mod spelling;
 mod stream;
+mod transport;
 
 pub mod rehearse;
 

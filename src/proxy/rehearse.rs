@@ -18,7 +18,6 @@ use super::{
     forward,
     head::{HeadReader, Limits},
     receive, route,
-    stream::Wire,
 };
 use crate::{
     chain::{Access, InstanceIndex, Step},
@@ -233,7 +232,8 @@ fn connection(visitor: &Visitor) -> Connection {
         port: visitor.port,
         port_header: visitor.port.into(),
         scheme: visitor.scheme,
-        wire: Arc::new(Wire::default()),
+        tls: None,
+        wire: Arc::default(),
     }
 }
 

@@ -25,12 +25,11 @@ use pingora_core::protocols::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep},
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{chunks::Chunks, head::Framing, spelling};
+use super::{chunks::Chunks, head::Framing, spelling, transport::Transport};
 
 /// The most that is joined with a response head into one send.
 const JOIN_BYTES_MAX: usize = 16 * 1024;
@@ -101,7 +100,7 @@ enum Input {
 /// A client connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    tcp: TcpStream,
+    transport: Transport,
     digest: Arc<SocketDigest>,
     wire: Arc<Wire>,
     /// Bytes that were read and belong to what comes next.
@@ -120,10 +119,10 @@ struct Tunnel {
 }
 
 impl ClientStream {
-    /// Takes over an accepted socket.
-    pub(super) fn new(tcp: TcpStream, digest: SocketDigest, wire: Arc<Wire>) -> Self {
+    /// Takes over an accepted socket, with or without TLS.
+    pub(super) fn new(transport: Transport, digest: SocketDigest, wire: Arc<Wire>) -> Self {
         Self {
-            tcp,
+            transport,
             digest: Arc::new(digest),
             wire,
             ahead: BytesMut::new(),
@@ -142,7 +141,14 @@ impl ClientStream {
     /// Reads more bytes ahead. `Ok(0)` means that the client closed.
     pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.ahead.reserve(HEAD_BYTES);
-        poll_read_buf(Pin::new(&mut self.tcp), context, &mut self.ahead)
+        poll_read_buf(Pin::new(&mut self.transport), context, &mut self.ahead)
+    }
+
+    /// Says that nothing more comes, where TLS has a word for it: a connection that is closed without it looks cut.
+    pub(super) fn say_goodbye(&mut self) {
+        if let Transport::Secure(stream) = &mut self.transport {
+            stream.close();
+        }
     }
 
     /// Takes whatever still comes as input of nothing.
@@ -209,7 +215,7 @@ impl ClientStream {
         }
         let mut space = [0; AHEAD_BYTES];
         let mut buffer = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer))?;
+        ready!(Pin::new(&mut self.transport).poll_read(context, &mut buffer))?;
         if buffer.filled().is_empty() {
             return Poll::Ready(Ok(()));
         }
@@ -246,7 +252,7 @@ impl ClientStream {
 
     fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            let written = ready!(Pin::new(&mut self.tcp).poll_write(context, &self.output))?;
+            let written = ready!(Pin::new(&mut self.transport).poll_write(context, &self.output))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -278,11 +284,11 @@ impl AsyncRead for ClientStream {
             Input::Length(0) => return this.poll_closed(context),
             Input::Chunked(chunks) if chunks.is_done() => return this.poll_closed(context),
             Input::Length(remaining) if this.ahead.is_empty() => {
-                let mut limited = (&mut this.tcp).take(*remaining);
+                let mut limited = (&mut this.transport).take(*remaining);
                 Pin::new(&mut limited).poll_read(context, buffer)
             }
             Input::Unbounded if this.ahead.is_empty() => {
-                Pin::new(&mut this.tcp).poll_read(context, buffer)
+                Pin::new(&mut this.transport).poll_read(context, buffer)
             }
             Input::Length(remaining) => {
                 let remaining = usize::try_from(*remaining).unwrap_or(usize::MAX);
@@ -298,7 +304,7 @@ impl AsyncRead for ClientStream {
             Input::Chunked(chunks) => {
                 if this.ahead.is_empty() {
                     ready!(poll_read_buf(
-                        Pin::new(&mut this.tcp),
+                        Pin::new(&mut this.transport),
                         context,
                         &mut this.ahead
                     ))?;
@@ -341,7 +347,7 @@ impl AsyncWrite for ClientStream {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = if this.output.is_empty() {
-            ready!(Pin::new(&mut this.tcp).poll_write(context, bytes))?
+            ready!(Pin::new(&mut this.transport).poll_write(context, bytes))?
         } else if this.output.len() + bytes.len() <= JOIN_BYTES_MAX {
             this.output.extend_from_slice(bytes);
             // The bytes are taken whether or not all of them leave now; a flush sends the rest.
@@ -351,7 +357,7 @@ impl AsyncWrite for ClientStream {
             bytes.len()
         } else {
             ready!(this.poll_output(context))?;
-            ready!(Pin::new(&mut this.tcp).poll_write(context, bytes))?
+            ready!(Pin::new(&mut this.transport).poll_write(context, bytes))?
         };
         this.wire.sent.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
@@ -363,7 +369,7 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_output(context))?;
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        Pin::new(&mut self.transport).poll_shutdown(context)
     }
 }
 
@@ -377,7 +383,7 @@ impl Shutdown for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.tcp.as_raw_fd()
+        self.transport.as_raw_fd()
     }
 }
 

@@ -119,6 +119,10 @@ impl Reloader {
         let state = compiler.state();
         let now = state.clock.unix_seconds();
         state.telemetry.exports().adopt();
+        state
+            .telemetry
+            .handshakes()
+            .adopt(snapshot.expiries.clone());
         state.telemetry.configuration_loaded(now);
         Self {
             source,
@@ -164,6 +168,10 @@ impl Reloader {
         }
         let changed = snapshot.hash != self.live.look().hash;
         let routes = snapshot.routes.len();
+        state
+            .telemetry
+            .handshakes()
+            .adopt(snapshot.expiries.clone());
         let before = self.live.publish(snapshot);
         let now = state.clock.unix_seconds();
         state.telemetry.exports().adopt();

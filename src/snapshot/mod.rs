@@ -16,7 +16,8 @@ use crate::{
     },
     plugins::Instance,
     router::Router,
-    telemetry::{Count, requests::RouteSeries},
+    telemetry::{Count, handshakes::CertificateExpiry, requests::RouteSeries},
+    tls::Certificates,
     upstream::Balancer,
 };
 
@@ -36,6 +37,10 @@ pub struct Snapshot {
     /// 32 hex digits that change when, and only when, the configuration does.
     pub hash: String,
     pub settings: Settings,
+    /// What clients get in a TLS handshake.
+    pub certificates: Certificates,
+    /// Until when they are good.
+    pub expiries: Vec<CertificateExpiry>,
     pub router: Router,
     pub routes: Box<[Route]>,
     pub services: Box<[Service]>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt::Debug,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -23,13 +24,26 @@ impl<K, V> Default for Registry<K, V> {
 impl<K: Eq + Hash + Debug, V> Registry<K, V> {
     /// The value of `key`, made by `create` if nobody holds one.
     pub fn get_or_create(&self, key: K, create: impl FnOnce() -> V) -> Arc<V> {
+        let Ok(value) = self.get_or_try_create::<Infallible>(key, || Ok(create()));
+        value
+    }
+
+    /// The value of `key`, made by `create` if nobody holds one.
+    ///
+    /// # Errors
+    /// That of `create`.
+    pub fn get_or_try_create<E>(
+        &self,
+        key: K,
+        create: impl FnOnce() -> Result<V, E>,
+    ) -> Result<Arc<V>, E> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = entries.get(&key).and_then(Weak::upgrade) {
-            return value;
+            return Ok(value);
         }
-        let value = Arc::new(create());
+        let value = Arc::new(create()?);
         entries.insert(key, Arc::downgrade(&value));
-        value
+        Ok(value)
     }
 
     /// Forgets the keys whose values are gone. Called after each reload.

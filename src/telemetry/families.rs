@@ -76,6 +76,15 @@ families! {
     REQUESTS: Counter "tollgate_requests_total" = "kong_nginx_requests_total"
         ["node_id", "subsystem"]
         "Requests whose head arrived and was accepted.";
+    TLS_HANDSHAKES: Counter "tollgate_tls_handshakes_total"
+        ["kind"]
+        "TLS handshakes with clients: `full`, or `resumed` with a session of before.";
+    TLS_HANDSHAKE_FAILURES: Counter "tollgate_tls_handshake_failures_total"
+        ["reason"]
+        "TLS handshakes with clients that failed: `timeout`, `closed` (the client went away), `cleartext` (HTTP came to a TLS port), `not_tls`, `protocol`, `nothing_in_common` (protocol version, cipher or ALPN), `client_certificate`, `refused_by_client` (it sent an alert), `no_certificate`, `internal`.";
+    CERTIFICATE_EXPIRY: Gauge "tollgate_certificate_expiry_timestamp_seconds"
+        ["certificate", "algorithm"]
+        "When a certificate for clients expires, in Unix seconds: `certificate` is the id of the entity, or `ssl_cert` for the default one.";
     NODE_INFO: Gauge "tollgate_node_info" = "kong_node_info"
         ["node_id", "version"]
         "Always 1; the labels tell the node and its version.";

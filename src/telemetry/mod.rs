@@ -8,6 +8,7 @@ mod count;
 pub mod exports;
 pub mod families;
 mod growing_map;
+pub mod handshakes;
 pub mod health;
 mod held;
 mod histogram;
@@ -30,6 +31,7 @@ use crate::entity::reason::Reason;
 use connections::Connections;
 pub use count::Count;
 use exports::Exports;
+use handshakes::Handshakes;
 use health::UpstreamsHealth;
 use held::Held;
 pub use losses::Losses;
@@ -46,6 +48,7 @@ pub struct Telemetry {
     plugins: prometheus::Registry,
     exports: Exports,
     connections: Arc<Connections>,
+    handshakes: Handshakes,
     requests: Requests,
     retries: Held<str, Count>,
     replies: [Count; Reason::ALL.len()],
@@ -81,6 +84,7 @@ impl Telemetry {
             plugins: prometheus::Registry::new(),
             exports: Exports::default(),
             connections: Arc::default(),
+            handshakes: Handshakes::default(),
             requests: Requests::default(),
             retries: Held::default(),
             replies: Default::default(),
@@ -106,6 +110,11 @@ impl Telemetry {
     /// The client connections.
     pub fn connections(&self) -> &Arc<Connections> {
         &self.connections
+    }
+
+    /// TLS handshakes with clients, and the certificates for them.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
     }
 
     /// The request series of a service and a route, by their labels; both empty for requests
@@ -184,6 +193,7 @@ impl Telemetry {
         self.write_process(&mut page);
         self.connections
             .write(&mut page, &self.node_id, self.requests_received());
+        self.handshakes.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let mut retries = page.family(&families::RETRIES);

@@ -10,10 +10,10 @@ use regex::Regex;
 const LEVELS: &[&[&str]] = &[
     &["entity"],
     &["plugin", "state", "telemetry"],
-    &["config", "router", "upstream"],
+    &["config", "router", "tls", "upstream"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
-    &["reload", "admin", "explain", "proxy", "tls"],
+    &["reload", "admin", "explain", "proxy"],
     &["main", "cli", "server"],
 ];
 

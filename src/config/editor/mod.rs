@@ -12,8 +12,8 @@ use field::{Position, published, refused};
 
 use super::document::{BOOKKEEPING, UNSUPPORTED_ENTITIES};
 use super::model::{
-    Consumer, EntityKind, Gateway, KeyauthCredential, Plugin, Route, Service, Target, Upstream,
-    gateway::KONG_NAMES,
+    CaCertificate, Certificate, Consumer, EntityKind, Gateway, KeyauthCredential, Plugin, Route,
+    Service, Sni, Target, Upstream, gateway::KONG_NAMES,
 };
 use super::prepare::WITH_DEFAULTS;
 use super::schema::derived;
@@ -66,7 +66,10 @@ fn list_of(kind: EntityKind) -> Value {
 
 fn entity(kind: EntityKind, plugins: &[(&str, Schema)]) -> Value {
     let position = Position::Entity {
-        vaults: kind == EntityKind::KeyauthCredential,
+        vaults: matches!(
+            kind,
+            EntityKind::KeyauthCredential | EntityKind::Certificate | EntityKind::CaCertificate
+        ),
     };
     let mut schema = published(derived_entity(kind).as_value(), position);
     schema.remove("title");
@@ -74,6 +77,10 @@ fn entity(kind: EntityKind, plugins: &[(&str, Schema)]) -> Value {
         for &child in kind.children() {
             let mut list = list_of(child);
             list["description"] = described(child, "nested here").into();
+            if child == EntityKind::Sni {
+                // A name alone will do.
+                list["items"] = json!({"anyOf": [list["items"].clone(), {"type": "string"}]});
+            }
             properties.insert(child.list().to_owned(), list);
         }
         if kind == EntityKind::Plugin {
@@ -95,6 +102,9 @@ fn derived_entity(kind: EntityKind) -> Schema {
         EntityKind::Target => derived::<Target>(),
         EntityKind::Consumer => derived::<Consumer>(),
         EntityKind::KeyauthCredential => derived::<KeyauthCredential>(),
+        EntityKind::Certificate => derived::<Certificate>(),
+        EntityKind::Sni => derived::<Sni>(),
+        EntityKind::CaCertificate => derived::<CaCertificate>(),
         EntityKind::Plugin => derived::<Plugin>(),
     }
 }

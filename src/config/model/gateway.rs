@@ -8,14 +8,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
-    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TlsVersions,
+    TrustedNetwork,
 };
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
-const TLS: &str =
-    "TLS on the proxy's listeners is not there yet; terminate TLS in front of the gateway";
+const ORDER: &str = "the order of the ciphers is the gateway's with `ssl_cipher_suite` old or custom, else the client's";
+const SESSIONS: &str =
+    "a session can be resumed for two hours; turn tickets off with `ssl_session_tickets`";
+const GROUPS: &str = "the parameters of Diffie and Hellman are OpenSSL's; leave it out";
 const TLS_UPSTREAM: &str =
     "only the system's authorities and no client certificate are used towards upstreams";
 const RETIRE: &str =
@@ -25,16 +28,10 @@ const DNS: &str = "names are resolved as the system does, by resolv.conf and the
 
 /// Settings of Kong that this version knows but does not have, and why.
 const REFUSED: &[(&str, &str)] = &[
-    ("ssl_cert", TLS),
-    ("ssl_cert_key", TLS),
-    ("ssl_protocols", TLS),
-    ("ssl_cipher_suite", TLS),
-    ("ssl_ciphers", TLS),
-    ("ssl_prefer_server_ciphers", TLS),
-    ("ssl_session_tickets", TLS),
-    ("ssl_session_timeout", TLS),
-    ("ssl_session_cache_size", TLS),
-    ("ssl_dhparam", TLS),
+    ("ssl_prefer_server_ciphers", ORDER),
+    ("ssl_session_timeout", SESSIONS),
+    ("ssl_session_cache_size", SESSIONS),
+    ("ssl_dhparam", GROUPS),
     ("client_ssl", TLS_UPSTREAM),
     ("client_ssl_cert", TLS_UPSTREAM),
     ("client_ssl_cert_key", TLS_UPSTREAM),
@@ -128,6 +125,21 @@ pub enum ErrorType {
     Xml,
 }
 
+/// Which ciphers clients may use: Mozilla's profiles and one for FIPS 140.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CipherSuite {
+    /// TLS 1.3 only.
+    Modern,
+    #[default]
+    Intermediate,
+    /// Also ciphers without forward secrecy.
+    Old,
+    Fips,
+    /// Those of `ssl_ciphers`.
+    Custom,
+}
+
 /// How routes are written and weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -166,7 +178,7 @@ pub enum StreamListen {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`http2`, `reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`. Needs a restart to change.
+    /// Where requests come in: `ip:port` with flags (`ssl` for TLS, `http2`, `reuseport`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off`), or `off`. Needs a restart to change.
     pub listen: List<ListenEntry>,
     /// Only `off` in this version.
     pub stream_listen: StreamListen,
@@ -176,6 +188,18 @@ pub struct Gateway {
     pub threads: Threads,
     /// The folder of fragments, relative to this file: its `*.yaml` and `*.yml` files are further documents.
     pub conf_d: Option<String>,
+    /// The files of the default certificate, in PEM, for clients that ask for no name or for one without `certificates`: one, or two whose keys have different algorithms. Relative to this file. Absent: a self-signed one.
+    pub ssl_cert: List<FilePath>,
+    /// The files of the keys of `ssl_cert`, in the same order.
+    pub ssl_cert_key: List<FilePath>,
+    /// The versions of TLS that clients may speak.
+    pub ssl_protocols: List<TlsVersions>,
+    /// Which ciphers clients may use: `modern` (TLS 1.3 only), `intermediate`, `old`, `fips`, or `custom` for those of `ssl_ciphers`.
+    pub ssl_cipher_suite: CipherSuite,
+    /// With `ssl_cipher_suite: custom`: the ciphers of TLS 1.2, in OpenSSL's notation.
+    pub ssl_ciphers: Option<String>,
+    /// Whether clients keep their sessions in tickets; else the gateway keeps a limited number of them.
+    pub ssl_session_tickets: Switch,
     /// Addresses and networks whose `X-Forwarded-*` headers and `real_ip_header` are believed.
     pub trusted_ips: List<TrustedNetwork>,
     /// The header by which a trusted peer tells the client's address; of `X-Forwarded-For` it is the last address.
@@ -248,6 +272,15 @@ impl Default for Gateway {
             admin: listen(Ipv4Addr::LOCALHOST, 8001),
             threads: Threads::Auto,
             conf_d: None,
+            ssl_cert: List::default(),
+            ssl_cert_key: List::default(),
+            ssl_protocols: List(vec![TlsVersions {
+                tls12: true,
+                tls13: true,
+            }]),
+            ssl_cipher_suite: CipherSuite::Intermediate,
+            ssl_ciphers: None,
+            ssl_session_tickets: Switch(true),
             trusted_ips: List::default(),
             real_ip_header: RealIpHeader(HeaderName::from_static("x-real-ip")),
             real_ip_recursive: Switch(false),
@@ -283,6 +316,38 @@ impl Default for Gateway {
             allow_debug_header: Switch(false),
             tls_verify: Switch(false),
         }
+    }
+}
+
+/// Reports the rules that span several settings.
+pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut Diagnostics) {
+    let mut report = |code: Code, field: &str, message: &str| {
+        let path = format!("gateway.{field}");
+        diagnostics.error(code, node.span_at(field), path, message);
+    };
+    if gateway.admin.addresses().any(|listen| listen.ssl) {
+        let message =
+            "the admin listener has no TLS: keep it on loopback, or put TLS in front of it";
+        report(Code::UnsupportedValue, "admin", message);
+    }
+    if gateway.admin.addresses().any(|listen| listen.http2) {
+        let message = "the admin listener speaks HTTP/1.1 only: leave `http2` out";
+        report(Code::UnsupportedValue, "admin", message);
+    }
+    let suite = gateway.ssl_cipher_suite;
+    let (is_custom, has_ciphers) = (suite == CipherSuite::Custom, gateway.ssl_ciphers.is_some());
+    if is_custom && !has_ciphers {
+        let message = "`ssl_cipher_suite: custom` needs `ssl_ciphers`";
+        report(Code::MissingField, "ssl_cipher_suite", message);
+    }
+    if has_ciphers && !is_custom {
+        let message = "`ssl_ciphers` has no effect without `ssl_cipher_suite: custom`";
+        report(Code::InvalidCombination, "ssl_ciphers", message);
+    }
+    let has_tls13 = gateway.ssl_protocols.iter().any(|versions| versions.tls13);
+    if suite == CipherSuite::Modern && !has_tls13 {
+        let message = "`ssl_cipher_suite: modern` is for TLSv1.3, which `ssl_protocols` leaves out";
+        report(Code::InvalidCombination, "ssl_cipher_suite", message);
     }
 }
 

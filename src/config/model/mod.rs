@@ -1,5 +1,7 @@
 //! The shape of the YAML, one file per entity, and what all entities have in common.
 
+pub mod ca_certificate;
+pub mod certificate;
 pub mod consumer;
 pub mod gateway;
 pub mod healthchecks;
@@ -9,6 +11,7 @@ pub mod reference;
 pub mod route;
 pub mod service;
 pub mod settings;
+pub mod sni;
 pub mod target;
 pub mod upstream;
 mod written;
@@ -20,6 +23,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub use ca_certificate::CaCertificate;
+pub use certificate::Certificate;
 pub use consumer::Consumer;
 pub use gateway::Gateway;
 pub use keyauth_credential::KeyauthCredential;
@@ -27,6 +32,7 @@ pub use plugin::Plugin;
 pub use reference::Reference;
 pub use route::Route;
 pub use service::Service;
+pub use sni::Sni;
 pub use target::Target;
 pub use upstream::Upstream;
 
@@ -43,18 +49,24 @@ pub enum EntityKind {
     Target,
     Consumer,
     KeyauthCredential,
+    Certificate,
+    Sni,
+    CaCertificate,
     Plugin,
 }
 
 impl EntityKind {
     /// Every kind; parents come before their children.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Service,
         Self::Route,
         Self::Upstream,
         Self::Target,
         Self::Consumer,
         Self::KeyauthCredential,
+        Self::Certificate,
+        Self::Sni,
+        Self::CaCertificate,
         Self::Plugin,
     ];
 
@@ -67,6 +79,9 @@ impl EntityKind {
             Self::Target => "targets",
             Self::Consumer => "consumers",
             Self::KeyauthCredential => "keyauth_credentials",
+            Self::Certificate => "certificates",
+            Self::Sni => "snis",
+            Self::CaCertificate => "ca_certificates",
             Self::Plugin => "plugins",
         }
     }
@@ -80,6 +95,9 @@ impl EntityKind {
             Self::Target => "target",
             Self::Consumer => "consumer",
             Self::KeyauthCredential => "keyauth_credential",
+            Self::Certificate => "certificate",
+            Self::Sni => "sni",
+            Self::CaCertificate => "ca_certificate",
             Self::Plugin => "plugin",
         }
     }
@@ -91,7 +109,12 @@ impl EntityKind {
             Self::Route => &[Self::Plugin],
             Self::Upstream => &[Self::Target],
             Self::Consumer => &[Self::KeyauthCredential, Self::Plugin],
-            Self::Target | Self::KeyauthCredential | Self::Plugin => &[],
+            Self::Certificate => &[Self::Sni],
+            Self::Target
+            | Self::KeyauthCredential
+            | Self::Sni
+            | Self::CaCertificate
+            | Self::Plugin => &[],
         }
     }
 }

@@ -73,6 +73,14 @@ const FORMATS: &[Format] = &[
         name: AccessLog::FORMAT,
         validate: rule::<AccessLog>,
     },
+    Format {
+        name: FilePath::FORMAT,
+        validate: rule::<FilePath>,
+    },
+    Format {
+        name: TlsVersions::FORMAT,
+        validate: rule::<TlsVersions>,
+    },
 ];
 
 fn rule<T: Written>(value: &str) -> Result<(), String> {
@@ -424,6 +432,8 @@ pub struct Listen {
     pub ipv6only: Option<bool>,
     /// TCP keep-alive on accepted connections.
     pub so_keepalive: Option<bool>,
+    /// Clients speak TLS.
+    pub ssl: bool,
 }
 
 impl Listen {
@@ -436,6 +446,7 @@ impl Listen {
             backlog: None,
             ipv6only: None,
             so_keepalive: None,
+            ssl: false,
         }
     }
 }
@@ -509,6 +520,7 @@ impl Listen {
             ("reuseport", None) => self.reuseport = true,
             ("http2", None) => self.http2 = true,
             ("bind", None) => {}
+            ("ssl", None) => self.ssl = true,
             ("backlog", Some(value)) => {
                 let backlog = value.parse().ok().filter(|&backlog: &u32| backlog > 0);
                 self.backlog = Some(
@@ -519,17 +531,76 @@ impl Listen {
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
             ("so_keepalive", Some("off")) => self.so_keepalive = Some(false),
             ("so_keepalive", Some(_)) => self.so_keepalive = Some(true),
-            ("ssl" | "proxy_protocol" | "deferred", None) => {
+            ("proxy_protocol" | "deferred", None) => {
                 return Err(format!(
                     "the flag `{name}` is not supported in this version"
                 ));
             }
             _ => {
-                let known = "http2, reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                let known = "ssl, http2, reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }
         Ok(())
+    }
+}
+
+/// The path of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePath(pub String);
+
+impl Written for FilePath {
+    const FORMAT: &'static str = "file-path";
+}
+
+impl FromStr for FilePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("-----BEGIN") {
+            return Err(
+                "is the certificate or key itself: put it into a file and write its path".into(),
+            );
+        }
+        if text.is_empty() || text.contains(char::is_control) {
+            return Err(format!("{text:?} is not a path"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Versions of TLS, such as `TLSv1.2 TLSv1.3`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsVersions {
+    pub tls12: bool,
+    pub tls13: bool,
+}
+
+impl Written for TlsVersions {
+    const FORMAT: &'static str = "tls-versions";
+}
+
+impl FromStr for TlsVersions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut versions = Self::default();
+        for word in text.split_whitespace() {
+            match word {
+                "TLSv1.2" => versions.tls12 = true,
+                "TLSv1.3" => versions.tls13 = true,
+                "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
+                    return Err(format!(
+                        "`{word}` is broken and not supported: write `TLSv1.2 TLSv1.3`"
+                    ));
+                }
+                _ => return Err(format!("`{word}` is none of TLSv1.2, TLSv1.3")),
+            }
+        }
+        if versions == Self::default() {
+            return Err("names no version: write `TLSv1.2 TLSv1.3`".into());
+        }
+        Ok(versions)
     }
 }
 
@@ -794,9 +865,10 @@ mod tests {
 
     #[test]
     fn listen_flags_are_understood() {
-        let found = listen("0.0.0.0:8000 reuseport backlog=16384 so_keepalive=on bind").unwrap();
+        let found =
+            listen("0.0.0.0:8000 ssl reuseport backlog=16384 so_keepalive=on bind").unwrap();
         assert_eq!(found.address, "0.0.0.0:8000".parse().unwrap());
-        assert!(found.reuseport);
+        assert!(found.reuseport && found.ssl);
         assert_eq!(
             (found.backlog, found.so_keepalive, found.ipv6only),
             (Some(16384), Some(true), None)
@@ -812,8 +884,8 @@ mod tests {
     fn what_a_listener_cannot_do_is_refused_by_name() {
         for (text, expected) in [
             (
-                "0.0.0.0:8443 ssl",
-                "the flag `ssl` is not supported in this version",
+                "0.0.0.0:8443 ssl deferred",
+                "the flag `deferred` is not supported in this version",
             ),
             ("0.0.0.0:8000 fast", "unknown flag `fast`"),
             ("8000", "write `0.0.0.0:8000`"),
@@ -877,6 +949,31 @@ mod tests {
             let error = text.parse::<AccessLog>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn versions_of_tls_are_those_that_are_safe() {
+        let both = TlsVersions {
+            tls12: true,
+            tls13: true,
+        };
+        assert_eq!("TLSv1.2 TLSv1.3".parse(), Ok(both));
+        for (text, expected) in [
+            ("TLSv1.1 TLSv1.2", "`TLSv1.1` is broken"),
+            ("TLSv2", "none of TLSv1.2, TLSv1.3"),
+            ("", "names no version"),
+        ] {
+            let error = text.parse::<TlsVersions>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_its_path_is_not_shown() {
+        let error = "-----BEGIN PRIVATE KEY-----abc"
+            .parse::<FilePath>()
+            .unwrap_err();
+        assert!(!error.contains("abc"), "{error}");
     }
 
     #[test]

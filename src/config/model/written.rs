@@ -6,8 +6,9 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::settings::{
-    AccessLog, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap, RealIpHeader,
-    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
+    AccessLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
+    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TlsVersions,
+    TrustedNetwork,
 };
 
 /// Implements `Serialize` for types that are written as one string.
@@ -118,6 +119,9 @@ impl Display for ListenEntry {
 impl Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(formatter)?;
+        if self.ssl {
+            formatter.write_str(" ssl")?;
+        }
         if self.http2 {
             formatter.write_str(" http2")?;
         }
@@ -137,6 +141,23 @@ impl Display for Listen {
             }
         }
         Ok(())
+    }
+}
+
+impl Display for FilePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Display for TlsVersions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [(self.tls12, "TLSv1.2"), (self.tls13, "TLSv1.3")];
+        let names: Vec<&str> = names
+            .into_iter()
+            .filter_map(|(is_on, name)| is_on.then_some(name))
+            .collect();
+        formatter.write_str(&names.join(" "))
     }
 }
 
@@ -203,8 +224,10 @@ mod tests {
         comes_back::<RealIpHeader>(&["X-Real-IP"]);
         comes_back::<ListenEntry>(&[
             "off",
-            "[::]:80 http2 reuseport backlog=5 ipv6only=off so_keepalive=on",
+            "[::]:80 ssl http2 reuseport backlog=5 ipv6only=off so_keepalive=on",
         ]);
+        comes_back::<FilePath>(&["/a/b.pem", "b.pem"]);
+        comes_back::<TlsVersions>(&["TLSv1.2", "TLSv1.3", "TLSv1.2 TLSv1.3"]);
         comes_back::<TrustedNetwork>(&["10.0.0.0/8", "::1"]);
         comes_back::<ResponseToken>(&["off", "latency_tokens", "via", "X-Kong-Admin-Latency"]);
         comes_back::<RequestToken>(&["off", "X-Kong-Request-Id"]);

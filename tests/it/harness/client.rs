@@ -1,10 +1,13 @@
 //! A client that can say anything on a connection and reads whole responses.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use openssl::ssl::SslRef;
+
 use super::http1::{Framing, Head, chunked, read_body};
+use super::tls::{Tls, Wire};
 use super::wait::{PATIENCE, fail};
 
 /// An HTTP/1.1 request to be. `Host` is `gateway.test` unless given.
@@ -152,7 +155,7 @@ impl Response {
 
 /// One connection of a client.
 pub(crate) struct Client {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Wire>,
 }
 
 impl Client {
@@ -162,14 +165,24 @@ impl Client {
     }
 
     pub(crate) fn try_connect(port: u16) -> io::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self {
-            reader: BufReader::new(stream),
+            reader: BufReader::new(Wire::Plain(tcp(port)?)),
         })
+    }
+
+    /// Connects to a loopback port and shakes hands; `Err` says why that failed.
+    pub(crate) fn secure(port: u16, tls: &Tls) -> Result<Self, String> {
+        let stream = tcp(port).expect("a connection to a listening port");
+        Ok(Self {
+            reader: BufReader::new(tls.shake_hands(stream)?),
+        })
+    }
+
+    /// What was negotiated, on a connection with TLS.
+    #[track_caller]
+    pub(crate) fn ssl(&self) -> &SslRef {
+        let wire = self.reader.get_ref();
+        wire.ssl().expect("a connection with TLS")
     }
 
     /// Sends a request and reads its response.
@@ -259,12 +272,12 @@ impl Client {
 
     /// Waits until the peer closes or resets, at most `deadline`; yields the bytes that still came.
     pub(crate) fn closed_within(&mut self, deadline: Duration) -> Option<Vec<u8>> {
-        self.stream()
+        self.tcp()
             .set_read_timeout(Some(deadline))
             .expect("a read timeout");
         let mut rest = Vec::new();
         let outcome = self.reader.read_to_end(&mut rest);
-        self.stream()
+        self.tcp()
             .set_read_timeout(Some(PATIENCE))
             .expect("a read timeout");
         match outcome {
@@ -275,11 +288,11 @@ impl Client {
 
     /// Are there bytes to read, or has the peer closed, within `deadline`?
     pub(crate) fn hears_within(&mut self, deadline: Duration) -> bool {
-        self.stream()
+        self.tcp()
             .set_read_timeout(Some(deadline))
             .expect("a read timeout");
         let silent = matches!(self.reader.fill_buf(), Err(error) if is_timeout(&error));
-        self.stream()
+        self.tcp()
             .set_read_timeout(Some(PATIENCE))
             .expect("a read timeout");
         !silent
@@ -287,23 +300,34 @@ impl Client {
 
     /// Tells the peer that nothing more will be sent.
     pub(crate) fn half_close(&mut self) {
-        self.stream()
-            .shutdown(Shutdown::Write)
-            .expect("an open connection");
+        self.stream().half_close().expect("an open connection");
     }
 
-    /// Writes from another thread, so that a peer that does not read cannot block the test.
+    /// Writes from another thread, without TLS, so that a peer that does not read cannot block the test.
     pub(crate) fn write_in_background(&mut self, bytes: Vec<u8>) {
         let mut stream = self
-            .stream()
+            .tcp()
             .try_clone()
             .expect("a second handle of the connection");
         std::thread::spawn(move || stream.write_all(&bytes));
     }
 
-    fn stream(&mut self) -> &mut TcpStream {
+    fn stream(&mut self) -> &mut Wire {
         self.reader.get_mut()
     }
+
+    fn tcp(&self) -> &TcpStream {
+        self.reader.get_ref().tcp()
+    }
+}
+
+fn tcp(port: u16) -> io::Result<TcpStream> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 fn status_of(head: &Head) -> io::Result<u16> {

@@ -16,6 +16,7 @@ use tungstenite::handshake::client::Response as Handshake;
 use super::client::{Client, Request, Response};
 use super::metrics::Metrics;
 use super::ports::free_port;
+use super::tls::Tls;
 use super::wait::{PATIENCE, wait_for, wait_until};
 use super::websocket::{self, Socket};
 
@@ -25,6 +26,8 @@ pub(crate) struct Blueprint {
     file: PathBuf,
     port: u16,
     admin_port: u16,
+    tls_port: Option<u16>,
+    http2: bool,
     settings: String,
     environment: Vec<(&'static str, String)>,
 }
@@ -39,9 +42,23 @@ impl Blueprint {
             file,
             port: free_port(),
             admin_port: free_port(),
+            tls_port: None,
+            http2: false,
             settings: dedent(settings),
             environment: Vec::new(),
         }
+    }
+
+    /// Lets clients speak HTTP/2 on every port.
+    pub(crate) fn with_http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// Listens for TLS as well, on a port of its own.
+    pub(crate) fn with_tls(mut self) -> Self {
+        self.tls_port = Some(free_port());
+        self
     }
 
     /// Gives the process a variable.
@@ -71,8 +88,12 @@ impl Blueprint {
             text.push_str("_format_version: \"3.0\"\n");
         }
         let (port, admin) = (self.port, self.admin_port);
+        let secure = self.tls_port;
+        let http2 = if self.http2 { " http2" } else { "" };
+        let secure =
+            secure.map_or_else(String::new, |port| format!(", 127.0.0.1:{port} ssl{http2}"));
         text.push_str(&format!(
-            "gateway:\n  listen: 127.0.0.1:{port}\n  admin: 127.0.0.1:{admin}\n"
+            "gateway:\n  listen: 127.0.0.1:{port}{http2}{secure}\n  admin: 127.0.0.1:{admin}\n"
         ));
         if !self.settings.contains("threads:") {
             text.push_str("  threads: 2\n");
@@ -173,6 +194,16 @@ impl Gateway {
         Blueprint::new("").start(yaml)
     }
 
+    /// Starts with TLS on a second port.
+    pub(crate) fn start_with_tls(yaml: &str) -> Self {
+        Blueprint::new("").with_tls().start(yaml)
+    }
+
+    /// Starts with more `gateway:` settings and HTTP/2.
+    pub(crate) fn start_with_http2(settings: &str, yaml: &str) -> Self {
+        Blueprint::new(settings).with_http2().start(yaml)
+    }
+
     /// Starts with more `gateway:` settings.
     pub(crate) fn start_with(settings: &str, yaml: &str) -> Self {
         Blueprint::new(settings).start(yaml)
@@ -184,6 +215,12 @@ impl Gateway {
 
     pub(crate) fn admin_port(&self) -> u16 {
         self.blueprint.admin_port
+    }
+
+    /// The port of a blueprint `with_tls`.
+    #[track_caller]
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.blueprint.tls_port.expect("a gateway with TLS")
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -202,6 +239,12 @@ impl Gateway {
 
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.port())
+    }
+
+    /// Connects to the port with TLS; `Err` says why the handshake failed.
+    #[track_caller]
+    pub(crate) fn secure(&self, tls: &Tls) -> Result<Client, String> {
+        Client::secure(self.tls_port(), tls)
     }
 
     /// Sends a request on a connection of its own.

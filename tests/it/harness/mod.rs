@@ -1,25 +1,32 @@
 //! Everything a test needs to put the gateway between a scripted client and scripted origins.
 //! Blocking sockets and threads throughout; waiting always means a condition with a deadline.
 
+mod certificates;
 mod cli;
 mod client;
 mod gateway;
+mod grpc;
 mod http1;
+pub(crate) mod http2;
 mod metrics;
 mod origin;
 mod ports;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wait;
 mod websocket;
 
+pub(crate) use certificates::{Algorithm, Issued, quoted};
 pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
+pub(crate) use grpc::GrpcOrigin;
 pub(crate) use origin::{Origin, Received};
 pub(crate) use ports::free_port;
 pub(crate) use reply::{Gate, Reply};
+pub(crate) use tls::{Tls, common_name};
 pub(crate) use wait::{Stopwatch, wait_for, wait_until};
 pub(crate) use websocket::text;
 

@@ -1,0 +1,158 @@
+//! The files that settings name for certificates and keys. They are part of the configuration: watched like it, and
+//! loaded whenever it is. What is in them is for others to judge.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Gateway;
+use super::diagnostics::{Code, Diagnostics, Span};
+use super::node::Node;
+use super::sources::cause;
+use crate::entity::Secret;
+
+/// More than any chain of certificates has.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A certificate and its key, from two files.
+#[derive(Debug)]
+pub struct PairFiles {
+    pub certificate: PemFile,
+    pub key: PemFile,
+}
+
+/// What stands in a file, and where the file is named.
+#[derive(Debug)]
+pub struct PemFile {
+    pub text: Secret<String>,
+    pub span: Span,
+    /// The dotted path of the setting.
+    pub path: String,
+}
+
+/// Reads the pairs of `ssl_cert` and `ssl_cert_key`. `node` is where the settings are written, `folder` where relative
+/// paths begin. Every file is added to `watch`, also one that cannot be read.
+pub(super) fn read(
+    gateway: &Gateway,
+    node: &Node,
+    folder: &Path,
+    watch: &mut Vec<PathBuf>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<PairFiles> {
+    let (certificates, keys) = (&gateway.ssl_cert, &gateway.ssl_cert_key);
+    if certificates.len() != keys.len() {
+        let field = if certificates.is_empty() {
+            "ssl_cert_key"
+        } else {
+            "ssl_cert"
+        };
+        let message = format!(
+            "there must be as many files in `ssl_cert` as in `ssl_cert_key`, found {} and {}",
+            certificates.len(),
+            keys.len()
+        );
+        let path = format!("gateway.{field}");
+        diagnostics.error(Code::InvalidCombination, node.span_at(field), path, message);
+        return Vec::new();
+    }
+    let mut file = |name: &str, setting: &str, index: usize| {
+        let field = format!("{setting}[{index}]");
+        let (span, path) = (node.span_at(&field), format!("gateway.{field}"));
+        let file = folder.join(name);
+        let text = text(&file).map_err(|problem| {
+            let message = format!("the file `{}` cannot be read: {problem}", file.display());
+            diagnostics.error(Code::UnreadableFile, span, &path, message);
+        });
+        watch.push(file);
+        Some(PemFile {
+            text: Secret::new(text.ok()?),
+            span,
+            path,
+        })
+    };
+    let pairs = certificates.iter().zip(keys.iter()).enumerate();
+    pairs
+        .filter_map(|(index, (certificate, key))| {
+            let certificate = file(&certificate.0, "ssl_cert", index);
+            let key = file(&key.0, "ssl_cert_key", index);
+            Some(PairFiles {
+                certificate: certificate?,
+                key: key?,
+            })
+        })
+        .collect()
+}
+
+fn text(file: &Path) -> Result<String, String> {
+    let metadata = fs::metadata(file).map_err(|error| cause(&error))?;
+    if !metadata.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+    }
+    let bytes = fs::read(file).map_err(|error| cause(&error))?;
+    String::from_utf8(bytes).map_err(|_| "it is not PEM, which is text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn load(settings: &str) -> (config::Loaded, PathBuf, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.crt"), "certificate").unwrap();
+        fs::write(folder.path().join("a.key"), "key").unwrap();
+        let file = folder.path().join("gateway.yaml");
+        fs::write(
+            &file,
+            format!("_format_version: \"3.0\"\ngateway: {{{settings}}}\n"),
+        )
+        .unwrap();
+        (config::load(&file, &|_| None), file, folder)
+    }
+
+    #[test]
+    fn the_files_are_found_beside_the_configuration_and_watched() {
+        let (loaded, file, folder) = load("ssl_cert: a.crt, ssl_cert_key: a.key");
+        assert_eq!(loaded.diagnostics.to_text(), "");
+        let [pair] = loaded.config.default_pairs.as_slice() else {
+            panic!("one pair");
+        };
+        assert_eq!(pair.certificate.text.expose(), "certificate");
+        assert_eq!(pair.key.text.expose(), "key");
+        let beside = |name: &str| folder.path().join(name);
+        assert_eq!(loaded.watch, [file, beside("a.crt"), beside("a.key")]);
+    }
+
+    #[test]
+    fn the_hash_changes_with_the_files() {
+        let (loaded, file, folder) = load("ssl_cert: a.crt, ssl_cert_key: a.key");
+        assert_eq!(
+            config::load(&file, &|_| None).config.hash,
+            loaded.config.hash
+        );
+        fs::write(folder.path().join("a.crt"), "another").unwrap();
+        assert_ne!(
+            config::load(&file, &|_| None).config.hash,
+            loaded.config.hash
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_told_at_its_place() {
+        let (loaded, ..) = load("ssl_cert: [a.crt, b.crt], ssl_cert_key: [a.key, a.key]");
+        let text = loaded.diagnostics.to_text();
+        assert!(
+            text.contains("error[config::unreadable_file]: gateway.ssl_cert[1]: the file `"),
+            "{text}"
+        );
+        assert!(
+            text.contains("b.crt` cannot be read: no such file"),
+            "{text}"
+        );
+        let (loaded, ..) = load("ssl_cert: a.crt");
+        let text = loaded.diagnostics.to_text();
+        assert!(text.contains("found 1 and 0"), "{text}");
+    }
+}
