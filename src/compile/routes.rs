@@ -91,7 +91,10 @@ pub(super) fn compile(
                     tags: fields.tags.clone(),
                 },
                 service,
-                https_only: fields.protocols.iter().all(|protocol| protocol.is_encrypted()),
+                https_only: fields
+                    .protocols
+                    .iter()
+                    .all(|protocol| protocol.is_encrypted()),
                 grpc: fields.protocols.iter().any(|protocol| protocol.is_grpc()),
                 https_redirect_status: fields.https_redirect_status_code,
                 strip_path: fields.strip_path,

@@ -242,7 +242,8 @@ impl Edge {
         let mut reader = HeadReader::default();
         let mut deadline: Option<Instant> = None;
         loop {
-            let may_be_preface = http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
+            let may_be_preface =
+                http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
             if may_be_preface && stream.ahead().len() >= PREFACE.len() {
                 return Next::Http2;
             }

@@ -52,9 +52,7 @@ fn upstream(etype: &ErrorType) -> Reply {
         ErrorType::ConnectionClosed
         | ErrorType::ReadError
         | ErrorType::WriteError
-        | ErrorType::H2Error => {
-            Reply::message(502, Reason::UpstreamReset, INVALID)
-        }
+        | ErrorType::H2Error => Reply::message(502, Reason::UpstreamReset, INVALID),
         _ => Reply::message(502, Reason::UpstreamInvalid, INVALID),
     }
 }

@@ -159,7 +159,11 @@ mod tests {
 
         let reply = refuse_for_grpc(&grpc, true).expect("a reply");
 
-        let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let headers: Vec<_> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         assert_eq!(reply.status, 200);
         assert_eq!(
             headers,

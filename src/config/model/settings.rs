@@ -537,7 +537,8 @@ impl Listen {
                 ));
             }
             _ => {
-                let known = "ssl, http2, reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
+                let known =
+                    "ssl, http2, reuseport, bind, backlog=N, ipv6only=on|off, so_keepalive=on|off";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }
         }

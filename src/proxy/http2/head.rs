@@ -8,9 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Par
 
 use crate::{
     entity::reason::Reason,
-    proxy::head::{
-        FIELDS_MAX, Limits, METHOD_BYTES_MAX, Refusal, bad, host, refusal, too_large,
-    },
+    proxy::head::{FIELDS_MAX, Limits, METHOD_BYTES_MAX, Refusal, bad, host, refusal, too_large},
 };
 
 /// Reads `head` and gives it the form that every step expects.
@@ -56,8 +54,7 @@ fn path(head: &Parts, limits: Limits) -> Result<Uri, Refusal> {
         return Err(bad("the request has no path"));
     };
     let text = path.as_str();
-    let is_acceptable =
-        text.starts_with('/') || (text == "*" && head.method == Method::OPTIONS);
+    let is_acceptable = text.starts_with('/') || (text == "*" && head.method == Method::OPTIONS);
     if !is_acceptable {
         return Err(bad("the path does not begin with a slash"));
     }
@@ -88,9 +85,11 @@ fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {
             Ok(written.clone())
         }
         (Some(authority), written) => {
-            if written
-                .is_some_and(|written| !written.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
-            {
+            if written.is_some_and(|written| {
+                !written
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_bytes())
+            }) {
                 return Err(bad(":authority and Host name different hosts"));
             }
             host(authority.as_bytes(), false)?;
@@ -128,7 +127,10 @@ fn content_length(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let digits = length.as_bytes();
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let number = length.to_str().ok().and_then(|text| text.parse::<i64>().ok());
+    let number = length
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok());
     if is_number && number.is_some() {
         Ok(())
     } else {
@@ -170,8 +172,15 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// The bytes of a head as it was before it was compressed, as the limits count them.
 pub(super) fn size(head: &Parts) -> u64 {
     let pair = |name: &HeaderName, value: &HeaderValue| name.as_str().len() + value.len();
-    let fields: usize = head.headers.iter().map(|(name, value)| pair(name, value)).sum();
-    let target = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let fields: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| pair(name, value))
+        .sum();
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
     (fields + target + head.method.as_str().len()) as u64
 }
 
@@ -193,7 +202,9 @@ mod tests {
     }
 
     fn refused(method: &str, uri: &str, fields: &[(&str, &str)]) -> Option<u16> {
-        read(head(method, uri, fields), LIMITS).err().map(|refusal| refusal.status)
+        read(head(method, uri, fields), LIMITS)
+            .err()
+            .map(|refusal| refusal.status)
     }
 
     #[test]
@@ -226,7 +237,11 @@ mod tests {
         }
         assert_eq!(length("5"), None);
         assert_eq!(
-            refused("POST", uri, &[("content-length", "5"), ("content-length", "5")]),
+            refused(
+                "POST",
+                uri,
+                &[("content-length", "5"), ("content-length", "5")]
+            ),
             Some(400)
         );
         assert_eq!(refused("GET", uri, &[("x", "a ")]), Some(400));

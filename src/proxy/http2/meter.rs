@@ -159,7 +159,9 @@ impl Meter {
                 *resets += 1;
                 *resets_in_span += 1;
                 if *resets_in_span > RESETS_PER_SPAN || *resets > RESETS_MAX {
-                    pulse.offence.store(Offence::Resets as u8, Ordering::Relaxed);
+                    pulse
+                        .offence
+                        .store(Offence::Resets as u8, Ordering::Relaxed);
                 }
             }
             if *allowance == 0 {

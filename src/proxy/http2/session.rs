@@ -168,7 +168,10 @@ impl Session {
         written.set_version(http::Version::HTTP_2);
         self.written = Some(written);
         let head = http::response::Parts::from(head);
-        let bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let bytes = head
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
         self.stream.count_sent(bytes.sum());
         self.waiting = Some(Response::from_parts(head, ()));
         Ok(())
@@ -319,7 +322,8 @@ impl CustomSession for Session {
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
-        self.write_response_header(Box::new(head.clone()), end).await
+        self.write_response_header(Box::new(head.clone()), end)
+            .await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {

@@ -126,7 +126,11 @@ async fn answer(
         let is_first = !seen.calls.iter().any(|call| call.path == path);
         seen.calls.push(CallSeen {
             path: path.clone(),
-            authority: head.uri.authority().map(ToString::to_string).unwrap_or_default(),
+            authority: head
+                .uri
+                .authority()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             headers: head.headers,
             ended: None,
             body: Vec::new(),

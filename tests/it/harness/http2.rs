@@ -1,6 +1,6 @@
 //! Two clients for HTTP/2 without TLS: one that speaks it properly, and one that sends whatever frames a test wants.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use http::{HeaderMap, Request};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
+use super::tls::{Tls, Wire};
 use super::wait::{PATIENCE, Stopwatch, fail};
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -126,9 +127,16 @@ pub(crate) fn get_block(path: &str) -> Vec<u8> {
     ])
 }
 
+fn tcp(port: u16) -> TcpStream {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect(address).expect("the gateway accepts");
+    stream.set_nodelay(true).expect("TCP_NODELAY");
+    stream
+}
+
 /// A client that sends whatever frames a test wants.
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Wire,
     unread: Vec<u8>,
 }
 
@@ -140,24 +148,40 @@ impl Raw {
 
     /// The same with settings of its own: pairs of identifier and value.
     pub(crate) fn connect_with(port: u16, settings: &[(u16, u32)]) -> Self {
+        let mut raw = Self::connect_silently(port);
+        raw.begin(settings);
+        raw
+    }
+
+    /// Connects inside TLS, where it offers HTTP/2.
+    pub(crate) fn connect_securely(port: u16) -> Self {
+        let tls = Tls::to("gateway.test").offering(b"\x02h2\x08http/1.1");
+        let stream = tls.shake_hands(tcp(port)).expect("a handshake");
+        let chosen = stream.ssl().and_then(|ssl| ssl.selected_alpn_protocol());
+        assert_eq!(chosen, Some(&b"h2"[..]));
+        let mut raw = Self::over(stream);
+        raw.begin(&[]);
+        raw
+    }
+
+    fn begin(&mut self, settings: &[(u16, u32)]) {
         let mut payload = Vec::new();
         for (identifier, value) in settings {
             payload.extend(identifier.to_be_bytes());
             payload.extend(value.to_be_bytes());
         }
-        let mut raw = Self::connect_silently(port);
-        raw.write(PREFACE);
-        raw.send(SETTINGS, 0, 0, &payload);
-        raw.until("the gateway's settings", |frame| frame.kind == SETTINGS);
-        raw.send(SETTINGS, 1, 0, &[]);
-        raw
+        self.write(PREFACE);
+        self.send(SETTINGS, 0, 0, &payload);
+        self.until("the gateway's settings", |frame| frame.kind == SETTINGS);
+        self.send(SETTINGS, 1, 0, &[]);
     }
 
     /// Connects and says nothing.
     pub(crate) fn connect_silently(port: u16) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect(address).expect("the gateway accepts");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
+        Self::over(Wire::Plain(tcp(port)))
+    }
+
+    fn over(stream: Wire) -> Self {
         Self {
             stream,
             unread: Vec::new(),
@@ -171,11 +195,11 @@ impl Raw {
 
     /// Writes bytes unless the gateway takes none for the time given.
     pub(crate) fn write_within(&mut self, bytes: &[u8], time: Duration) -> bool {
-        self.stream
-            .set_write_timeout(Some(time))
-            .expect("a timeout is set");
-        let written = self.write(bytes);
-        self.stream.set_write_timeout(None).expect("no timeout is set");
+        let limit = |time| self.stream.tcp().set_write_timeout(time);
+        limit(Some(time)).expect("a timeout is set");
+        let written = self.stream.write_all(bytes).is_ok();
+        let limit = |time| self.stream.tcp().set_write_timeout(time);
+        limit(None).expect("no timeout is set");
         written
     }
 
@@ -202,13 +226,12 @@ impl Raw {
             }
             let left = time.checked_sub(watch.elapsed())?;
             let left = left.max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left)).expect("a timeout");
+            let tcp = self.stream.tcp();
+            tcp.set_read_timeout(Some(left)).expect("a timeout");
             let mut space = [0; 16 * 1024];
             match self.stream.read(&mut space) {
                 Ok(0) => return None,
                 Ok(count) => self.unread.extend(&space[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) if error.kind() == ErrorKind::TimedOut => return None,
                 Err(_) => return None,
             }
         }
@@ -241,7 +264,9 @@ impl Raw {
                 return frame;
             }
         }
-        fail(&format!("the connection ended or fell silent before {what}"))
+        fail(&format!(
+            "the connection ended or fell silent before {what}"
+        ))
     }
 
     /// Reads until the connection ends; gives the codes of GOAWAY that came. `None` if it goes on.
@@ -261,7 +286,6 @@ impl Raw {
     /// How the request on a stream ends: the status if it is one that HPACK has a number for, or the code of a reset or of the end of the connection.
     #[track_caller]
     pub(crate) fn outcome(&mut self, stream: u32) -> Outcome {
-        let mut status = None;
         let end = self.until("the end of the stream", |frame| {
             frame.kind == GOAWAY
                 || (frame.stream == stream && (frame.kind == HEADERS || frame.kind == RST_STREAM))
@@ -272,7 +296,7 @@ impl Raw {
         if let Some(code) = end.reset_code() {
             return Outcome::Reset(code);
         }
-        status = status.or(end.status());
+        let status = end.status();
         if !end.ends_stream() {
             self.until("the end of the body", |frame| {
                 frame.stream == stream && (frame.ends_stream() || frame.kind == RST_STREAM)
@@ -283,7 +307,7 @@ impl Raw {
 
     /// Says that nothing more comes.
     pub(crate) fn close(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.stream.tcp().shutdown(Shutdown::Both);
     }
 }
 
@@ -374,7 +398,8 @@ impl Http2Client {
         let mut send = self.send.clone();
         let (response, body) = self.runtime.block_on(async {
             send = send.ready().await.expect("room for a stream");
-            send.send_request(request, ended).expect("a sendable request")
+            send.send_request(request, ended)
+                .expect("a sendable request")
         });
         Call {
             runtime: &self.runtime,
