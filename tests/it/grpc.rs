@@ -156,7 +156,12 @@ fn a_client_that_gives_up_cancels_its_call() {
     silent.send(b"message", true);
     wait_until("the call to arrive", || origin.calls().len() == 1);
     silent.reset();
-    assert_eq!(origin.last_ended().ended, Some(false));
+    wait_until("the call to be cancelled", || {
+        origin
+            .calls()
+            .last()
+            .is_some_and(|call| call.ended == Some(false))
+    });
     gateway.wait_for_access_log("\"status_code\":499");
 }
 

@@ -41,7 +41,7 @@ use super::{
     connection::Edge,
     drain::Open,
     exchange::Connection,
-    head::{Limits, Refusal},
+    head::{Limits, Refusal, bad},
     receive::SEND_TIMEOUT,
     record, reply,
     stream::ClientStream,
@@ -335,9 +335,16 @@ impl Driver<'_> {
         match head::read(head, self.limits) {
             Ok(mut head) => {
                 head.extensions.insert(Arc::clone(&stream));
-                let session = Session::new(RequestHeader::from(head), body, respond, stream);
+                let request = RequestHeader::from(head);
+                let mut session = Session::new(request, body, respond, Arc::clone(&stream));
+                let patience = self.patience.block;
                 tokio::spawn(async move {
-                    edge.serve_stream(session).await;
+                    if session.has_no_more_than_announced(patience).await {
+                        edge.serve_stream(session).await;
+                    } else {
+                        let refusal = bad("a body comes that was announced as empty");
+                        edge.refuse_stream(session, stream, refusal).await;
+                    }
                     drop(serving);
                 });
             }

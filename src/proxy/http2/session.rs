@@ -58,6 +58,8 @@ pub(super) struct Session {
     /// A response head that waits to learn whether a body follows.
     waiting: Option<Response<()>>,
     ended: bool,
+    /// The end of the body on the stream was read.
+    body_read: bool,
     replacement_read: bool,
     retry: Option<FixedBuffer>,
     read_timeout: Option<Duration>,
@@ -83,6 +85,7 @@ impl Session {
             written: None,
             waiting: None,
             ended: false,
+            body_read: false,
             replacement_read: false,
             retry: None,
             read_timeout: None,
@@ -111,6 +114,7 @@ impl Session {
             .transpose()
             .or_err(ErrorType::ReadError, "while the body was read")?
         else {
+            self.body_read = true;
             return Ok(None);
         };
         self.received += piece.len();
@@ -285,8 +289,28 @@ impl Session {
     fn has_body_ended(&self) -> bool {
         match self.stream.replacement() {
             Some(body) => self.replacement_read || body.is_empty(),
-            None => self.body.is_end_stream(),
+            None => self.body_read || self.body.is_end_stream(),
         }
+    }
+
+    /// Waits until a body that is announced as empty has ended: an HTTP/1 upstream would take the request
+    /// for whole before. Whether it ends, and in time.
+    pub(super) async fn has_no_more_than_announced(&mut self, patience: Duration) -> bool {
+        let length = self.request.headers.get(header::CONTENT_LENGTH);
+        let is_zero =
+            length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0'));
+        if !is_zero || self.body.is_end_stream() {
+            return true;
+        }
+        self.read_timeout = Some(patience);
+        while let Ok(piece) = self.read().await {
+            match piece {
+                None => return true,
+                Some(piece) if piece.is_empty() => {}
+                Some(_) => return false,
+            }
+        }
+        false
     }
 }
 
@@ -421,7 +445,7 @@ impl CustomSession for Session {
     fn is_body_empty(&mut self) -> bool {
         match self.stream.replacement() {
             Some(body) => body.is_empty(),
-            None => self.received == 0 && self.body.is_end_stream(),
+            None => self.received == 0 && self.has_body_ended(),
         }
     }
 

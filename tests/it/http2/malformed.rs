@@ -173,27 +173,38 @@ fn a_body_of_another_length_than_announced_never_arrives_whole() {
 }
 
 #[test]
-fn trailers_hold_no_pseudo_fields_and_end_the_stream() {
-    for (flags, fields) in [
-        (END_HEADERS | END_STREAM, &[(":path", "/b")][..]),
-        (END_HEADERS, &[("x", "1")]),
-    ] {
-        let origin = Origin::replying("reached");
-        let gateway = gateway(&origin);
-        let mut raw = Raw::connect(gateway.port());
-        let head = block(&[
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":authority", "a.test"),
-            (":path", "/"),
-        ]);
-        raw.send(HEADERS, END_HEADERS, 1, &head);
-        raw.send(DATA, 0, 1, b"abc");
-        raw.send(HEADERS, flags, 1, &block(fields));
-        let outcome = raw.outcome(1);
-        assert!(outcome.is_refusal(), "{fields:?}: {outcome:?}");
-        assert!(origin.requests().iter().all(|request| !request.complete));
-    }
+fn trailers_end_the_stream_and_stay_here() {
+    let origin = Origin::replying("reached");
+    let gateway = gateway(&origin);
+    let head = block(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ]);
+    let mut raw = Raw::connect(gateway.port());
+    raw.send(HEADERS, END_HEADERS, 1, &head);
+    raw.send(DATA, 0, 1, b"abc");
+    raw.send(HEADERS, END_HEADERS, 1, &block(&[("x", "1")]));
+    let outcome = raw.outcome(1);
+    assert!(outcome.is_refusal(), "{outcome:?}");
+    assert!(origin.requests().iter().all(|request| !request.complete));
+
+    raw.send(HEADERS, END_HEADERS, 3, &head);
+    raw.send(DATA, 0, 3, b"abc");
+    let trailers = block(&[(":path", "/b"), ("x", "1"), ("content-length", "5")]);
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 3, &trailers);
+    assert_eq!(raw.outcome(3), Outcome::Answered(200));
+    let received = origin.last();
+    assert_eq!(
+        (received.target.as_str(), received.text().as_str()),
+        ("/", "abc")
+    );
+    assert_eq!(
+        (received.header("x"), received.header("content-length")),
+        (None, None)
+    );
+    assert_eq!(origin.malformed(), Vec::<String>::new());
 }
 
 #[test]
