@@ -12,7 +12,7 @@ tools: ## Install what the build needs: a C compiler, cmake, perl
 	@sh ci/install cc:gcc cmake:cmake perl:perl make:make
 
 test-tools: tools ## Install what the tests need
-	@sh ci/install curl:curl bash:bash prometheus:prometheus promtool:prometheus systemd-analyze:systemd
+	@sh ci/install curl:curl openssl:openssl bash:bash prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 
 build: tools ## Build the gateway
 	$(CARGO) build --release

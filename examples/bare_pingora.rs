@@ -1,7 +1,8 @@
 //! Bare Pingora: a proxy with one upstream and nothing else, with the system's allocator. It is what
 //! `make bench` compares the gateway with.
 //!
-//! `bare_pingora LISTEN UPSTREAM`, both `address:port`.
+//! `bare_pingora LISTEN UPSTREAM`, both `address:port`; with `CERTIFICATE KEY` behind them, two files in PEM, clients
+//! speak TLS.
 
 use std::{env, net::SocketAddr, process::ExitCode};
 
@@ -45,7 +46,14 @@ fn main() -> ExitCode {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut proxy = http_proxy_service(&server.configuration, Bare { upstream });
-    proxy.add_tcp(&listen);
+    match (arguments.next(), arguments.next()) {
+        (Some(certificate), Some(key)) => {
+            if proxy.add_tls(&listen, &certificate, &key).is_err() {
+                return ExitCode::FAILURE;
+            }
+        }
+        _ => proxy.add_tcp(&listen),
+    }
     server.add_service(proxy);
     server.run_forever()
 }

@@ -59,6 +59,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often certificates that expire soon are told of.
+const REMIND: Duration = Duration::from_hours(24);
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
 const TRIES_MAX: usize = 1 << 16;
 
@@ -337,6 +339,9 @@ async fn serve(
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { sweep(&state).await });
 
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { remind(&state).await });
+
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let pages = admin::router(Admin::new(Arc::clone(&gateway.state.telemetry), facts));
     let mut admins = Vec::new();
@@ -484,6 +489,23 @@ async fn sweep(state: &State) {
         state.rates.reclaim(Timestamp::from_unix_milliseconds(
             state.clock.unix_milliseconds(),
         ));
+    }
+}
+
+/// Tells of certificates that expire, which nobody would hear of for as long as nothing is reloaded.
+async fn remind(state: &State) {
+    loop {
+        tokio::time::sleep(REMIND).await;
+        let now = state.clock.unix_seconds();
+        for expiry in state.telemetry.handshakes().expiries() {
+            if expiry.is_near(now) {
+                warn!(
+                    certificate = expiry.certificate,
+                    days_left = (expiry.not_after - now).div_euclid(REMIND.as_secs().cast_signed()),
+                    "a certificate for clients expires soon, or has expired"
+                );
+            }
+        }
     }
 }
 

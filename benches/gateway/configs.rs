@@ -22,6 +22,14 @@ pub(crate) fn plain(listen: SocketAddr, origin: SocketAddr) -> String {
     )
 }
 
+/// The same behind TLS.
+pub(crate) fn secure(listen: SocketAddr, origin: SocketAddr) -> String {
+    plain(listen, origin).replace(
+        &format!("listen: \"{listen}\""),
+        &format!("listen: \"{listen} ssl\", ssl_cert: bench.crt, ssl_cert_key: bench.key"),
+    )
+}
+
 /// The same with an access log, whose lines nobody reads.
 pub(crate) fn logged(listen: SocketAddr, origin: SocketAddr) -> String {
     plain(listen, origin).replace("access_log: off", "access_log: /dev/null")

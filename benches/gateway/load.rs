@@ -2,15 +2,18 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     time::{Duration, Instant},
 };
 
+use openssl::ssl::{Ssl, SslContextBuilder, SslMethod, SslVerifyMode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::{JoinSet, LocalSet},
 };
+use tokio_openssl::SslStream;
 
 use super::origin::{content_length, head_end};
 
@@ -20,6 +23,8 @@ pub(crate) struct Load {
     /// Whole requests, sent in turn.
     pub(crate) requests: Rc<[Vec<u8>]>,
     pub(crate) connections: usize,
+    /// Whether the clients speak TLS.
+    pub(crate) tls: bool,
 }
 
 /// When the clients stop.
@@ -65,7 +70,7 @@ pub(crate) async fn send(address: SocketAddr, load: &Load, until: Until) -> Seen
             Until::After(duration) => Quota::Until(began + duration),
             Until::Answered(count) => Quota::Requests(count / load.connections),
         };
-        clients.spawn_local_on(client(address, requests, number, quota), &local);
+        clients.spawn_local_on(client(address, load.tls, requests, number, quota), &local);
     }
     let latencies = local.run_until(clients.join_all()).await;
     let elapsed = began.elapsed();
@@ -82,11 +87,12 @@ enum Quota {
 
 async fn client(
     address: SocketAddr,
+    tls: bool,
     requests: Rc<[Vec<u8>]>,
     number: usize,
     quota: Quota,
 ) -> Vec<u32> {
-    let mut tcp = connect(address).await;
+    let mut stream = connect(address, tls).await;
     let mut space = vec![0; 64 * 1024];
     let mut latencies = Vec::new();
     // The connections begin at different requests, so that they do not march in step.
@@ -100,27 +106,60 @@ async fn client(
             return latencies;
         }
         let sent = Instant::now();
-        exchange(&mut tcp, &requests[turn % requests.len()], &mut space).await;
+        exchange(&mut stream, &requests[turn % requests.len()], &mut space).await;
         latencies.push(u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX));
         turn += 1;
     }
 }
 
-/// A connection to `address`.
-pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Plain(TcpStream),
+    Secure(SslStream<TcpStream>),
+}
+
+impl Connection {
+    async fn read(&mut self, space: &mut [u8]) -> usize {
+        let read = match self {
+            Self::Plain(stream) => stream.read(space).await,
+            Self::Secure(stream) => stream.read(space).await,
+        };
+        let count = read.expect("read");
+        assert!(count > 0, "the connection was closed");
+        count
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        let written = match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Secure(stream) => stream.write_all(bytes).await,
+        };
+        written.expect("sent");
+    }
+}
+
+/// A connection to `address`, whose certificate is not looked at.
+pub(crate) async fn connect(address: SocketAddr, tls: bool) -> Connection {
     let tcp = TcpStream::connect(address).await.expect("connected");
     tcp.set_nodelay(true).expect("a socket option");
-    tcp
+    if !tls {
+        return Connection::Plain(tcp);
+    }
+    let mut context = SslContextBuilder::new(SslMethod::tls_client()).expect("a context");
+    context.set_verify(SslVerifyMode::NONE);
+    let ssl = Ssl::new(&context.build()).expect("a connection");
+    let mut stream = SslStream::new(ssl, tcp).expect("a connection");
+    Pin::new(&mut stream).connect().await.expect("a handshake");
+    Connection::Secure(stream)
 }
 
 /// Sends `request` and takes its whole answer, which must be 200.
-pub(crate) async fn exchange(tcp: &mut TcpStream, request: &[u8], space: &mut [u8]) {
-    tcp.write_all(request).await.expect("sent");
+pub(crate) async fn exchange(stream: &mut Connection, request: &[u8], space: &mut [u8]) {
+    stream.write(request).await;
     let mut filled = 0;
     let head = loop {
-        let count = tcp.read(&mut space[filled..]).await.expect("read");
-        assert!(count > 0, "the connection was closed");
-        filled += count;
+        filled += stream.read(&mut space[filled..]).await;
         if let Some(end) = head_end(&space[..filled]) {
             break end;
         }
@@ -133,8 +172,6 @@ pub(crate) async fn exchange(tcp: &mut TcpStream, request: &[u8], space: &mut [u
     let mut rest = (head + content_length(&space[..head])).saturating_sub(filled);
     while rest > 0 {
         let wanted = rest.min(space.len());
-        let count = tcp.read(&mut space[..wanted]).await.expect("read");
-        assert!(count > 0, "the connection was closed");
-        rest -= count;
+        rest -= stream.read(&mut space[..wanted]).await;
     }
 }

@@ -65,6 +65,7 @@ struct Row {
 #[derive(Clone, Copy)]
 enum Program {
     Bare,
+    BareWithTls,
     Tollgate(fn(SocketAddr, SocketAddr) -> String),
 }
 
@@ -84,6 +85,7 @@ fn main() {
         runtime,
         folder: tempfile::tempdir().expect("a folder"),
     };
+    bench.write_certificate();
     if env::args().any(|argument| argument == "--instructions") {
         bench.count_instructions();
     } else {
@@ -98,6 +100,7 @@ fn rows() -> Vec<Row> {
         load: Load {
             requests: Rc::from(requests),
             connections: CONNECTIONS,
+            tls: false,
         },
         base,
         limit,
@@ -112,6 +115,10 @@ fn rows() -> Vec<Row> {
     let large = || vec![get("/large", "")];
     let post = || vec![post(64 * 1024)];
     let plain = Program::Tollgate(configs::plain);
+    let secure = |mut row: Row| {
+        row.load.tls = true;
+        row
+    };
     vec![
         row("bare Pingora, GET 100 B", Program::Bare, small(), 0, None),
         row("Tollgate, plain", plain, small(), 0, Some(1.00)),
@@ -140,6 +147,20 @@ fn rows() -> Vec<Row> {
         row("Tollgate, plain, GET 1 MiB", plain, large(), 5, Some(0.95)),
         row("bare Pingora, POST 64 KiB", Program::Bare, post(), 7, None),
         row("Tollgate, plain, POST 64 KiB", plain, post(), 7, Some(0.88)),
+        secure(row(
+            "bare Pingora, TLS",
+            Program::BareWithTls,
+            small(),
+            9,
+            None,
+        )),
+        secure(row(
+            "Tollgate, TLS",
+            Program::Tollgate(configs::secure),
+            small(),
+            9,
+            Some(1.00),
+        )),
     ]
 }
 
@@ -175,6 +196,12 @@ impl Bench {
                 command.args([listen.to_string(), self.origin.to_string()]);
                 Contender::start(command, listen)
             }
+            Program::BareWithTls => {
+                let mut command = launch(&bare_pingora());
+                command.args([listen.to_string(), self.origin.to_string()]);
+                command.args(["bench.crt", "bench.key"].map(|name| self.folder.path().join(name)));
+                Contender::start(command, listen)
+            }
             Program::Tollgate(config) => {
                 let file = self.folder.path().join(format!("{}.yaml", listen.port()));
                 fs::write(&file, config(listen, self.origin)).expect("a file");
@@ -182,6 +209,14 @@ impl Bench {
                 command.arg("run").arg("--config").arg(file);
                 Contender::start(command, listen)
             }
+        }
+    }
+
+    /// A certificate for the rows with TLS.
+    fn write_certificate(&self) {
+        let (certificate, key) = tollgate::tls::self_signed().expect("a certificate");
+        for (name, pem) in [("bench.crt", certificate), ("bench.key", key)] {
+            fs::write(self.folder.path().join(name), pem).expect("a file");
         }
     }
 
@@ -241,7 +276,9 @@ impl Bench {
 
     fn measure_memory(&self, rows: &[Row], at_rest: &[usize]) {
         println!("\n{:<30} {:>11} {:>22}", "", "at rest", "idle connection");
-        for (row, at_rest) in rows.iter().zip(at_rest).take(5) {
+        let rows = rows.iter().zip(at_rest).enumerate();
+        // Large bodies make no difference to a connection at rest.
+        for (_, (row, at_rest)) in rows.filter(|(place, (row, _))| *place < 5 || row.load.tls) {
             let contender = self.start(row, on_proxy_core);
             let request = &row.load.requests[0];
             let used = self.runtime.block_on(async {
@@ -249,9 +286,9 @@ impl Bench {
                 let before = contender.resident_bytes();
                 let mut idle = Vec::with_capacity(IDLE_CONNECTIONS);
                 for _ in 0..IDLE_CONNECTIONS {
-                    let mut tcp = load::connect(contender.address).await;
-                    load::exchange(&mut tcp, request, &mut space).await;
-                    idle.push(tcp);
+                    let mut client = load::connect(contender.address, row.load.tls).await;
+                    load::exchange(&mut client, request, &mut space).await;
+                    idle.push(client);
                 }
                 contender.resident_bytes().saturating_sub(before)
             });

@@ -20,6 +20,7 @@ use crate::{
         },
         pem_files::PairFiles,
     },
+    entity::Secret,
     state::registry::Registry,
     telemetry::handshakes::CertificateExpiry,
     tls::{
@@ -28,8 +29,6 @@ use crate::{
     },
 };
 
-/// A certificate that expires sooner than that is warned of.
-const SOON_SECONDS: i64 = 14 * 24 * 60 * 60;
 /// What metrics call the default certificate.
 const DEFAULT: &str = "ssl_cert";
 
@@ -38,7 +37,7 @@ const DEFAULT: &str = "ssl_cert";
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     contexts: Registry<[u8; 32], ServerContext>,
-    self_signed: OnceLock<Option<(String, String)>>,
+    self_signed: OnceLock<Option<(String, Secret<String>)>>,
     /// The certificates of the last configuration that compiled; absent before the first.
     before: Mutex<Option<HashSet<[u8; 32]>>>,
 }
@@ -272,10 +271,10 @@ impl Builder<'_> {
         let span = config.setting_at("listen");
         let path = "gateway.listen";
         let spot = Spot { span, path };
-        let generated = self
-            .kept
-            .self_signed
-            .get_or_init(|| tls::self_signed().ok());
+        let generated = self.kept.self_signed.get_or_init(|| {
+            let (certificate, key) = tls::self_signed().ok()?;
+            Some((certificate, Secret::new(key)))
+        });
         let Some((certificate, key)) = generated else {
             let message = "a self-signed certificate cannot be made";
             self.diagnostics
@@ -296,7 +295,7 @@ impl Builder<'_> {
         }
         let written = Written {
             certificate: (certificate, spot),
-            key: (key, spot),
+            key: (key.expose(), spot),
         };
         self.context(&[written], None, DEFAULT)
     }
@@ -382,11 +381,13 @@ impl Builder<'_> {
     fn expiry(&mut self, pair: &Pair, spot: Spot<'_>, name: &str) {
         let facts = pair.certificate();
         self.compiled.seen.insert(facts.fingerprint);
-        self.compiled.expiries.push(CertificateExpiry {
+        let expiry = CertificateExpiry {
             certificate: name.to_owned(),
             algorithm: pair.algorithm(),
             not_after: facts.not_after,
-        });
+        };
+        let is_near = expiry.is_near(self.now);
+        self.compiled.expiries.push(expiry);
         let is_new = self
             .before
             .is_some_and(|before| !before.contains(&facts.fingerprint));
@@ -397,7 +398,7 @@ impl Builder<'_> {
                 "the certificate is not valid before {}",
                 date(facts.not_before)
             )
-        } else if facts.not_after <= self.now + SOON_SECONDS {
+        } else if is_near {
             let message = format!("the certificate expires on {}", date(facts.not_after));
             self.diagnostics
                 .warning(Code::Expiry, spot.span, spot.path, message);

@@ -57,6 +57,10 @@ pub enum Reason {
     ///
     /// 426: Please use HTTP2 protocol
     Http2Required,
+    /// The connection's TLS handshake was for a name with other rules for client certificates than the request's host has.
+    ///
+    /// 421: Misdirected request
+    MisdirectedRequest,
     /// The route has no service, and no plugin answered.
     ///
     /// 503: no Service found with those values
@@ -114,7 +118,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -127,6 +131,7 @@ impl Reason {
         Self::HttpsRequired,
         Self::NotGrpc,
         Self::Http2Required,
+        Self::MisdirectedRequest,
         Self::NoService,
         Self::NoTarget,
         Self::NameResolution,
@@ -157,6 +162,7 @@ impl Reason {
             Self::HttpsRequired => "https_required",
             Self::NotGrpc => "not_grpc",
             Self::Http2Required => "http2_required",
+            Self::MisdirectedRequest => "misdirected_request",
             Self::NoService => "no_service",
             Self::NoTarget => "no_healthy_upstream",
             Self::NameResolution => "name_resolution",

@@ -31,6 +31,10 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject-dn");
+const CLIENT_ISSUER: HeaderName = HeaderName::from_static("x-client-cert-issuer-dn");
+const CLIENT_SERIAL: HeaderName = HeaderName::from_static("x-client-cert-serial");
+const CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Calls on one connection to a gRPC upstream at once.
 const UPSTREAM_STREAMS_MAX: usize = 100;
@@ -351,6 +355,12 @@ fn set_forwarding(
             Some(prefix) => headers.insert(FORWARDED_PREFIX, prefix),
             None => headers.remove(&FORWARDED_PREFIX),
         };
+    }
+    if let Some(proved) = connection.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        headers.insert(CLIENT_SUBJECT, proved.subject.clone());
+        headers.insert(CLIENT_ISSUER, proved.issuer.clone());
+        headers.insert(CLIENT_SERIAL, proved.serial.clone());
+        headers.insert(CLIENT_FINGERPRINT, proved.fingerprint.clone());
     }
     headers.insert(
         header::VIA,

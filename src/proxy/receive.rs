@@ -72,6 +72,12 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
     };
     exchange.scheme = scheme(&head.headers, exchange.trusted, connection.scheme);
     (exchange.host, exchange.port) = host_and_port(&head.headers, connection.port);
+    if let Some(tls) = &connection.tls
+        && !(exchange.snapshot.certificates).allows(tls.rules, exchange.host())
+    {
+        // Whoever proved to be somebody for one name has proved nothing for another.
+        return Err(Box::new(misdirected()));
+    }
     if let std::borrow::Cow::Owned(normal) = path::normalise(raw_path(head)) {
         exchange.normal_path = Some(normal);
     }
@@ -107,6 +113,11 @@ pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
 /// 413.
 pub(super) fn too_large() -> Reply {
     Reply::message(413, Reason::BodyTooLarge, "Payload too large")
+}
+
+/// 421.
+fn misdirected() -> Reply {
+    Reply::message(421, Reason::MisdirectedRequest, "Misdirected request")
 }
 
 /// Whether the rest of a body is awaited when a request was answered without it, so that the
@@ -261,7 +272,7 @@ fn is_claim(name: &str, identity: bool) -> bool {
     has_twin && FORWARDING.iter().any(same)
 }
 
-const IDENTITY: [&str; 7] = [
+const IDENTITY: [&str; 12] = [
     "x-consumer-id",
     "x-consumer-custom-id",
     "x-consumer-username",
@@ -269,6 +280,11 @@ const IDENTITY: [&str; 7] = [
     "x-anonymous-consumer",
     "x-consumer-groups",
     "x-authenticated-groups",
+    "x-client-cert",
+    "x-client-cert-subject-dn",
+    "x-client-cert-issuer-dn",
+    "x-client-cert-serial",
+    "x-client-cert-fingerprint",
 ];
 
 const FORWARDING: [&str; 8] = [
@@ -354,6 +370,8 @@ mod tests {
             ("x_consumer_id", true, true),
             ("x-consumer_id", true, true),
             ("x-tollgate-aggregate", true, false),
+            ("x-client-cert-subject-dn", true, false),
+            ("x_client_cert_subject_dn", true, true),
             ("x_forwarded_for", true, true),
             ("x_real_ip", true, true),
             ("x-forwarded-for", false, false),

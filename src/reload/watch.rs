@@ -3,7 +3,8 @@
 //! File events only wake the loop; what is loaded and when is decided by comparing the files'
 //! metadata, so a lost event costs a second and a superfluous one costs nothing. A file that
 //! arrives by rename or symlink is complete and is taken at once. One that is written in place is
-//! taken when it has rested, because a prefix of a YAML file is often valid YAML.
+//! taken when it has rested, because a prefix of a YAML file is often valid YAML. Certificates and
+//! keys, which come in pairs, are given that time however they arrive.
 
 use std::{
     collections::BTreeMap,
@@ -64,7 +65,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `paths`: the configuration file, and the folder of fragments if there is one. A
+    /// Watches `paths`: first the configuration file, then the folder of fragments if there is one, and the files
+    /// that settings name. A
     /// configuration that is in no file has none, and is loaded again when asked only. Without file events (a file system that has none, no descriptors) the files are looked at
     /// every second.
     pub fn new(paths: Vec<PathBuf>, clock: Clock) -> (Self, Ask) {
@@ -119,9 +121,11 @@ impl Watch {
                 // A rename is told as two events, the first of which looks like a file that is gone:
                 // what is pending because of it need not be waited for.
                 Ok(Wake::Replaced) => {
-                    if fingerprint(&self.paths) != self.seen {
+                    let current = fingerprint(&self.paths);
+                    if self.differs_in_yaml(&current) {
                         return Some(());
                     }
+                    self.touch(&mut pending);
                 }
                 Ok(Wake::Touched) => self.touch(&mut pending),
                 Err(RecvTimeoutError::Timeout) => {
@@ -142,6 +146,17 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
+    }
+
+    /// Whether something else than the files that the settings name has changed.
+    fn differs_in_yaml(&self, current: &Fingerprint) -> bool {
+        let main = self.paths.first();
+        let is_document = |path: &PathBuf| Some(path) == main || is_yaml(path);
+        let documents = |all: &Fingerprint| -> Fingerprint {
+            let kept = all.iter().filter(|(path, _)| is_document(path));
+            kept.map(|(path, print)| (path.clone(), *print)).collect()
+        };
+        documents(current) != documents(&self.seen)
     }
 
     /// Something was written in a watched folder; waits only if it was one of the files.
@@ -354,6 +369,31 @@ mod tests {
         assert_eq!(next(&loads), "main");
         fs::remove_file(&fragment).expect("removed");
         assert_eq!(next(&loads), "main");
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_taken_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        for name in ["gateway.yaml", "a.crt", "a.key"] {
+            fs::write(file(name), "old").expect("written");
+        }
+        let paths = vec![file("gateway.yaml"), file("a.crt"), file("a.key")];
+        let (loaded, loads) = channel();
+        let (watch, ask) = Watch::new(paths.clone(), Clock::system());
+        thread::spawn(move || {
+            let _ask = ask;
+            watch.run(|| {
+                let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
+                let _ = loaded.send(paths.iter().map(read).collect::<Vec<_>>().join(" "));
+                paths.clone()
+            });
+        });
+        for name in ["a.crt", "a.key"] {
+            fs::write(file("fresh"), "new").expect("written");
+            fs::rename(file("fresh"), file(name)).expect("renamed");
+        }
+        assert_eq!(next(&loads), "old new new");
     }
 
     #[test]

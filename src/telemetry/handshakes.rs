@@ -71,6 +71,9 @@ pub struct Handshakes {
     expiries: Mutex<Vec<CertificateExpiry>>,
 }
 
+/// A certificate that expires sooner than that is warned of.
+const SOON_SECONDS: i64 = 14 * 24 * 60 * 60;
+
 /// Until when a certificate is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateExpiry {
@@ -80,6 +83,13 @@ pub struct CertificateExpiry {
     pub algorithm: &'static str,
     /// In Unix seconds.
     pub not_after: i64,
+}
+
+impl CertificateExpiry {
+    /// Whether it has expired by `now`, in Unix seconds, or will within two weeks.
+    pub const fn is_near(&self, now: i64) -> bool {
+        self.not_after <= now.saturating_add(SOON_SECONDS)
+    }
 }
 
 impl Handshakes {

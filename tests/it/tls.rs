@@ -1,6 +1,10 @@
 //! TLS from clients: which certificate they get, what they must show, and that HTTP is the same inside.
 
+mod clients;
+mod lifetime;
 mod names;
+mod requests;
+mod sessions;
 
 use crate::harness::{Client, Gateway, Issued, Origin, Tls, common_name, one_service};
 

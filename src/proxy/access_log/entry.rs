@@ -12,13 +12,14 @@ use std::{
 use http::{HeaderName, Method, Version, header, uri::PathAndQuery};
 use pingora_proxy::Session;
 
-use super::line::{Extras, Line, Now, masked, milliseconds};
+use super::line::{Extras, Line, Now, Tls, masked, milliseconds};
 use crate::{
     entity::{consumer::Consumer, reason::Reason},
     plugin::{Identity, Latencies, Notes, Source},
-    proxy::exchange::Exchange,
+    proxy::exchange::{Connection, Exchange},
     snapshot::{AccessFormat, RouteIndex, Snapshot},
     state::identifiers::RequestId,
+    tls::ClientCertificate,
 };
 
 /// One request and how it ended.
@@ -41,6 +42,8 @@ pub(in crate::proxy) struct Entry {
     latencies: Latencies,
     received_bytes: u64,
     sent_bytes: u64,
+    /// Only of a connection with TLS.
+    connection: Option<Arc<Connection>>,
     /// What only the plain format tells.
     plain: Option<Box<Plain>>,
 }
@@ -94,6 +97,11 @@ impl Entry {
             latencies,
             received_bytes,
             sent_bytes,
+            connection: exchange
+                .connection
+                .as_ref()
+                .filter(|connection| connection.tls.is_some())
+                .map(Arc::clone),
             plain: match format {
                 AccessFormat::Json => None,
                 AccessFormat::Plain => Some(Box::new(session.map_or_else(Plain::default, plain))),
@@ -117,6 +125,18 @@ impl Entry {
                 lines,
             ),
         }
+    }
+
+    fn tls(&self) -> Option<Tls<'_>> {
+        let facts = self.connection.as_ref()?.tls.as_ref()?;
+        let client = facts.client.as_ref();
+        Some(Tls {
+            version: facts.version,
+            cipher: &facts.cipher,
+            server_name: facts.server_name.as_deref(),
+            client_subject: client.map(ClientCertificate::subject),
+            client_fingerprint: client.map(ClientCertificate::fingerprint),
+        })
     }
 
     fn line(&self, now: Now) -> Line<'_> {
@@ -170,6 +190,7 @@ impl Entry {
             received_bytes: self.received_bytes,
             sent_bytes: self.sent_bytes,
             tries: self.tries,
+            tls: self.tls(),
         }
     }
 }

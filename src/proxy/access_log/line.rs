@@ -65,6 +65,31 @@ pub(super) struct Line<'a> {
     #[serde(rename = "bytes_sent")]
     pub(super) sent_bytes: u64,
     pub(super) tries: u32,
+    /// Absent without TLS.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Tls<'a>>,
+}
+
+/// What is told of the TLS connection.
+#[derive(Debug, Serialize)]
+pub(super) struct Tls<'a> {
+    #[serde(rename = "tls_version")]
+    pub(super) version: &'a str,
+    #[serde(rename = "tls_cipher")]
+    pub(super) cipher: &'a str,
+    /// The name that the client asked for.
+    #[serde(rename = "tls_server_name", skip_serializing_if = "Option::is_none")]
+    pub(super) server_name: Option<&'a str>,
+    #[serde(
+        rename = "client_cert_subject",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) client_subject: Option<&'a str>,
+    #[serde(
+        rename = "client_cert_fingerprint",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) client_fingerprint: Option<&'a str>,
 }
 
 /// What only Kong's format tells. Texts are as the client sent them.
@@ -211,6 +236,7 @@ mod tests {
             received_bytes: 80,
             sent_bytes: 300,
             tries: 1,
+            tls: None,
         }
     }
 
@@ -288,6 +314,27 @@ mod tests {
             ..CURL
         };
         assert!(plain(&line(), &extras, &[]).contains("+0000] \"-\" 200"));
+    }
+
+    #[test]
+    fn a_tls_connection_tells_what_was_negotiated_and_who_came() {
+        let mut line = line();
+        assert!(!json(&line).contains("tls"));
+        line.tls = Some(Tls {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            server_name: Some("a.test"),
+            client_subject: None,
+            client_fingerprint: None,
+        });
+        let end = ",\"tries\":1,\"tls_version\":\"TLSv1.3\",\"tls_cipher\":\"TLS_AES_128_GCM_SHA256\",\"tls_server_name\":\"a.test\"}\n";
+        assert!(json(&line).ends_with(end), "{}", json(&line));
+        if let Some(tls) = &mut line.tls {
+            tls.client_subject = Some("CN=alice");
+            tls.client_fingerprint = Some("ab");
+        }
+        let end = ",\"client_cert_subject\":\"CN=alice\",\"client_cert_fingerprint\":\"ab\"}\n";
+        assert!(json(&line).ends_with(end), "{}", json(&line));
     }
 
     #[test]

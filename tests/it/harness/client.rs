@@ -185,6 +185,11 @@ impl Client {
         wire.ssl().expect("a connection with TLS")
     }
 
+    /// Whether the peer said in TLS that nothing more comes.
+    pub(crate) fn heard_goodbye(&mut self) -> bool {
+        self.stream().heard_goodbye()
+    }
+
     /// Sends a request and reads its response.
     #[track_caller]
     pub(crate) fn send(&mut self, request: &Request) -> Response {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use openssl::ssl::{
-    Ssl, SslContextBuilder, SslMethod, SslRef, SslStream, SslVerifyMode, SslVersion,
+    ShutdownState, Ssl, SslContextBuilder, SslMethod, SslRef, SslStream, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 
@@ -121,6 +121,14 @@ impl Wire {
         match self {
             Self::Plain(_) => None,
             Self::Tls(stream) => Some(stream.ssl()),
+        }
+    }
+
+    /// Whether the peer announced its end.
+    pub(super) fn heard_goodbye(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
         }
     }
 
