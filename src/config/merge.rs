@@ -9,9 +9,10 @@ use super::diagnostics::{Code, Diagnostics};
 use super::document;
 use super::members::{self, Member};
 use super::model::{
-    Acl, BasicauthCredential, CaCertificate, Certificate, Consumer, ConsumerGroup, ConsumerGroupConsumer, Document, Entity,
-    EntityKind, HmacauthCredential, Inspection, JwtSecret, Key, KeySet, KeyauthCredential, Model,
-    Oauth2Credential, Place, Plugin, Route, Service, Sni, Target, Upstream, Vault,
+    Acl, BasicauthCredential, CaCertificate, Certificate, Consumer, ConsumerGroup,
+    ConsumerGroupConsumer, Document, Entity, EntityKind, HmacauthCredential, Inspection, JwtSecret,
+    Key, KeySet, KeyauthCredential, Model, Oauth2Credential, Place, Plugin, Route, Service, Sni,
+    Target, Upstream, Vault,
 };
 use super::node::{Kind, Node, Path};
 use super::{Config, read, vaults};

@@ -127,6 +127,14 @@ pub(super) async fn put_back(
     exchange: &Exchange,
     body: Bytes,
 ) -> Result<(), PutBackError> {
+    if let Some(stream) = &exchange.stream {
+        let head = session.req_header_mut();
+        head.remove_header(&header::EXPECT);
+        head.insert_header(header::CONTENT_LENGTH, body.len())
+            .expect("a number is a valid header value");
+        stream.replace_body(body);
+        return Ok(());
+    }
     let keepalive = session.get_keepalive();
     let reuses = session.get_keepalive_reuses_remaining();
     let mut head = session.req_header().clone();

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, os::fd::AsRawFd, panic::AssertUnwindSafe, sync::Arc, 
 use futures_util::FutureExt;
 use http::HeaderValue;
 use pingora_core::{
-    apps::HttpServerApp,
+    apps::{HttpServerApp, ReusedHttpStream},
     protocols::{SocketDigest, http::ServerSession, l4::socket::SocketAddr as PingoraAddress},
     server::ShutdownWatch,
 };
@@ -21,8 +21,9 @@ use tracing::debug;
 use super::{
     Gateway,
     drain::Open,
-    exchange::Connection,
+    exchange::{Connection, Exchange},
     head::{Head, HeadReader, Limits, Refusal},
+    http2::{self, PREFACE},
     idle::{Idle, Waited},
     listener::{Retired, Serve, Terms},
     proxy_protocol::{self, Absent},
@@ -36,7 +37,7 @@ use crate::{
     plugin::{Reply, Scheme},
     snapshot::RealIp,
     telemetry::connections::{Activity, Connection as Gauge, TurnedAway},
-    tls::{Offer, TlsFacts},
+    tls::{Offer, Protocol, TlsFacts},
 };
 
 /// How long a refused client may go on sending before the connection is cut.
@@ -65,6 +66,8 @@ pub struct Arrival {
 /// What came next on a connection.
 enum Next {
     Head(Head),
+    /// The client begins to speak HTTP/2.
+    Http2,
     Closed,
     Refused(Refusal),
 }
@@ -87,7 +90,7 @@ impl Edge {
     }
 
     /// Serves one accepted connection until it closes.
-    async fn converse(&self, mut tcp: TcpStream, mut arrival: Arrival, open: Open) {
+    async fn converse(self: Arc<Self>, mut tcp: TcpStream, mut arrival: Arrival, open: Open) {
         let gauge = self.gateway.state.telemetry.connections().accept();
         if arrival.terms.proxy_protocol {
             let Some(peer) = self.introduced(&mut tcp, arrival.peer, &open).await else {
@@ -100,12 +103,13 @@ impl Edge {
         let _ = digest
             .peer_addr
             .set(Some(PingoraAddress::Inet(arrival.peer)));
+        let http2 = arrival.terms.dialect.http2;
         let (transport, facts) = if arrival.terms.dialect.tls {
             // Boxed, so that connections without TLS have no room for a handshake.
             let begun = Box::pin(secure::begin(
                 &self.gateway,
                 tcp,
-                Offer::default(),
+                Offer { http2 },
                 &open,
                 &self.told,
             ));
@@ -126,15 +130,32 @@ impl Edge {
             digest,
             Arc::clone(&connection.wire),
         ));
+        let by_alpn = connection
+            .tls
+            .as_ref()
+            .is_some_and(|facts| facts.protocol == Protocol::Http2);
+        if by_alpn {
+            Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
+            return;
+        }
+        // Inside TLS the handshake settled it.
+        let http2 = http2 && connection.tls.is_none();
         let mut idle = Idle::new(&open);
         let mut requests = 0;
         loop {
             gauge.enter(Activity::Waiting);
+            let is_first = requests == 0;
             let head = match self
-                .next_head(&mut stream, &mut idle, &gauge, requests == 0)
+                .next_head(&mut stream, &mut idle, &gauge, is_first, http2 && is_first)
                 .await
             {
                 Next::Head(head) => head,
+                Next::Http2 => {
+                    drop(idle);
+                    // A connection of HTTP/1 does not carry what one of HTTP/2 needs.
+                    Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
+                    return;
+                }
                 Next::Closed => {
                     stream.say_goodbye();
                     return;
@@ -238,9 +259,7 @@ impl Edge {
         if let ServerSession::H1(http1) = &mut session {
             http1.set_pipelined_prefix(request);
         }
-        let processed = AssertUnwindSafe(self.proxy.process_new_http(session, &self.shutdown))
-            .catch_unwind()
-            .await;
+        let processed = AssertUnwindSafe(self.process(session)).catch_unwind().await;
         if let Ok(reused) = processed {
             let (stream, _) = reused?.consume();
             stream.into_any().downcast::<ClientStream>().ok()
@@ -250,6 +269,16 @@ impl Edge {
         }
     }
 
+    /// Takes a request through all steps.
+    pub(super) async fn process(&self, session: ServerSession) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, &self.shutdown).await
+    }
+
+    /// What the connections are served with.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// Waits for the next head within the deadlines of an idle connection and of a begun head.
     async fn next_head(
         &self,
@@ -257,6 +286,7 @@ impl Edge {
         idle: &mut Idle<'_>,
         gauge: &Gauge,
         first: bool,
+        http2: bool,
     ) -> Next {
         let (limits, header_timeout, idle_timeout) = {
             let snapshot = self.gateway.live.look();
@@ -277,7 +307,12 @@ impl Edge {
         let mut reader = HeadReader::default();
         let mut deadline: Option<Instant> = None;
         loop {
-            if !stream.ahead().is_empty() {
+            let may_be_preface =
+                http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
+            if may_be_preface && stream.ahead().len() >= PREFACE.len() {
+                return Next::Http2;
+            }
+            if !stream.ahead().is_empty() && !may_be_preface {
                 match reader.read(stream.ahead(), limits) {
                     Ok(Some(head)) => return Next::Head(head),
                     Ok(None) => {}
@@ -306,6 +341,16 @@ impl Edge {
         }
     }
 
+    /// The exchange of what never became a request.
+    pub(super) fn stranger(&self, connection: &Arc<Connection>, refusal: Refusal) -> Exchange {
+        debug!(client_ip = %connection.ip, detail = refusal.detail, "request refused");
+        let mut exchange = self.gateway.exchange();
+        exchange.connection = Some(Arc::clone(connection));
+        exchange.client.peer = connection.peer;
+        exchange.client.ip = connection.ip;
+        exchange
+    }
+
     /// Answers HTTP without TLS on a TLS port, which a browser's user can only understand in the clear.
     async fn refuse_cleartext(&self, tcp: TcpStream, digest: SocketDigest, arrival: &Arrival) {
         let connection = Arc::new(connection(arrival, None));
@@ -326,11 +371,7 @@ impl Edge {
         connection: &Arc<Connection>,
         refusal: Refusal,
     ) {
-        debug!(client_ip = %connection.ip, detail = refusal.detail, "request refused");
-        let mut exchange = self.gateway.exchange();
-        exchange.connection = Some(Arc::clone(connection));
-        exchange.client.peer = connection.peer;
-        exchange.client.ip = connection.ip;
+        let mut exchange = self.stranger(connection, refusal);
         let state = &self.gateway.state;
         let message = Reply::message(refusal.status, refusal.reason, refusal.message());
         let bytes = reply::raw(&mut exchange, message, state);
@@ -345,6 +386,11 @@ impl Edge {
             linger(stream).await;
         }
     }
+}
+
+/// The first `count` of `bytes`, or all of them.
+fn first_of(bytes: &[u8], count: usize) -> &[u8] {
+    bytes.get(..count).unwrap_or(bytes)
 }
 
 /// What is known of a connection before its first request.
@@ -368,7 +414,7 @@ fn connection(arrival: &Arrival, tls: Option<Box<TlsFacts>>) -> Connection {
 
 impl Serve for Edge {
     fn serve(
-        &self,
+        self: Arc<Self>,
         tcp: TcpStream,
         arrival: Arrival,
         open: Open,

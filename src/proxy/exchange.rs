@@ -10,7 +10,7 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::stream::Wire;
+use super::{http2::Stream, stream::Wire};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
@@ -47,6 +47,8 @@ pub struct Exchange {
     pub snapshot: Arc<Snapshot>,
     /// Absent only until the connection wrapper has handed it over.
     pub connection: Option<Arc<Connection>>,
+    /// The HTTP/2 stream that it came on; absent for HTTP/1.
+    pub(super) stream: Option<Arc<Stream>>,
     pub id: RequestId,
     pub began: Instant,
     pub client: Client,
@@ -118,6 +120,7 @@ impl Exchange {
         Self {
             snapshot,
             connection: None,
+            stream: None,
             id,
             began,
             client: Client {
@@ -143,6 +146,15 @@ impl Exchange {
                 failure: None,
             },
             debug_wanted: false,
+        }
+    }
+
+    /// Bytes received from the client and sent to it so far, heads included.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        match (&self.stream, &self.connection) {
+            (Some(stream), _) => stream.bytes(),
+            (None, Some(connection)) => connection.wire.of_request(),
+            (None, None) => (0, 0),
         }
     }
 

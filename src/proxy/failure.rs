@@ -55,9 +55,10 @@ fn upstream(etype: &ErrorType) -> Reply {
         | ErrorType::TLSHandshakeFailure
         | ErrorType::HandshakeError => Reply::message(502, Reason::UpstreamConnect, INVALID),
         ErrorType::InvalidCert => unverified(),
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-            Reply::message(502, Reason::UpstreamReset, INVALID)
-        }
+        ErrorType::ConnectionClosed
+        | ErrorType::ReadError
+        | ErrorType::WriteError
+        | ErrorType::H2Error => Reply::message(502, Reason::UpstreamReset, INVALID),
         _ => Reply::message(502, Reason::UpstreamInvalid, INVALID),
     }
 }

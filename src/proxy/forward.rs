@@ -49,6 +49,13 @@ const CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fi
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// How many fields the gateway adds to a request.
 const ADDED_FIELDS: usize = 12;
+/// Calls on one connection to a gRPC upstream at once.
+const UPSTREAM_STREAMS_MAX: usize = 100;
+/// What an upstream may send of one response before the client takes it, and of all responses on a
+/// connection: enough that slow clients do not hold up the others.
+const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 =
+    UPSTREAM_STREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX as u32;
 /// What the gateway calls itself in `Via`.
 pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"));
 
@@ -108,6 +115,13 @@ pub(super) async fn peer(
     let options = &mut peer.options;
     options.connection_timeout = Some(service.timeouts.connect);
     options.total_connection_timeout = Some(service.timeouts.connect);
+    if service.protocol.is_grpc() {
+        // Never HTTP/1, which has no room for what a call ends with.
+        options.set_http_version(2, 2);
+        options.max_h2_streams = UPSTREAM_STREAMS_MAX;
+        options.h2_stream_window_size = Some(UPSTREAM_STREAM_WINDOW_BYTES);
+        options.h2_connection_window_size = Some(UPSTREAM_CONNECTION_WINDOW_BYTES);
+    }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
         options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
@@ -194,7 +208,7 @@ pub(super) async fn shape(
     let fields = Fields::of(&head.headers);
     if fields.has(Fields::EXPECT)
         && !exchange.forward.continued
-        && session.req_header().version == http::Version::HTTP_11
+        && session.req_header().version != http::Version::HTTP_10
         && !session.as_downstream_mut().is_body_done()
     {
         session
@@ -417,7 +431,8 @@ pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, 
 
 /// Decides on another try after a connection failed.
 ///
-/// An idempotent request may go again until the first byte of a response was passed on. Any other
+/// A request that an HTTP/2 upstream says it did not look at may go again, whatever it is. Else an
+/// idempotent request may go again until the first byte of a response was passed on. Any other
 /// was sent, so its effect is unknown and it may not. A connection from the pool that turned out
 /// to be closed says nothing of its target: that try is repeated once and not counted. An upstream
 /// that is silent while the client still owes its body waits as we do: the client is told.
@@ -441,7 +456,7 @@ pub(super) fn after_exchange_failure(
         return;
     }
     let safe = error.esource() == &ErrorSource::Upstream
-        && is_idempotent(&session.req_header().method)
+        && (is_idempotent(&session.req_header().method) || was_not_looked_at(error))
         && !session.as_ref().retry_buffer_truncated()
         && session
             .response_written()
@@ -475,6 +490,18 @@ fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error, clock: &Clo
         with_search(exchange, Search::distrust).unwrap_or(false) && may_try_again(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
+}
+
+/// Whether an HTTP/2 upstream says that it did nothing for the request (RFC 9113 §8.7).
+fn was_not_looked_at(error: &Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<h2::Error>()
+        .is_some_and(|cause| {
+            cause.is_remote()
+                && ((cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+                    || (cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR)))
+        })
 }
 
 fn may_try_again(exchange: &Exchange) -> bool {

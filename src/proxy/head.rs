@@ -9,10 +9,10 @@ use memchr::memchr;
 use crate::entity::reason::Reason;
 
 /// Fields of one head. Pingora's parser takes no more than 256.
-const FIELDS_MAX: usize = 256;
+pub(super) const FIELDS_MAX: usize = 256;
 /// Empty lines that may come before a request line (RFC 9112 §2.2).
 const EMPTY_LINES_MAX: u8 = 2;
-const METHOD_BYTES_MAX: usize = 32;
+pub(super) const METHOD_BYTES_MAX: usize = 32;
 /// The longest target that Pingora's URI type holds.
 const TARGET_BYTES_MAX: usize = 65_534;
 
@@ -72,7 +72,7 @@ impl Refusal {
     }
 }
 
-const fn refusal(status: u16, reason: Reason, detail: &'static str) -> Refusal {
+pub(super) const fn refusal(status: u16, reason: Reason, detail: &'static str) -> Refusal {
     Refusal {
         status,
         reason,
@@ -80,7 +80,7 @@ const fn refusal(status: u16, reason: Reason, detail: &'static str) -> Refusal {
     }
 }
 
-const fn bad(detail: &'static str) -> Refusal {
+pub(super) const fn bad(detail: &'static str) -> Refusal {
     refusal(400, Reason::BadRequest, detail)
 }
 
@@ -363,12 +363,12 @@ impl HeadReader {
     }
 }
 
-const fn too_large(detail: &'static str) -> Refusal {
+pub(super) const fn too_large(detail: &'static str) -> Refusal {
     refusal(400, Reason::HeaderTooLarge, detail)
 }
 
 /// Checks `host[:port]` (RFC 9110 §7.2). An empty Host is allowed, an empty authority is not.
-fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
+pub(super) fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
     if value.is_empty() {
         return if empty_allowed {
             Ok(())

@@ -58,6 +58,8 @@ pub enum Probes {
 pub struct Dialect {
     /// Everything is inside TLS.
     pub tls: bool,
+    /// Clients may speak HTTP/2, which ALPN settles inside TLS and their first bytes without.
+    pub http2: bool,
 }
 
 /// What is agreed with those who connect to a listener. It may change while the socket stays.
@@ -154,7 +156,7 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
 pub trait Serve: Send + Sync + 'static {
     /// Serves one connection until it ends.
     fn serve(
-        &self,
+        self: Arc<Self>,
         tcp: TcpStream,
         arrival: Arrival,
         open: Open,

@@ -8,6 +8,7 @@ pub mod listener;
 
 mod chunks;
 mod head;
+mod http2;
 mod idle;
 mod proxy_protocol;
 mod secure;
@@ -139,7 +140,7 @@ impl ProxyHttp for Gateway {
         peer: &HttpPeer,
         _descriptor: RawFd,
         connection: Option<&Digest>,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         verify::check(peer, connection, exchange, &self.state.clock)
     }

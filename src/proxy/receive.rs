@@ -1,6 +1,6 @@
 //! Step 1: who asks, for which host and path. Client address, normalisation, body limit.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
@@ -11,6 +11,7 @@ use super::{
     exchange::{Exchange, Host},
     fields::Fields,
     hop_by_hop::{self, FORWARDED_FOR, FORWARDED_PROTO},
+    http2::Stream,
     parts,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// How long a client may take none of its response.
-const SEND_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,6 +35,10 @@ const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     set_limits(session, &exchange.snapshot.settings);
     let mut head = parts::of_request(session.req_header_mut());
+    if let Some(stream) = head.extensions.remove::<Arc<Stream>>() {
+        exchange.connection = Some(Arc::clone(&stream.connection));
+        exchange.stream = Some(stream);
+    }
     let received = read(&mut head, exchange);
     *session.req_header_mut() = head.into();
     received

@@ -6,7 +6,7 @@ use pingora_core::Error;
 use pingora_proxy::Session;
 use tracing::debug;
 
-use super::{Gateway, access_log::Entry, exchange::Exchange};
+use super::{Gateway, access_log::Entry, exchange::Exchange, http2::ANSWERED};
 use crate::{
     entity::{consumer::Consumer, reason::Reason},
     plugin::{Latencies, Record, Source},
@@ -23,7 +23,8 @@ pub(super) fn record(
     let state = &gateway.state;
     let ended = state.clock.instant();
     let telemetry = &*state.telemetry;
-    if exchange.outcome.status == 0 || (error.is_some() && exchange.outcome.reason.is_none()) {
+    let aborted = error.is_some_and(|error| error.etype() != &ANSWERED);
+    if exchange.outcome.status == 0 || (aborted && exchange.outcome.reason.is_none()) {
         note_abort(error, exchange, telemetry);
     }
     let forward = &exchange.forward;
@@ -35,10 +36,7 @@ pub(super) fn record(
             .zip(forward.answered_at)
             .map(|(sent, answered)| answered.saturating_duration_since(sent)),
     };
-    let (received_bytes, sent_bytes) = exchange
-        .connection
-        .as_ref()
-        .map_or((0, 0), |connection| connection.wire.of_request());
+    let (received_bytes, sent_bytes) = exchange.bytes();
     let chain = exchange.chain();
     debug!(
         request_id = exchange.id.as_str(),

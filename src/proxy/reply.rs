@@ -51,19 +51,31 @@ pub(super) async fn send(
         .await?;
     if !ends_here {
         session.write_response_body(Some(body), true).await?;
+    } else if session.as_downstream().is_custom() {
+        // Nothing follows the head of a stream, and not always does Pingora say so.
+        session.as_downstream_mut().finish_body().await?;
     }
     Ok(())
 }
 
-/// A reply as bytes for a connection without a request, which it closes.
-pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u8> {
-    let telemetry = &*state.telemetry;
+/// Head and body of a reply to what never became a request.
+pub(super) fn refusal(
+    exchange: &mut Exchange,
+    reply: Reply,
+    telemetry: &Telemetry,
+) -> (response::Parts, Bytes) {
     exchange.outcome.reason = Some(reply.reason);
     exchange.outcome.status = reply.status;
     telemetry.replies(reply.reason).inc();
     let (request, ()) = http::Request::new(()).into_parts();
     let (mut head, body) = shape(&request, exchange, reply);
     run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
+    (head, body)
+}
+
+/// A reply as bytes for a connection without a request, which it closes.
+pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u8> {
+    let (head, body) = refusal(exchange, reply, &state.telemetry);
     let mut bytes = Vec::with_capacity(512);
     bytes.extend_from_slice(format!("HTTP/1.1 {}\r\n", head.status).as_bytes());
     bytes.extend_from_slice(

@@ -154,7 +154,13 @@ impl ClientStream {
     /// Takes whatever still comes as input of nothing.
     pub(super) fn abandon(&mut self) {
         self.ahead.clear();
+        self.unfence();
+    }
+
+    /// Lets everything through: what was read ahead and all that comes.
+    pub(super) fn unfence(&mut self) {
         self.input = Input::Unbounded;
+        self.joining = false;
     }
 
     /// Begins a request whose head is the first `head_bytes` of what was read ahead. Returns the

@@ -364,7 +364,10 @@ impl Open {
 fn terms(listen: &Listen) -> Terms {
     Terms {
         proxy_protocol: listen.proxy_protocol,
-        dialect: Dialect { tls: listen.ssl },
+        dialect: Dialect {
+            tls: listen.ssl,
+            http2: listen.http2,
+        },
     }
 }
 

@@ -214,7 +214,7 @@ impl Names {
 
     /// The names that are in use.
     pub fn hosts(&self) -> Vec<String> {
-        self.names.keys()
+        self.known.keys()
     }
 
     /// Resolves names until it is dropped: new ones at once, known ones from time to time.

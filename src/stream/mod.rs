@@ -236,13 +236,8 @@ impl StreamEdge {
 }
 
 impl Serve for StreamEdge {
-    fn serve(
-        &self,
-        tcp: TcpStream,
-        arrival: Arrival,
-        open: Open,
-    ) -> impl Future<Output = ()> + Send {
-        self.converse(tcp, arrival, open)
+    async fn serve(self: Arc<Self>, tcp: TcpStream, arrival: Arrival, open: Open) {
+        self.converse(tcp, arrival, open).await;
     }
 }
 

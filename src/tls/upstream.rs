@@ -176,6 +176,11 @@ impl UpstreamTls {
         }
     }
 
+    /// A number that differs wherever connections may not be shared.
+    pub const fn key(&self) -> u64 {
+        self.key
+    }
+
     /// Whether certificates are verified.
     pub fn verifies(&self) -> bool {
         self.trust.is_some()

@@ -21,11 +21,14 @@ use crate::{
 const PARTS_OF_URL: [&str; 4] = ["protocol", "host", "port", "path"];
 
 /// The kinds that others may belong to, by nesting or by a field of this name.
-const OWNERS: [EntityKind; 4] = [
+const OWNERS: [EntityKind; 7] = [
     EntityKind::Service,
     EntityKind::Route,
     EntityKind::Upstream,
     EntityKind::Consumer,
+    EntityKind::ConsumerGroup,
+    EntityKind::KeySet,
+    EntityKind::Certificate,
 ];
 
 /// An entity, ready to be compared.
@@ -59,8 +62,23 @@ pub(super) fn all(kind: EntityKind, loaded: &Loaded) -> Vec<Described> {
         EntityKind::Upstream => listing.describe(&config.upstreams),
         EntityKind::Target => listing.describe(&config.targets),
         EntityKind::Consumer => listing.describe(&config.consumers),
+        EntityKind::ConsumerGroup => listing.describe(&config.consumer_groups),
+        EntityKind::ConsumerGroupConsumer => listing.describe(&config.consumer_group_consumers),
         EntityKind::KeyauthCredential => listing.describe(&config.keyauth_credentials),
+        EntityKind::BasicauthCredential => listing.describe(&config.basicauth_credentials),
+        EntityKind::JwtSecret => listing.describe(&config.jwt_secrets),
+        EntityKind::HmacauthCredential => listing.describe(&config.hmacauth_credentials),
+        EntityKind::Oauth2Credential => listing.describe(&config.oauth2_credentials),
+        EntityKind::Acl => listing.describe(&config.acls),
+        EntityKind::KeySet => listing.describe(&config.key_sets),
+        EntityKind::Key => listing.describe(&config.keys),
+        EntityKind::Vault => listing.describe(&config.vaults),
+        EntityKind::Certificate => listing.describe(&config.certificates),
+        EntityKind::Sni => listing.describe(&config.snis),
+        EntityKind::CaCertificate => listing.describe(&config.ca_certificates),
         EntityKind::Plugin => listing.describe(&config.plugins),
+        // They are among the plugins.
+        EntityKind::ConsumerGroupPlugin => Vec::new(),
     }
 }
 
@@ -79,6 +97,9 @@ impl Labels {
         labels.add(&config.routes);
         labels.add(&config.upstreams);
         labels.add(&config.consumers);
+        labels.add(&config.consumer_groups);
+        labels.add(&config.key_sets);
+        labels.add(&config.certificates);
         labels
     }
 
@@ -102,7 +123,7 @@ impl Labels {
         if let Some(index) = entity.nested_in(kind) {
             return self.by_index.get(&(kind, index)).cloned();
         }
-        let reference: Reference = read(entity.place.node().get(kind.singular())?).ok()?;
+        let reference: Reference = read(entity.place.node().get(kind.foreign_field())?).ok()?;
         let written = reference.text().to_owned();
         let label = self.by_reference.get(&(kind, written.clone()));
         Some(label.cloned().unwrap_or(written))

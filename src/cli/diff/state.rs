@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::entities::Labels;
 use crate::{
     config::{Config, Entity, model::Model},
-    entity::Protocol,
     snapshot::Snapshot,
     state::Held,
 };
@@ -106,16 +105,17 @@ impl Names {
 pub(super) fn connections(snapshot: &Snapshot) -> Vec<Told> {
     let mut connections = Vec::new();
     for service in &snapshot.services {
-        let kind = match service.protocol {
-            Protocol::Http => "http".to_owned(),
-            Protocol::Https if service.tls.verify => "https, verified".to_owned(),
-            Protocol::Https => "https, not verified".to_owned(),
+        let protocol = service.protocol.as_str();
+        let (kind, key) = match &service.tls {
+            Some(tls) if tls.verifies() => (format!("{protocol}, verified"), tls.key().to_string()),
+            Some(tls) => (format!("{protocol}, not verified"), tls.key().to_string()),
+            None => (protocol.to_owned(), String::new()),
         };
         for target in service.balancer.targets() {
             connections.push(Told {
                 what: "connections",
                 of: format!("{} ({kind})", target.label),
-                key: String::new(),
+                key: key.clone(),
             });
         }
     }

@@ -148,7 +148,7 @@ pub enum RouterFlavor {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
-    /// Where requests come in: `ip:port` with flags (`ssl` for TLS, `proxy_protocol`, `reuseport`, `deferred`, `bind`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off|idle:interval:count`), or `off`. Addresses that a reload adds or removes are opened and closed in place; the options of a socket that stays need a restart.
+    /// Where requests come in: `ip:port` with flags (`ssl` for TLS, `http2`, `proxy_protocol`, `reuseport`, `deferred`, `bind`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off|idle:interval:count`), or `off`. Addresses that a reload adds or removes are opened and closed in place; the options of a socket that stays need a restart.
     pub listen: List<ListenEntry>,
     /// Where connections for stream routes come in: like `listen`, with `ssl` for `tls` and `tls_passthrough`, without it for `tcp`; or `off`.
     pub stream_listen: List<StreamListenEntry>,
@@ -332,6 +332,10 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
     if gateway.admin.addresses().any(|listen| listen.ssl) {
         let message =
             "the admin listener has no TLS: keep it on loopback, or put TLS in front of it";
+        report(Code::UnsupportedValue, "admin", message);
+    }
+    if gateway.admin.addresses().any(|listen| listen.http2) {
+        let message = "the admin listener speaks HTTP/1.1 only: leave `http2` out";
         report(Code::UnsupportedValue, "admin", message);
     }
     let suite = gateway.ssl_cipher_suite;

@@ -469,6 +469,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Other processes may listen on the same address, and share its connections.
     pub reuseport: bool,
+    /// Clients may speak HTTP/2, with prior knowledge of it.
+    pub http2: bool,
     /// How many connections wait to be accepted.
     pub backlog: Option<u32>,
     /// An IPv6 socket takes no IPv4 connections; `None`: as the system does.
@@ -487,6 +489,7 @@ impl Listen {
         Self {
             address,
             reuseport: false,
+            http2: false,
             backlog: None,
             ipv6only: None,
             so_keepalive: None,
@@ -599,6 +602,7 @@ impl Listen {
         match (name, value) {
             ("reuseport", None) => self.reuseport = true,
             ("proxy_protocol", None) => self.proxy_protocol = true,
+            ("http2", None) => self.http2 = true,
             ("ssl", None) => self.ssl = true,
             // A socket of its own is what every address has; when the kernel wakes us changes nothing
             // that anybody sees.
@@ -612,13 +616,8 @@ impl Listen {
             ("ipv6only", Some("on")) => self.ipv6only = Some(true),
             ("ipv6only", Some("off")) => self.ipv6only = Some(false),
             ("so_keepalive", Some(value)) => self.so_keepalive = Some(value.parse()?),
-            ("http2", None) => {
-                return Err(format!(
-                    "the flag `{name}` is not supported in this version"
-                ));
-            }
             _ => {
-                let known = "ssl, proxy_protocol, reuseport, deferred, bind, backlog=N, ipv6only=on|off, \
+                let known = "ssl, http2, proxy_protocol, reuseport, deferred, bind, backlog=N, ipv6only=on|off, \
                              so_keepalive=on|off|idle:interval:count";
                 return Err(format!("unknown flag `{flag}`; there are {known}"));
             }

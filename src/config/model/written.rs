@@ -158,6 +158,9 @@ impl Display for Listen {
         if self.ssl {
             formatter.write_str(" ssl")?;
         }
+        if self.http2 {
+            formatter.write_str(" http2")?;
+        }
         if self.reuseport {
             formatter.write_str(" reuseport")?;
         }
@@ -258,7 +261,7 @@ mod tests {
         comes_back::<RealIpHeader>(&["X-Real-IP", "proxy_protocol"]);
         comes_back::<ListenEntry>(&[
             "off",
-            "[::]:80 ssl reuseport backlog=5 ipv6only=off so_keepalive=on proxy_protocol",
+            "[::]:80 ssl http2 reuseport backlog=5 ipv6only=off so_keepalive=on proxy_protocol",
         ]);
         comes_back::<FilePath>(&["/a/b.pem", "b.pem"]);
         comes_back::<TlsVersions>(&["TLSv1.2", "TLSv1.3", "TLSv1.2 TLSv1.3"]);

@@ -25,6 +25,9 @@ use writer::Lines;
 /// The crate whose events the level is about.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
+/// The crate that reads frames of HTTP/2: it warns of what clients send, as often as they send it.
+const HTTP2: &str = "h2";
+
 /// The least that is logged, with Kong's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Level {
@@ -141,6 +144,7 @@ fn targets(level: Level) -> Targets {
     let level = level.filter();
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        .with_target(HTTP2, LevelFilter::OFF)
         .with_target(OURS, level)
 }
 

@@ -64,7 +64,7 @@ pub fn finding_of(etype: &ErrorType) -> Option<Finding> {
         ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError => "tls handshake failed",
         ErrorType::InvalidCert => "certificate not valid",
         ErrorType::ConnectionClosed => "connection closed",
-        ErrorType::ReadError | ErrorType::WriteError => "connection reset",
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error => "connection reset",
         _ => return None,
     };
     Some(Finding::Broken(how))

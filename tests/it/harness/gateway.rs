@@ -27,6 +27,7 @@ pub(crate) struct Blueprint {
     port: u16,
     admin_port: u16,
     tls_port: Option<u16>,
+    http2: bool,
     settings: String,
     listen_flags: &'static str,
     open_files_max: Option<u32>,
@@ -44,11 +45,18 @@ impl Blueprint {
             port: free_port(),
             admin_port: free_port(),
             tls_port: None,
+            http2: false,
             settings: dedent(settings),
             listen_flags: "",
             open_files_max: None,
             environment: Vec::new(),
         }
+    }
+
+    /// Lets clients speak HTTP/2 on every port.
+    pub(crate) fn with_http2(mut self) -> Self {
+        self.http2 = true;
+        self
     }
 
     /// Listens for TLS as well, on a port of its own.
@@ -97,9 +105,11 @@ impl Blueprint {
         }
         let (port, admin) = (self.port, self.admin_port);
         let secure = self.tls_port;
-        let secure = secure.map_or_else(String::new, |port| format!(", 127.0.0.1:{port} ssl"));
+        let http2 = if self.http2 { " http2" } else { "" };
+        let secure =
+            secure.map_or_else(String::new, |port| format!(", 127.0.0.1:{port} ssl{http2}"));
         text.push_str(&format!(
-            "gateway:\n  listen: 127.0.0.1:{port}{}{secure}\n  admin: 127.0.0.1:{admin}\n",
+            "gateway:\n  listen: 127.0.0.1:{port}{}{http2}{secure}\n  admin: 127.0.0.1:{admin}\n",
             self.listen_flags
         ));
         if !self.settings.contains("threads:") {
@@ -214,6 +224,11 @@ impl Gateway {
     /// Starts with TLS on a second port.
     pub(crate) fn start_with_tls(yaml: &str) -> Self {
         Blueprint::new("").with_tls().start(yaml)
+    }
+
+    /// Starts with more `gateway:` settings and HTTP/2.
+    pub(crate) fn start_with_http2(settings: &str, yaml: &str) -> Self {
+        Blueprint::new(settings).with_http2().start(yaml)
     }
 
     /// Starts with more `gateway:` settings.

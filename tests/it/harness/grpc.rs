@@ -1,0 +1,212 @@
+//! An origin that speaks HTTP/2 without TLS, as gRPC servers do. What it does is in the path of a call.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+
+use super::ports::free_port;
+use super::wait::wait_until;
+
+/// One call as the origin saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct CallSeen {
+    pub(crate) path: String,
+    pub(crate) authority: String,
+    pub(crate) headers: HeaderMap,
+    /// What arrived of its body, and whether that was to the end; `None` while it arrives.
+    pub(crate) ended: Option<bool>,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Seen {
+    calls: Vec<CallSeen>,
+    connections: usize,
+}
+
+/// A gRPC server. It stops when dropped.
+pub(crate) struct GrpcOrigin {
+    port: u16,
+    seen: Arc<Mutex<Seen>>,
+    _runtime: Runtime,
+}
+
+impl GrpcOrigin {
+    /// Serves:
+    /// - `/echo.Echo/Unary`: the whole body, then status 0
+    /// - `/echo.Echo/Bidi`: each piece as it comes, then status 0
+    /// - `/echo.Echo/Early`: status 8 at the first piece, without waiting for more
+    /// - `/echo.Echo/Fail`: status 5 in the head
+    /// - `/echo.Echo/Silent`: nothing
+    /// - `/echo.Echo/Refuse`: the first call is refused unseen, the others are as `Unary`
+    /// - `/echo.Echo/Cut`: a head and a piece, then a reset
+    pub(crate) fn start() -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let port = free_port();
+        let seen = Arc::<Mutex<Seen>>::default();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listener = runtime
+            .block_on(TcpListener::bind(address))
+            .expect("a free port");
+        let calls = Arc::clone(&seen);
+        runtime.spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let _ = tcp.set_nodelay(true);
+                let seen = Arc::clone(&calls);
+                lock(&seen).connections += 1;
+                tokio::spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(tcp).await else {
+                        return;
+                    };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        tokio::spawn(answer(request, respond, Arc::clone(&seen)));
+                    }
+                });
+            }
+        });
+        Self {
+            port,
+            seen,
+            _runtime: runtime,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn calls(&self) -> Vec<CallSeen> {
+        lock(&self.seen).calls.clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        lock(&self.seen).connections
+    }
+
+    /// Waits until the last call has ended, and gives it.
+    pub(crate) fn last_ended(&self) -> CallSeen {
+        wait_until("the last call to end", || {
+            self.calls().last().is_some_and(|call| call.ended.is_some())
+        });
+        self.calls().pop().expect("a call")
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn trailers(status: &'static str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(status));
+    trailers.insert("grpc-message", HeaderValue::from_static("said"));
+    trailers
+}
+
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    seen: Arc<Mutex<Seen>>,
+) {
+    let (head, mut body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let (number, is_first) = {
+        let mut seen = lock(&seen);
+        let is_first = !seen.calls.iter().any(|call| call.path == path);
+        seen.calls.push(CallSeen {
+            path: path.clone(),
+            authority: head
+                .uri
+                .authority()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            headers: head.headers,
+            ended: None,
+            body: Vec::new(),
+        });
+        (seen.calls.len() - 1, is_first)
+    };
+    let note = |piece: Option<Result<Bytes, h2::Error>>, body: &mut RecvStream| {
+        let mut seen = lock(&seen);
+        let call = seen.calls.get_mut(number)?;
+        match piece {
+            Some(Ok(piece)) => {
+                let _ = body.flow_control().release_capacity(piece.len());
+                call.body.extend(&piece);
+                Some(piece)
+            }
+            Some(Err(_)) => {
+                call.ended = Some(false);
+                None
+            }
+            None => {
+                call.ended = Some(true);
+                None
+            }
+        }
+    };
+    let method = path.rsplit('/').next().unwrap_or_default();
+    if method == "Refuse" && is_first {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    }
+    if method == "Silent" {
+        // Until the caller gives up.
+        while note(body.data().await, &mut body).is_some() {}
+        let _ = std::future::poll_fn(|context| respond.poll_reset(context)).await;
+        lock(&seen).calls[number].ended = Some(false);
+        return;
+    }
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/grpc"));
+    if method == "Fail" {
+        response.headers_mut().extend(trailers("5"));
+        let _ = respond.send_response(response, true);
+        return;
+    }
+    let Ok(mut send) = respond.send_response(response, false) else {
+        return;
+    };
+    match method {
+        "Bidi" => {
+            while let Some(piece) = note(body.data().await, &mut body) {
+                let _ = send.send_data(piece, false);
+            }
+            let _ = send.send_trailers(trailers("0"));
+        }
+        "Early" => {
+            let first = body.data().await;
+            note(first, &mut body);
+            let _ = send.send_trailers(trailers("8"));
+            // A server that has answered wants no more of the request.
+            drop(body);
+            lock(&seen).calls[number].ended = Some(false);
+        }
+        "Cut" => {
+            let _ = send.send_data(Bytes::from_static(b"half"), false);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            send.send_reset(Reason::INTERNAL_ERROR);
+        }
+        _ => {
+            let mut whole = Vec::new();
+            while let Some(piece) = note(body.data().await, &mut body) {
+                whole.extend(piece);
+            }
+            let _ = send.send_data(Bytes::from(whole), false);
+            let _ = send.send_trailers(trailers("0"));
+        }
+    }
+}
