@@ -77,8 +77,10 @@ fn a_required_certificate_must_be_shown_and_is_told_to_the_upstream() {
         .digest(openssl::hash::MessageDigest::sha256())
         .expect("a digest")
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+        .fold(String::new(), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        });
     assert_eq!(
         received.headers("X-Client-Cert-Fingerprint"),
         [fingerprint.as_str()]
