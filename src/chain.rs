@@ -292,7 +292,7 @@ impl Chain {
 
     /// The instances whose response and log phases see a request that no link admits.
     pub fn bystanders(&self) -> Vec<Step> {
-        let picked = self.links.iter().filter_map(|link| link.everyone());
+        let picked = self.links.iter().filter_map(Link::everyone);
         picked
             .map(|instance| Step {
                 instance,
@@ -387,9 +387,9 @@ mod tests {
         ann: Option<u32>,
         gold: Option<u32>,
         silver: Option<u32>,
-    ) -> Option<Arc<Candidates>> {
+    ) -> Arc<Candidates> {
         let groups = [(GOLD, gold), (SILVER, silver)];
-        Some(Arc::new(Candidates {
+        Arc::new(Candidates {
             everyone: everyone.map(InstanceIndex),
             consumers: ann
                 .map(|ann| (ANN, InstanceIndex(ann)))
@@ -399,7 +399,7 @@ mod tests {
                 .into_iter()
                 .filter_map(|(group, instance)| Some((group, InstanceIndex(instance?))))
                 .collect(),
-        }))
+        })
     }
 
     fn picked(link: &Link, consumer: Option<ConsumerIndex>, groups: &[GroupIndex]) -> Option<u32> {
@@ -410,10 +410,10 @@ mod tests {
     #[test]
     fn the_most_specific_instance_runs_and_without_a_consumer_none_of_the_personal_ones() {
         let link = Link::new([
-            level(Some(7), Some(1), Some(2), None),
-            level(Some(10), Some(3), Some(5), None),
-            level(Some(11), Some(4), Some(6), None),
-            level(Some(12), Some(8), Some(9), None),
+            Some(level(Some(7), Some(1), Some(2), None)),
+            Some(level(Some(10), Some(3), Some(5), None)),
+            Some(level(Some(11), Some(4), Some(6), None)),
+            Some(level(Some(12), Some(8), Some(9), None)),
         ]);
         assert_eq!(picked(&link, Some(ANN), &[GOLD]), Some(1));
         assert_eq!(picked(&link, Some(ConsumerIndex(1)), &[GOLD]), Some(2));
@@ -425,10 +425,10 @@ mod tests {
     #[test]
     fn a_group_of_a_route_goes_before_everybody_on_route_and_service() {
         let link = Link::new([
-            level(Some(7), None, None, None),
-            level(None, None, Some(5), None),
+            Some(level(Some(7), None, None, None)),
+            Some(level(None, None, Some(5), None)),
             None,
-            level(None, Some(8), None, Some(9)),
+            Some(level(None, Some(8), None, Some(9))),
         ]);
         assert_eq!(picked(&link, Some(ANN), &[GOLD]), Some(5));
         assert_eq!(picked(&link, Some(ANN), &[SILVER]), Some(7));
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn of_several_groups_the_first_with_an_instance_decides() {
-        let link = Link::new([None, None, None, level(None, None, Some(1), Some(2))]);
+        let link = Link::new([None, None, None, Some(level(None, None, Some(1), Some(2)))]);
         let ben = Some(ConsumerIndex(1));
         assert_eq!(picked(&link, ben, &[SILVER, GOLD]), Some(2));
         assert_eq!(picked(&link, ben, &[GroupIndex(9), GOLD, SILVER]), Some(1));
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_link_without_personal_instances_keeps_no_levels() {
-        let link = Link::new([None, level(Some(4), None, None, None), None, None]);
+        let link = Link::new([None, Some(level(Some(4), None, None, None)), None, None]);
         assert!(link.personal.is_none());
         assert_eq!(picked(&link, Some(ANN), &[GOLD]), Some(4));
         assert!(Link::new([None, None, None, None]).is_empty());

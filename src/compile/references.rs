@@ -90,12 +90,14 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         target.upstream.as_ref()
     });
     require(&config.targets, EntityKind::Upstream, diagnostics);
-    let key_consumer = owners(
-        &config.keyauth_credentials,
-        &consumers,
-        diagnostics,
-        |credential| credential.consumer.as_ref(),
-    );
+    let [
+        key_consumer,
+        basic_consumer,
+        jwt_consumer,
+        hmac_consumer,
+        oauth2_consumer,
+        acl_consumer,
+    ] = credential_owners(config, &consumers, diagnostics);
     let certificates = Index::new(
         config,
         EntityKind::Certificate,
@@ -140,30 +142,6 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         |certificate| &certificate.client_ca_certificates,
     );
     require(&config.snis, EntityKind::Certificate, diagnostics);
-    let basic_consumer = owners(
-        &config.basicauth_credentials,
-        &consumers,
-        diagnostics,
-        |credential| credential.consumer.as_ref(),
-    );
-    let jwt_consumer = owners(&config.jwt_secrets, &consumers, diagnostics, |credential| {
-        credential.consumer.as_ref()
-    });
-    let hmac_consumer = owners(
-        &config.hmacauth_credentials,
-        &consumers,
-        diagnostics,
-        |credential| credential.consumer.as_ref(),
-    );
-    let oauth2_consumer = owners(
-        &config.oauth2_credentials,
-        &consumers,
-        diagnostics,
-        |credential| credential.consumer.as_ref(),
-    );
-    let acl_consumer = owners(&config.acls, &consumers, diagnostics, |acl| {
-        acl.consumer.as_ref()
-    });
     let key_set = resolved(&config.keys, &key_sets, diagnostics, |key| key.set.as_ref());
     let memberships = memberships(config, &consumers, &groups, diagnostics);
 
@@ -477,6 +455,46 @@ fn named_by_id(
             .hint("name it by its `id`");
     }
     found
+}
+
+/// The consumers of all credentials, list by list.
+fn credential_owners(
+    config: &Config,
+    consumers: &Index<'_>,
+    diagnostics: &mut Diagnostics,
+) -> [Vec<Option<usize>>; 6] {
+    [
+        owners(
+            &config.keyauth_credentials,
+            consumers,
+            diagnostics,
+            |credential| credential.consumer.as_ref(),
+        ),
+        owners(
+            &config.basicauth_credentials,
+            consumers,
+            diagnostics,
+            |credential| credential.consumer.as_ref(),
+        ),
+        owners(&config.jwt_secrets, consumers, diagnostics, |credential| {
+            credential.consumer.as_ref()
+        }),
+        owners(
+            &config.hmacauth_credentials,
+            consumers,
+            diagnostics,
+            |credential| credential.consumer.as_ref(),
+        ),
+        owners(
+            &config.oauth2_credentials,
+            consumers,
+            diagnostics,
+            |credential| credential.consumer.as_ref(),
+        ),
+        owners(&config.acls, consumers, diagnostics, |acl| {
+            acl.consumer.as_ref()
+        }),
+    ]
 }
 
 /// The consumers of credentials, which each of them needs.

@@ -116,84 +116,7 @@ impl Merge<'_> {
                 });
                 continue;
             }
-            let added = match kind {
-                EntityKind::Service => {
-                    self.entity::<Service>(node, place, parent, |config| &mut config.services)
-                }
-                EntityKind::Route => {
-                    self.entity::<Route>(node, place, parent, |config| &mut config.routes)
-                }
-                EntityKind::Upstream => {
-                    self.entity::<Upstream>(node, place, parent, |config| &mut config.upstreams)
-                }
-                EntityKind::Target => {
-                    self.entity::<Target>(node, place, parent, |config| &mut config.targets)
-                }
-                EntityKind::Consumer => {
-                    self.entity::<Consumer>(node, place, parent, |config| &mut config.consumers)
-                }
-                EntityKind::KeyauthCredential => {
-                    self.entity::<KeyauthCredential>(node, place, parent, |config| {
-                        &mut config.keyauth_credentials
-                    })
-                }
-                EntityKind::Certificate => {
-                    self.entity::<Certificate>(node, place, parent, |config| {
-                        &mut config.certificates
-                    })
-                }
-                EntityKind::Sni => {
-                    self.entity::<Sni>(node, place, parent, |config| &mut config.snis)
-                }
-                EntityKind::CaCertificate => {
-                    self.entity::<CaCertificate>(node, place, parent, |config| {
-                        &mut config.ca_certificates
-                    })
-                }
-                EntityKind::ConsumerGroup => {
-                    self.entity::<ConsumerGroup>(node, place, parent, |config| {
-                        &mut config.consumer_groups
-                    })
-                }
-                EntityKind::ConsumerGroupConsumer => {
-                    self.entity::<ConsumerGroupConsumer>(node, place, parent, |config| {
-                        &mut config.consumer_group_consumers
-                    })
-                }
-                EntityKind::BasicauthCredential => {
-                    self.entity::<BasicauthCredential>(node, place, parent, |config| {
-                        &mut config.basicauth_credentials
-                    })
-                }
-                EntityKind::JwtSecret => {
-                    self.entity::<JwtSecret>(node, place, parent, |config| &mut config.jwt_secrets)
-                }
-                EntityKind::HmacauthCredential => {
-                    self.entity::<HmacauthCredential>(node, place, parent, |config| {
-                        &mut config.hmacauth_credentials
-                    })
-                }
-                EntityKind::Oauth2Credential => {
-                    self.entity::<Oauth2Credential>(node, place, parent, |config| {
-                        &mut config.oauth2_credentials
-                    })
-                }
-                EntityKind::Acl => {
-                    self.entity::<Acl>(node, place, parent, |config| &mut config.acls)
-                }
-                EntityKind::KeySet => {
-                    self.entity::<KeySet>(node, place, parent, |config| &mut config.key_sets)
-                }
-                EntityKind::Key => {
-                    self.entity::<Key>(node, place, parent, |config| &mut config.keys)
-                }
-                EntityKind::Vault => {
-                    self.entity::<Vault>(node, place, parent, |config| &mut config.vaults)
-                }
-                EntityKind::Plugin | EntityKind::ConsumerGroupPlugin => {
-                    self.entity::<Plugin>(node, place, parent, |config| &mut config.plugins)
-                }
-            };
+            let added = self.add(kind, node, place, parent);
             if let Some(added) = added {
                 let above = Above {
                     steps: &steps,
@@ -202,6 +125,84 @@ impl Merge<'_> {
                 for &child in kind.children() {
                     self.list(child, node, &above);
                 }
+            }
+        }
+    }
+
+    /// Adds one entity of a kind. Its index, unless it is no record at all.
+    fn add(
+        &mut self,
+        kind: EntityKind,
+        node: &Node,
+        place: Place,
+        parent: Option<(EntityKind, usize)>,
+    ) -> Option<usize> {
+        match kind {
+            EntityKind::Service => {
+                self.entity::<Service>(node, place, parent, |config| &mut config.services)
+            }
+            EntityKind::Route => {
+                self.entity::<Route>(node, place, parent, |config| &mut config.routes)
+            }
+            EntityKind::Upstream => {
+                self.entity::<Upstream>(node, place, parent, |config| &mut config.upstreams)
+            }
+            EntityKind::Target => {
+                self.entity::<Target>(node, place, parent, |config| &mut config.targets)
+            }
+            EntityKind::Consumer => {
+                self.entity::<Consumer>(node, place, parent, |config| &mut config.consumers)
+            }
+            EntityKind::KeyauthCredential => {
+                self.entity::<KeyauthCredential>(node, place, parent, |config| {
+                    &mut config.keyauth_credentials
+                })
+            }
+            EntityKind::Certificate => {
+                self.entity::<Certificate>(node, place, parent, |config| &mut config.certificates)
+            }
+            EntityKind::Sni => self.entity::<Sni>(node, place, parent, |config| &mut config.snis),
+            EntityKind::CaCertificate => {
+                self.entity::<CaCertificate>(node, place, parent, |config| &mut config.ca_certificates)
+            }
+            EntityKind::ConsumerGroup => {
+                self.entity::<ConsumerGroup>(node, place, parent, |config| {
+                    &mut config.consumer_groups
+                })
+            }
+            EntityKind::ConsumerGroupConsumer => {
+                self.entity::<ConsumerGroupConsumer>(node, place, parent, |config| {
+                    &mut config.consumer_group_consumers
+                })
+            }
+            EntityKind::BasicauthCredential => {
+                self.entity::<BasicauthCredential>(node, place, parent, |config| {
+                    &mut config.basicauth_credentials
+                })
+            }
+            EntityKind::JwtSecret => {
+                self.entity::<JwtSecret>(node, place, parent, |config| &mut config.jwt_secrets)
+            }
+            EntityKind::HmacauthCredential => {
+                self.entity::<HmacauthCredential>(node, place, parent, |config| {
+                    &mut config.hmacauth_credentials
+                })
+            }
+            EntityKind::Oauth2Credential => {
+                self.entity::<Oauth2Credential>(node, place, parent, |config| {
+                    &mut config.oauth2_credentials
+                })
+            }
+            EntityKind::Acl => self.entity::<Acl>(node, place, parent, |config| &mut config.acls),
+            EntityKind::KeySet => {
+                self.entity::<KeySet>(node, place, parent, |config| &mut config.key_sets)
+            }
+            EntityKind::Key => self.entity::<Key>(node, place, parent, |config| &mut config.keys),
+            EntityKind::Vault => {
+                self.entity::<Vault>(node, place, parent, |config| &mut config.vaults)
+            }
+            EntityKind::Plugin | EntityKind::ConsumerGroupPlugin => {
+                self.entity::<Plugin>(node, place, parent, |config| &mut config.plugins)
             }
         }
     }
