@@ -50,12 +50,11 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// How many fields the gateway adds to a request.
 const ADDED_FIELDS: usize = 12;
 /// Calls on one connection to a gRPC upstream at once.
-const UPSTREAM_STREAMS_MAX: usize = 100;
+const UPSTREAM_STREAMS_MAX: u32 = 100;
 /// What an upstream may send of one response before the client takes it, and of all responses on a
 /// connection: enough that slow clients do not hold up the others.
 const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 =
-    UPSTREAM_STREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX as u32;
+const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = UPSTREAM_STREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX;
 /// What the gateway calls itself in `Via`.
 pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"));
 
@@ -118,7 +117,7 @@ pub(super) async fn peer(
     if service.protocol.is_grpc() {
         // Never HTTP/1, which has no room for what a call ends with.
         options.set_http_version(2, 2);
-        options.max_h2_streams = UPSTREAM_STREAMS_MAX;
+        options.max_h2_streams = UPSTREAM_STREAMS_MAX as usize;
         options.h2_stream_window_size = Some(UPSTREAM_STREAM_WINDOW_BYTES);
         options.h2_connection_window_size = Some(UPSTREAM_CONNECTION_WINDOW_BYTES);
     }
