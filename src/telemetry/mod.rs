@@ -475,6 +475,8 @@ mod tests {
         }
         let _retries = telemetry.retries("orders");
         let _losses = telemetry.losses("some-log");
+        let mqtt = telemetry.streams("mqtt", "mqtt");
+        mqtt.ended(streams::Ending::Done, 10, 20);
         let page = telemetry.render(&upstreams());
         let mut seen = HashSet::new();
         let mut current = String::new();
