@@ -475,6 +475,13 @@ mod tests {
         }
         let _retries = telemetry.retries("orders");
         let _losses = telemetry.losses("some-log");
+        telemetry
+            .handshakes()
+            .adopt(vec![handshakes::CertificateExpiry {
+                certificate: "ssl_cert".into(),
+                algorithm: "rsa",
+                not_after: 1_800_000_000,
+            }]);
         let mqtt = telemetry.streams("mqtt", "mqtt");
         mqtt.ended(streams::Ending::Done, 10, 20);
         let page = telemetry.render(&upstreams());
