@@ -482,6 +482,8 @@ mod tests {
                 algorithm: "rsa",
                 not_after: 1_800_000_000,
             }]);
+        let mqtt = telemetry.streams("mqtt", "mqtt");
+        mqtt.ended(streams::Ending::Done, 10, 20);
         let page = telemetry.render(&upstreams());
         let mut seen = HashSet::new();
         let mut current = String::new();

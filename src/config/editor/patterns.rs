@@ -83,6 +83,11 @@ const PATTERNS: &[Pattern] = &[
     pattern("threads", "^auto$", "number, or `auto`"),
     pattern("listen", r"^\s*(off|\S+:[0-9]+(\s.*)?)\s*$", "address"),
     pattern(
+        "stream-listen",
+        r"^\s*(off|\S+:[0-9]+(\s.*)?)\s*$",
+        "address",
+    ),
+    pattern(
         "trusted-network",
         "^[0-9A-Fa-f.:]+(/[0-9]+)?$",
         "IP address or network",

@@ -154,13 +154,13 @@ impl Model for Service {
         }
         if !self.protocol.is_encrypted() && inspection.sound("protocol") && inspection.sound("url")
         {
-            for field in [
-                "tls_verify",
-                "tls_verify_depth",
-                "ca_certificates",
-                "client_certificate",
+            for (field, is_given) in [
+                ("tls_verify", inspection.has("tls_verify")),
+                ("tls_verify_depth", inspection.has("tls_verify_depth")),
+                ("ca_certificates", !self.ca_certificates.is_empty()),
+                ("client_certificate", inspection.has("client_certificate")),
             ] {
-                if inspection.has(field) {
+                if is_given {
                     let message = format!("`{field}` must be null, as `protocol` is not https");
                     inspection.error(Code::InvalidCombination, field, message);
                 }
