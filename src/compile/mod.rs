@@ -61,6 +61,7 @@ impl Compiler {
             },
             diagnostics,
         );
+        routes::check_flavor(config, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }

@@ -75,6 +75,7 @@ codes! {
     Duplicate = "config::duplicate": "Two entities share what must be unique.";
     Ignored = "config::ignored": "Something is accepted but has no effect (warning).";
     Deprecated = "config::deprecated": "Something is accepted but should be written differently (warning).";
+    ShadowedRoute = "config::shadowed_route": "No request can reach a route, for another one takes all that it matches and goes first (warning).";
     GeneratedKey = "config::generated_key": "A credential without a key got a random one that nobody knows (warning).";
     UnknownPlugin = "plugin::unknown": "A plugin's name is not known, or `gateway.plugins` does not allow it.";
     UnsupportedPlugin = "plugin::unsupported": "A plugin of Kong's that this version does not have.";

@@ -76,6 +76,7 @@ impl Edge {
         let connection = Arc::new(Connection {
             peer,
             ip,
+            local_ip: tcp.local_addr().ok().map(|local| local.ip().to_canonical()),
             ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
             port,
             port_header: port.into(),

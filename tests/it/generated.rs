@@ -223,6 +223,7 @@ gateway: {listen: "off", admin: [127.0.0.1:1, "127.0.0.1:2 backlog=5"], tls_veri
 /// Mistakes that are not in the shape of one document: what names what, what goes with what, what a string means
 /// beyond a regex, and the text of the file itself.
 const BEYOND_A_SCHEMA: &[&str] = &[
+    "bad_router_flavor",
     "dangling_references",
     "duplicate_names",
     "gateway_tls_listener",

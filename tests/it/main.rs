@@ -28,6 +28,7 @@ mod plugins;
 mod pools;
 mod probe;
 mod retries;
+mod router_flavors;
 mod routing;
 mod run_without_a_file;
 mod shutdown;

@@ -36,11 +36,7 @@ const PATTERNS: &[Pattern] = &[
         r"^[^/\s]+$",
         "host name, maybe with `*` or a port",
     ),
-    pattern(
-        "route-sni",
-        r"^[^/:\s]+$",
-        "host name, maybe with `*`",
-    ),
+    pattern("route-sni", r"^[^/:\s]+$", "host name, maybe with `*`"),
     pattern(
         "route-header",
         "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",

@@ -133,7 +133,11 @@ impl Model for Service {
                 .hint("give `host`, or `url` for protocol, host, port and path together");
         }
         if self.protocol.is_grpc() && self.path.is_some() && inspection.sound("path") {
-            let field = if inspection.has("path") { "path" } else { "url" };
+            let field = if inspection.has("path") {
+                "path"
+            } else {
+                "url"
+            };
             let message = format!(
                 "`path` must be null, as `protocol` is {}: the path of a call is its method",
                 self.protocol

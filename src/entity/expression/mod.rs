@@ -414,7 +414,11 @@ mod tests {
         assert!(mistake(&deep).contains("more than 16384"));
         let deep = format!("{}http.path == \"/\"{}", "(".repeat(60), ")".repeat(60));
         assert!(mistake(&deep).contains("nested deeper than"));
-        let functions = format!("{}http.path{} == \"/\"", "lower(".repeat(60), ")".repeat(60));
+        let functions = format!(
+            "{}http.path{} == \"/\"",
+            "lower(".repeat(60),
+            ")".repeat(60)
+        );
         assert!(mistake(&functions).contains("nested deeper than"));
         let long = vec![r#"http.path ^= "/a""#; 700].join(" && ");
         assert!(validate(&long).is_ok());

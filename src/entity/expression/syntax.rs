@@ -13,9 +13,7 @@ use ipnet::IpNet;
 use pest::error::InputLocation;
 
 use super::field::{AddressField, Field, NumberField, TextField};
-use super::{
-    AddressTest, Comparison, Expression, Mistake, Node, NumberTest, Predicate, TextTest,
-};
+use super::{AddressTest, Comparison, Expression, Mistake, Node, NumberTest, Predicate, TextTest};
 use crate::entity::pattern::Pattern;
 
 /// How deep parentheses may nest: Kong's parser recurses at each.
@@ -225,7 +223,11 @@ impl Reader {
             rest = left;
         }
         parts.push(rest);
-        parts.into_iter().rev().map(|part| self.node(part)).collect()
+        parts
+            .into_iter()
+            .rev()
+            .map(|part| self.node(part))
+            .collect()
     }
 
     fn predicate(&mut self, parsed: &ParsedPredicate) -> Result<Predicate, Mistake> {
@@ -243,7 +245,9 @@ impl Reader {
                     Value::Regex(regex) => regex.as_str(),
                     other => return Err(mistake(wrong_type(name, noun, other))),
                 };
-                let test = self.text_test(name, &field, &parsed.op, text).map_err(mistake)?;
+                let test = self
+                    .text_test(name, &field, &parsed.op, text)
+                    .map_err(mistake)?;
                 Comparison::Text { field, lower, test }
             }
             Field::Number(_) | Field::Address(_) if lower => {
@@ -318,11 +322,7 @@ fn or_of(parsed: &Parsed) -> Option<(&Parsed, &Parsed)> {
     }
 }
 
-fn number(
-    name: &str,
-    field: NumberField,
-    parsed: &ParsedPredicate,
-) -> Result<Comparison, String> {
+fn number(name: &str, field: NumberField, parsed: &ParsedPredicate) -> Result<Comparison, String> {
     let Value::Int(number) = parsed.rhs else {
         return Err(wrong_type(name, "a number", &parsed.rhs));
     };
@@ -361,9 +361,7 @@ fn address(
             );
         }
         (Operator::Equals | Operator::NotEquals, Value::IpCidr(_)) => {
-            return Err(
-                "an address is in a network or not; write `in` or `not in`".to_owned(),
-            );
+            return Err("an address is in a network or not; write `in` or `not in`".to_owned());
         }
         (other, Value::IpAddr(_) | Value::IpCidr(_)) => {
             return Err(not_for(other, name, "an address"));
