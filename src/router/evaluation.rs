@@ -97,11 +97,11 @@ impl<'e> Evaluation<'e> {
 
     fn text_passes(&self, test: &TextTest, value: &[u8]) -> bool {
         match test {
-            TextTest::Equals(text) => value == text.as_bytes(),
-            TextTest::Differs(text) => value != text.as_bytes(),
-            TextTest::Prefix(text) => value.starts_with(text.as_bytes()),
-            TextTest::Suffix(text) => value.ends_with(text.as_bytes()),
-            TextTest::Contains(text) => memchr::memmem::find(value, text.as_bytes()).is_some(),
+            TextTest::Equals(wanted) => value == wanted.as_bytes(),
+            TextTest::Differs(wanted) => value != wanted.as_bytes(),
+            TextTest::Prefix(wanted) => value.starts_with(wanted.as_bytes()),
+            TextTest::Suffix(wanted) => value.ends_with(wanted.as_bytes()),
+            TextTest::Contains(wanted) => memchr::memmem::find(value, wanted.as_bytes()).is_some(),
             TextTest::Matches(number, _) => {
                 let id = self.condition.first_pattern.plus(*number);
                 self.patterns.regex(id).is_match(value)
