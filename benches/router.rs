@@ -9,7 +9,7 @@ use std::hint::black_box;
 use divan::{Bencher, counter::ItemsCount};
 use http::{HeaderMap, HeaderValue};
 use tollgate::entity::path::normalise;
-use tollgate::router::{Key, Router, Rule};
+use tollgate::router::{Flavor, Key, Router, Rule};
 
 const SIZES: [usize; 3] = [1, 100, 10_000];
 const REQUESTS: usize = 64;
@@ -57,6 +57,20 @@ fn wildcard_hosts(n: usize) -> (Rule, Request) {
             "/api/v1/items/42",
             "",
         ),
+    )
+}
+
+/// Expressions that begin with a path, as those of real files do.
+fn expressions(n: usize) -> (Rule, Request) {
+    let rule = Rule {
+        expression: Some(format!(
+            r#"http.path ^= "/service-{n}/" && (http.method == "GET" || http.method == "HEAD")"#
+        )),
+        ..Rule::default()
+    };
+    (
+        rule,
+        request("example.com", &format!("/service-{n}/items/42"), ""),
     )
 }
 
@@ -120,7 +134,8 @@ fn request(host: &str, path: &str, tenant: &str) -> Request {
 
 fn look_up(bencher: Bencher<'_, '_>, size: usize, make: Make) {
     let (rules, requests): (Vec<Rule>, Vec<Request>) = (0..size).map(make).unzip();
-    let router = Router::build(&rules).expect("the bench's patterns are valid");
+    let router =
+        Router::build(&rules, Flavor::Expressions).expect("the bench's patterns are valid");
     let requests: Vec<(String, String, HeaderMap)> = (0..REQUESTS)
         .filter_map(|nth| requests.get(nth * 7919 % size).cloned())
         .map(|(host, path, tenant)| {
@@ -136,11 +151,9 @@ fn look_up(bencher: Bencher<'_, '_>, size: usize, make: Make) {
     let find_all = || {
         for (host, path, headers) in &requests {
             let key = Key {
-                method: "GET",
                 host,
-                port: 80,
                 path: path.as_bytes(),
-                headers,
+                ..Key::plain(headers)
             };
             assert!(router.find(black_box(&key)).is_some());
         }
@@ -153,6 +166,11 @@ fn look_up(bencher: Bencher<'_, '_>, size: usize, make: Make) {
 #[divan::bench(args = SIZES)]
 fn find_by_path(bencher: Bencher<'_, '_>, size: usize) {
     look_up(bencher, size, paths);
+}
+
+#[divan::bench(args = SIZES)]
+fn find_by_expression(bencher: Bencher<'_, '_>, size: usize) {
+    look_up(bencher, size, expressions);
 }
 
 #[divan::bench(args = SIZES)]
@@ -200,5 +218,5 @@ fn build_10000(bencher: Bencher<'_, '_>, kind: &str) {
         .find(|(name, _)| *name == kind)
         .expect("the argument is one of the kinds");
     let rules: Vec<Rule> = (0..10_000).map(|n| make(n).0).collect();
-    bencher.bench_local(|| Router::build(black_box(&rules)).is_ok());
+    bencher.bench_local(|| Router::build(black_box(&rules), Flavor::Expressions).is_ok());
 }

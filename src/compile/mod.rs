@@ -81,6 +81,7 @@ impl Compiler {
             diagnostics,
         );
         let outbound = outbound::compile(config, &references, diagnostics);
+        routes::check_flavor(config, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }

@@ -2,9 +2,9 @@
 
 use super::{precedence::Chains, references::References};
 use crate::{
-    config::{Code, Config, Diagnostics, Entity, Route as Written},
+    config::{Code, Config, Diagnostics, Entity, Route as Written, model::gateway::RouterFlavor},
     entity::facts::RouteFacts,
-    router::{Field, Router, Rule},
+    router::{Flavor, Router, Rule, Shadowed},
     snapshot::Route,
     state::State,
 };
@@ -39,38 +39,40 @@ pub(super) fn compile(
         })
         .map(|(index, (route, service))| (index, route, *service))
         .collect();
+    let flavor = flavor(config.gateway.router_flavor);
     let rules: Vec<Rule> = loaded
         .iter()
         .map(|(_, route, _)| rule(&route.fields))
         .collect();
-    let table = match Router::build(&rules) {
+    let table = match Router::build(&rules, flavor) {
         Ok(table) => table,
         Err(mistakes) => {
             for mistake in mistakes {
                 let Some((_, route, _)) = loaded.get(mistake.rule) else {
                     continue;
                 };
-                let field = match mistake.field {
-                    Field::Hosts => "hosts",
-                    Field::Paths => "paths",
-                    Field::Headers => "headers",
-                };
+                let field = mistake.field.to_string();
                 diagnostics.error(
                     Code::InvalidValue,
-                    route.place.at(field),
-                    route.place.path_of(field),
+                    route.place.at(&field),
+                    route.place.path_of(&field),
                     mistake.message,
                 );
             }
             return None;
         }
     };
+    for Shadowed { route, by } in table.shadowed() {
+        if let (Some((_, route, _)), Some((_, by, _))) = (loaded.get(route), loaded.get(by)) {
+            warn_of_shadow(route, by, diagnostics);
+        }
+    }
     let written = loaded.iter().map(|(index, _, _)| *index).collect();
     let routes = loaded
         .into_iter()
         .map(|(index, route, service)| {
             let fields = &route.fields;
-            let label = fields.name.clone().unwrap_or_else(|| route.id.to_string());
+            let label = label(route);
             let service_label = service
                 .and_then(|service| config.services.get(service))
                 .map_or("", |service| {
@@ -112,6 +114,53 @@ pub(super) fn compile(
     })
 }
 
+/// Reports every expression in a flavour that has none.
+pub(super) fn check_flavor(config: &Config, diagnostics: &mut Diagnostics) {
+    if config.gateway.router_flavor == RouterFlavor::Expressions {
+        return;
+    }
+    for route in &config.routes {
+        if route.fields.expression.is_some() {
+            diagnostics
+                .error(
+                    Code::InvalidCombination,
+                    route.place.key_at("expression"),
+                    route.place.path_of("expression"),
+                    "`expression` needs the router flavour `expressions`",
+                )
+                .hint("set `gateway.router_flavor: expressions`; routes with attributes go on as they are");
+        }
+    }
+}
+
+fn warn_of_shadow(route: &Entity<Written>, by: &Entity<Written>, diagnostics: &mut Diagnostics) {
+    let place = diagnostics.place(by.place.span());
+    diagnostics.warning(
+        Code::ShadowedRoute,
+        route.place.span(),
+        route.place.path(),
+        format!(
+            "no request can reach route `{}`: route `{}` ({place}) takes all that it matches and goes first",
+            label(route),
+            label(by)
+        ),
+    );
+}
+
+/// The route's name, else its id.
+fn label(route: &Entity<Written>) -> String {
+    let name = route.fields.name.clone();
+    name.unwrap_or_else(|| route.id.to_string())
+}
+
+const fn flavor(written: RouterFlavor) -> Flavor {
+    match written {
+        RouterFlavor::TraditionalCompatible => Flavor::TraditionalCompatible,
+        RouterFlavor::Traditional => Flavor::Traditional,
+        RouterFlavor::Expressions => Flavor::Expressions,
+    }
+}
+
 fn rule(route: &Written) -> Rule {
     Rule {
         hosts: route.hosts.clone(),
@@ -122,6 +171,9 @@ fn rule(route: &Written) -> Rule {
             .iter()
             .map(|(name, values)| (name.clone(), values.clone()))
             .collect(),
+        snis: route.snis.iter().cloned().collect(),
+        expression: route.expression.clone(),
+        priority: route.priority,
         regex_priority: i64::from(route.regex_priority),
         created_at: route.created_at,
     }

@@ -163,7 +163,9 @@ impl Merge<'_> {
             }
             EntityKind::Sni => self.entity::<Sni>(node, place, parent, |config| &mut config.snis),
             EntityKind::CaCertificate => {
-                self.entity::<CaCertificate>(node, place, parent, |config| &mut config.ca_certificates)
+                self.entity::<CaCertificate>(node, place, parent, |config| {
+                    &mut config.ca_certificates
+                })
             }
             EntityKind::ConsumerGroup => {
                 self.entity::<ConsumerGroup>(node, place, parent, |config| {

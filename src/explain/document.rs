@@ -74,7 +74,7 @@ pub struct Route {
 /// One condition of a route that is met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matched {
-    /// `hosts`, `paths`, `methods` or `headers`.
+    /// `hosts`, `paths`, `methods`, `headers`, `snis` or `expression`.
     pub attribute: String,
     /// What is written in the route that counts.
     pub by: String,

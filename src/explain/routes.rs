@@ -4,7 +4,7 @@ use super::document::{Matched, NearMiss, Route};
 use crate::{
     plugin::is_credential,
     proxy::rehearse::{AnsweredBy, Rehearsal},
-    router::{Loser, LossReason, Met, Mismatch},
+    router::{Finding, Loser, LossReason, Met, Mismatch, Subject},
     snapshot::Snapshot,
 };
 
@@ -125,6 +125,9 @@ fn near_miss(snapshot: &Snapshot, loser: &Loser) -> Option<NearMiss> {
 /// A sentence that shows no credential.
 fn concealed(snapshot: &Snapshot, mismatch: &Mismatch) -> String {
     match mismatch {
+        Mismatch::Predicate(finding) if is_about_a_secret(snapshot, finding) => {
+            secret_finding(finding)
+        }
         Mismatch::Header { name, got, .. } if is_secret(snapshot, name) => {
             if got.is_empty() {
                 format!("header `{name}` is absent")
@@ -134,6 +137,31 @@ fn concealed(snapshot: &Snapshot, mismatch: &Mismatch) -> String {
         }
         _ => mismatch.to_string(),
     }
+}
+
+fn is_about_a_secret(snapshot: &Snapshot, finding: &Finding) -> bool {
+    match &finding.subject {
+        Subject::Header(name) => is_secret(snapshot, name),
+        Subject::Argument(name) => snapshot
+            .secret_arguments
+            .iter()
+            .any(|secret| secret == name),
+        Subject::Other => false,
+    }
+}
+
+fn secret_finding(finding: &Finding) -> String {
+    let what = match &finding.subject {
+        Subject::Header(name) => format!("header `{name}`"),
+        Subject::Argument(name) => format!("argument `{name}`"),
+        Subject::Other => "a value".to_owned(),
+    };
+    let holds = if finding.holds {
+        "holds"
+    } else {
+        "does not hold"
+    };
+    format!("what the expression says of {what} {holds}")
 }
 
 fn is_secret(snapshot: &Snapshot, name: &str) -> bool {
@@ -155,6 +183,16 @@ fn matched(snapshot: &Snapshot, met: &Met) -> Matched {
             };
         }
         Met::Header { name, by, .. } => ("headers", format!("{name}: {by}")),
+        Met::Sni { wanted, .. } => ("snis", wanted.join(", ")),
+        Met::Predicate(finding) if is_about_a_secret(snapshot, finding) => {
+            return Matched {
+                attribute: "expression".to_owned(),
+                by: "***".to_owned(),
+                sentence: secret_finding(finding),
+                captures: Vec::new(),
+            };
+        }
+        Met::Predicate(finding) => ("expression", finding.predicate.clone()),
     };
     Matched {
         attribute: attribute.to_owned(),

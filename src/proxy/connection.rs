@@ -1,7 +1,13 @@
 //! One client connection: strict heads, deadlines, keep-alive. It stands in front of Pingora, so
 //! that what Pingora would answer by itself is answered, counted and logged like everything else.
 
-use std::{net::SocketAddr, os::fd::AsRawFd, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use http::HeaderValue;
@@ -98,6 +104,8 @@ impl Edge {
             };
             arrival.peer = peer;
         }
+        let local = tcp.local_addr().ok();
+        let local_ip = local.map(|local| local.ip().to_canonical());
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         // Known already, so that nobody asks the kernel again.
         let _ = digest
@@ -124,7 +132,7 @@ impl Edge {
         } else {
             (Transport::Plain(tcp), None)
         };
-        let connection = Arc::new(connection(&arrival, facts));
+        let connection = Arc::new(connection(&arrival, local_ip, facts));
         let mut stream = Box::new(ClientStream::new(
             transport,
             digest,
@@ -353,7 +361,7 @@ impl Edge {
 
     /// Answers HTTP without TLS on a TLS port, which a browser's user can only understand in the clear.
     async fn refuse_cleartext(&self, tcp: TcpStream, digest: SocketDigest, arrival: &Arrival) {
-        let connection = Arc::new(connection(arrival, None));
+        let connection = Arc::new(connection(arrival, None, None));
         let wire = Arc::clone(&connection.wire);
         let mut stream = ClientStream::new(Transport::Plain(tcp), digest, wire);
         let refusal = Refusal {
@@ -394,11 +402,16 @@ fn first_of(bytes: &[u8], count: usize) -> &[u8] {
 }
 
 /// What is known of a connection before its first request.
-fn connection(arrival: &Arrival, tls: Option<Box<TlsFacts>>) -> Connection {
+fn connection(
+    arrival: &Arrival,
+    local_ip: Option<IpAddr>,
+    tls: Option<Box<TlsFacts>>,
+) -> Connection {
     let ip = arrival.peer.ip().to_canonical();
     Connection {
         peer: arrival.peer,
         ip,
+        local_ip,
         ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
         port: arrival.port,
         port_header: arrival.port.into(),

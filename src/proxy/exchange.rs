@@ -30,7 +30,9 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The peer's address, never IPv4-mapped.
     pub ip: IpAddr,
-    /// The same as text, for forwarding headers.
+    /// The address that the client connected to, if the system told it; never IPv4-mapped.
+    pub local_ip: Option<IpAddr>,
+    /// The peer's address as text, for forwarding headers.
     pub ip_header: HeaderValue,
     /// The listener's port, and the same as text.
     pub port: u16,

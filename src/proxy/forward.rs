@@ -20,7 +20,7 @@ use super::{
     failure,
     fields::Fields,
     health,
-    hop_by_hop::{FORWARDED_FOR, FORWARDED_PROTO},
+    hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     parts,
     receive::raw_path,
     reply::{REQUEST_ID, request_id},
@@ -38,7 +38,6 @@ use crate::{
     },
 };
 
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");

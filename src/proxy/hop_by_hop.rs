@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
@@ -82,6 +83,21 @@ fn nominated(headers: &HeaderMap, kept: &[HeaderName]) -> Vec<HeaderName> {
         .collect()
 }
 
+/// A response head whose `Connection` also names the `Upgrade` that stands in it, as RFC 9110 §7.8
+/// wants: Pingora writes that field by itself. Names have their capitals.
+pub(super) fn with_upgrade(head: &[u8]) -> Vec<u8> {
+    let mut head = head.to_vec();
+    let field = b"\r\nConnection: ";
+    let end = memchr::memmem::find(&head, field).and_then(|begin| {
+        let value = begin + field.len();
+        Some(value + memchr::memmem::find(head.get(value..)?, b"\r\n")?)
+    });
+    if let Some(end) = end.filter(|_| memchr::memmem::find(&head, b"\r\nUpgrade: ").is_some()) {
+        head.splice(end..end, *b", Upgrade");
+    }
+    head
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +135,15 @@ mod tests {
         };
         assert!(head(true));
         assert!(!head(false));
+    }
+
+    #[test]
+    fn connection_names_an_upgrade_that_is_there() {
+        let with =
+            b"HTTP/1.1 426 x\r\nUpgrade: HTTP/2\r\nConnection: close\r\n\r\nConnection: a\r\n";
+        let expected = b"HTTP/1.1 426 x\r\nUpgrade: HTTP/2\r\nConnection: close, Upgrade\r\n\r\nConnection: a\r\n";
+        assert_eq!(with_upgrade(with), expected);
+        let without = b"HTTP/1.1 426 x\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(with_upgrade(without), without);
     }
 }

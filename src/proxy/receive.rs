@@ -68,7 +68,12 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
         peer: connection.peer,
     };
     exchange.scheme = scheme(&head.headers, exchange.trusted, connection.scheme);
-    (exchange.host, exchange.port) = host_and_port(&head.headers, connection.port);
+    let default_port = match exchange.scheme {
+        Scheme::Http if exchange.snapshot.router.port_by_scheme() => 80,
+        Scheme::Https if exchange.snapshot.router.port_by_scheme() => 443,
+        _ => connection.port,
+    };
+    (exchange.host, exchange.port) = host_and_port(&head.headers, default_port);
     if let Some(tls) = &connection.tls
         && !(exchange.snapshot.certificates).allows(tls.rules, exchange.host())
     {
@@ -219,7 +224,7 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-fn host_and_port(headers: &HeaderMap, listener_port: u16) -> (Host, u16) {
+fn host_and_port(headers: &HeaderMap, default_port: u16) -> (Host, u16) {
     let raw = headers
         .get(header::HOST)
         .map_or(&b""[..], HeaderValue::as_bytes);
@@ -232,7 +237,7 @@ fn host_and_port(headers: &HeaderMap, listener_port: u16) -> (Host, u16) {
     let port = port
         .get(1..)
         .and_then(|port| std::str::from_utf8(port).ok()?.parse().ok())
-        .unwrap_or(listener_port);
+        .unwrap_or(default_port);
     (name.iter().map(u8::to_ascii_lowercase).collect(), port)
 }
 

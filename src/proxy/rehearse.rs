@@ -230,6 +230,7 @@ fn connection(visitor: &Visitor) -> Connection {
     Connection {
         peer: SocketAddr::new(ip, 0),
         ip,
+        local_ip: None,
         ip_header: HeaderValue::from_str(&ip.to_string()).expect("an address is visible ASCII"),
         port: visitor.port,
         port_header: visitor.port.into(),

@@ -1,9 +1,12 @@
 //! Step 2: find the route, or say why there is none.
 
+use std::net::SocketAddr;
+
 use http::{HeaderValue, Version, header, request::Parts};
 
 use super::{
     exchange::Exchange,
+    hop_by_hop::FORWARDED_HOST,
     receive::raw_path,
     reply::{GRPC_MESSAGE, GRPC_STATUS},
 };
@@ -48,7 +51,7 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
     let refused = if route.grpc {
         refuse_for_grpc(head, route.https_only && exchange.scheme == Scheme::Http)
     } else if route.https_only && exchange.scheme == Scheme::Http {
-        Some(to_https(head, exchange.host(), route.https_redirect_status))
+        Some(to_https(head, exchange, route.https_redirect_status))
     } else {
         None
     };
@@ -57,6 +60,13 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
 
 /// What the router looks at.
 pub(super) fn key<'e>(head: &'e Parts, exchange: &'e Exchange) -> Key<'e> {
+    let connection = exchange.connection.as_deref();
+    let sni = connection.and_then(|connection| match &connection.tls {
+        Some(tls) => tls.server_name.as_deref(),
+        // An explanation has no handshake; clients ask for the host by its name.
+        None if connection.scheme == Scheme::Https => Some(exchange.host()),
+        None => None,
+    });
     Key {
         method: head.method.as_str(),
         host: exchange.host(),
@@ -66,13 +76,33 @@ pub(super) fn key<'e>(head: &'e Parts, exchange: &'e Exchange) -> Key<'e> {
             .as_deref()
             .unwrap_or_else(|| raw_path(head)),
         headers: &head.headers,
+        sni,
+        query: head.uri.query().unwrap_or_default(),
+        protocol: exchange.scheme.as_str(),
+        source: SocketAddr::new(exchange.client.ip, exchange.client.peer.port()),
+        destination: connection.and_then(|connection| connection.local_ip),
+    }
+}
+
+/// The host that the client asked for, without its port, as far as a trusted proxy may say otherwise.
+fn outer_host<'e>(head: &'e Parts, exchange: &'e Exchange) -> &'e str {
+    let forwarded = head.headers.get(FORWARDED_HOST);
+    let forwarded = forwarded
+        .filter(|_| exchange.trusted)
+        .and_then(|host| host.to_str().ok());
+    match forwarded {
+        Some(host) if !host.is_empty() => match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        },
+        _ => exchange.host(),
     }
 }
 
 /// 426, or a redirect to the same address over HTTPS.
-fn to_https(head: &Parts, host: &str, status: u16) -> Reply {
+fn to_https(head: &Parts, exchange: &Exchange, status: u16) -> Reply {
     if status != 426
-        && let Ok(location) = location(head, host)
+        && let Ok(location) = location(head, outer_host(head, exchange))
     {
         return Reply::empty(status, Reason::HttpsRequired).header(header::LOCATION, location);
     }

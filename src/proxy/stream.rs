@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{chunks::Chunks, head::Framing, spelling, transport::Transport};
+use super::{chunks::Chunks, head::Framing, hop_by_hop, spelling, transport::Transport};
 
 /// The most that is joined with a response head into one send.
 const JOIN_BYTES_MAX: usize = 16 * 1024;
@@ -341,6 +341,10 @@ impl AsyncWrite for ClientStream {
             let begin = this.output.len();
             this.output.extend_from_slice(bytes);
             spelling::capitalise(this.output.get_mut(begin..).unwrap_or_default());
+            if bytes.starts_with(b"HTTP/1.1 426 ") {
+                let announced = hop_by_hop::with_upgrade(&this.output.split_off(begin));
+                this.output.extend_from_slice(&announced);
+            }
             this.wire
                 .sent
                 .fetch_add(bytes.len() as u64, Ordering::Relaxed);

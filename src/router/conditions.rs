@@ -1,15 +1,17 @@
 //! The conditions of one route in the form in which requests are compared with them.
 //!
-//! Whether a method, a header or a regex matches is decided here alone, for routing and for its
+//! Whether a method, a header, an SNI or a regex matches is decided here alone, for routing and for its
 //! explanation. Hosts and prefixes are found through an index when routing; the tests hold it
 //! against these definitions.
 
 use http::{HeaderMap, HeaderName};
 
+use super::needs::Needs;
 use super::patterns::{PatternId, PatternPool, Patterns};
-use super::precedence::{PathRank, Precedence};
-use super::{Field, InvalidPattern, Rule};
-use crate::entity::host::{HostPattern, RequestHost};
+use super::precedence::{Attributes, PathRank, Precedence};
+use super::{Field, Flavor, InvalidPattern, Rule};
+use crate::entity::expression::{Comparison, Expression, Node, TextField, TextTest};
+use crate::entity::host::{HostName, HostPattern, RequestHost, parse_server_name};
 use crate::entity::path::RoutePath;
 use crate::entity::pattern::HeaderValue;
 
@@ -20,8 +22,23 @@ pub(super) struct Conditions {
     pub(super) paths: Vec<PathCondition>,
     pub(super) methods: Vec<String>,
     pub(super) headers: Vec<HeaderCondition>,
+    pub(super) snis: Vec<HostName>,
+    /// In place of all others.
+    pub(super) expression: Option<Box<ExpressionCondition>>,
     pub(super) regex_priority: i64,
     pub(super) created_at: Option<i64>,
+    flavor: Flavor,
+}
+
+/// The expression of a route.
+#[derive(Debug)]
+pub(super) struct ExpressionCondition {
+    pub(super) root: Node,
+    /// The router's name for its first regex; the others follow.
+    pub(super) first_pattern: PatternId,
+    pub(super) priority: u64,
+    /// By what it is found.
+    pub(super) needs: Needs,
 }
 
 /// One entry of a route's paths.
@@ -51,6 +68,7 @@ impl Conditions {
     pub(super) fn read<'r>(
         route: usize,
         rule: &'r Rule,
+        flavor: Flavor,
         pool: &mut PatternPool<'r>,
     ) -> Result<Self, Vec<InvalidPattern>> {
         let mut invalid = Vec::new();
@@ -87,8 +105,10 @@ impl Conditions {
                 continue;
             };
             let mut values = Vec::with_capacity(written_values.len());
+            // Kong's older router knows a regex only where it is the one value of its name.
+            let may_be_regex = flavor != Flavor::Traditional || written_values.len() == 1;
             for written in written_values {
-                match ValueCondition::read(written, pool) {
+                match ValueCondition::read(written, may_be_regex, pool) {
                     Ok(value) => values.push(value),
                     Err(message) => report(Field::Headers, written, message),
                 }
@@ -98,6 +118,27 @@ impl Conditions {
                 values,
             });
         }
+        let mut snis = Vec::with_capacity(rule.snis.len());
+        for written in &rule.snis {
+            match parse_server_name(written) {
+                Ok(name) => snis.push(name),
+                Err(message) => report(Field::Snis, written, message),
+            }
+        }
+        let expression = match rule
+            .expression
+            .as_deref()
+            .map(Expression::parse)
+            .transpose()
+        {
+            Ok(expression) => expression
+                .map(|expression| Box::new(ExpressionCondition::new(expression, rule, pool))),
+            Err(mistake) => {
+                let written = rule.expression.as_deref().unwrap_or_default();
+                report(Field::Expression, written, mistake.told(written));
+                None
+            }
+        };
         if !invalid.is_empty() {
             return Err(invalid);
         }
@@ -111,38 +152,75 @@ impl Conditions {
             paths,
             methods: rule.methods.clone(),
             headers,
+            snis,
+            expression,
             regex_priority,
             created_at,
+            flavor,
         })
     }
 
     /// How specific the route is if it matches with a path of this rank, and by a host with or
     /// without a port.
     pub(super) fn precedence(&self, path: PathRank, host_with_port: bool) -> Precedence {
-        let is_absent = [
-            self.methods.is_empty(),
-            self.hosts.is_empty(),
-            self.headers.is_empty(),
-            self.paths.is_empty(),
-        ];
+        let attributes = self.attributes();
+        let is_traditional = self.flavor == Flavor::Traditional;
+        let expression = self.expression.as_ref();
         Precedence {
-            attributes: is_absent.iter().filter(|&&is_absent| !is_absent).count(),
+            expression: expression.map(|expression| expression.priority),
+            attributes: attributes.count(),
+            set: if is_traditional { attributes.0 } else { 0 },
+            wildcard_host_with_port: is_traditional
+                && (self.hosts.iter()).any(|host| host.name.is_wildcard() && host.port.is_some()),
             only_plain_hosts: !self.hosts.is_empty()
                 && !self.hosts.iter().any(|host| host.name.is_wildcard()),
+            regex_first: is_traditional && matches!(path, PathRank::Regex(_)),
             header_names: self.headers.len(),
             path,
-            host_with_port,
+            host_with_port: host_with_port && expression.is_none(),
         }
     }
 
-    /// How many conditions there are, each header counted by itself.
+    /// Which attributes the route has.
+    pub(super) fn attributes(&self) -> Attributes {
+        Attributes::new([
+            !self.snis.is_empty(),
+            !self.methods.is_empty(),
+            !self.paths.is_empty(),
+            !self.headers.is_empty(),
+            !self.hosts.is_empty(),
+        ])
+    }
+
+    /// How many conditions there are, each header and each predicate counted by itself.
     pub(super) fn count(&self) -> usize {
         let lists = [
             self.methods.is_empty(),
             self.hosts.is_empty(),
             self.paths.is_empty(),
+            self.snis.is_empty(),
         ];
-        lists.iter().filter(|&&is_empty| !is_empty).count() + self.headers.len()
+        let predicates = (self.expression.as_ref())
+            .map_or(0, |expression| count_of_predicates(&expression.root));
+        lists.iter().filter(|&&is_empty| !is_empty).count() + self.headers.len() + predicates
+    }
+
+    /// The hosts by which the route is found; none: any host.
+    pub(super) fn sought_hosts(&self) -> &[HostPattern] {
+        match &self.expression {
+            Some(expression) => &expression.needs.hosts,
+            None => &self.hosts,
+        }
+    }
+
+    /// Whether the name that a TLS client asked for will do; `None` is a request without TLS, of
+    /// which nothing is asked.
+    pub(super) fn sni_matches(&self, sni: Option<&str>) -> bool {
+        let Some(sni) = sni.filter(|_| !self.snis.is_empty()) else {
+            return true;
+        };
+        let name = RequestHost::new(sni);
+        self.snis.iter().any(|wanted| wanted.matches(&name))
     }
 
     pub(super) fn path_rank(&self, path: &PathCondition) -> PathRank {
@@ -184,6 +262,52 @@ impl Conditions {
             .filter(|condition| condition.matches(path, patterns))
             .map(|condition| self.path_rank(condition))
             .max()
+    }
+}
+
+fn count_of_predicates(node: &Node) -> usize {
+    match node {
+        Node::All(parts) | Node::Any(parts) => parts.iter().map(count_of_predicates).sum(),
+        Node::Not(inner) => count_of_predicates(inner),
+        Node::Is(_) => 1,
+    }
+}
+
+fn collect_methods<'n>(node: &'n Node, methods: &mut Vec<&'n str>) {
+    match node {
+        Node::All(parts) | Node::Any(parts) => {
+            parts.iter().for_each(|part| collect_methods(part, methods));
+        }
+        Node::Not(inner) => collect_methods(inner, methods),
+        Node::Is(predicate) => {
+            if let Comparison::Text {
+                field: TextField::Method,
+                test: TextTest::Equals(method),
+                ..
+            } = &predicate.comparison
+            {
+                methods.push(method);
+            }
+        }
+    }
+}
+
+impl ExpressionCondition {
+    /// The methods that it asks for somewhere.
+    pub(super) fn methods(&self) -> Vec<&str> {
+        let mut methods = Vec::new();
+        collect_methods(&self.root, &mut methods);
+        methods
+    }
+
+    fn new(expression: Expression, rule: &Rule, pool: &mut PatternPool<'_>) -> Self {
+        let needs = Needs::of(&expression);
+        Self {
+            root: expression.root,
+            first_pattern: pool.add_all(expression.patterns),
+            priority: rule.priority,
+            needs,
+        }
     }
 }
 
@@ -246,7 +370,14 @@ impl HeaderCondition {
 }
 
 impl ValueCondition {
-    fn read<'r>(written: &'r str, pool: &mut PatternPool<'r>) -> Result<Self, String> {
+    fn read<'r>(
+        written: &'r str,
+        may_be_regex: bool,
+        pool: &mut PatternPool<'r>,
+    ) -> Result<Self, String> {
+        if !may_be_regex {
+            return Ok(Self::Whole(written.to_ascii_lowercase()));
+        }
         if let Some(known) = pool.known(written) {
             return Ok(Self::Regex(known));
         }

@@ -5,10 +5,14 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use super::candidates::Candidate;
-use super::conditions::{Conditions, HeaderCondition, PathCondition, ValueCondition};
+use super::conditions::{
+    Conditions, ExpressionCondition, HeaderCondition, PathCondition, ValueCondition,
+};
+use super::evaluation::{Evaluation, shown_values};
 use super::patterns::PatternId;
 use super::precedence::{Criterion, PathRank, Precedence};
 use super::{Key, Router};
+use crate::entity::expression::{Comparison, Node, Predicate, TextField};
 use crate::entity::host::RequestHost;
 
 /// The answer of [`Router::explain`].
@@ -60,6 +64,39 @@ pub enum Met {
         /// The value of the request's header that has it.
         got: String,
     },
+    /// The server name that the client asked for is one of the route's, or there is no TLS.
+    Sni {
+        /// The route's names.
+        wanted: Vec<String>,
+        /// The client's; `None` without TLS.
+        got: Option<String>,
+    },
+    /// A predicate of the expression is as the expression needs it.
+    Predicate(Finding),
+}
+
+/// A predicate of an expression, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// As it is written.
+    pub predicate: String,
+    /// What its field is.
+    pub subject: Subject,
+    /// The values of the field.
+    pub got: Vec<String>,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// What a predicate is about, as far as it may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A header of this name.
+    Header(String),
+    /// An argument of the query of this name.
+    Argument(String),
+    /// Something else.
+    Other,
 }
 
 /// A route that a request does not go to, and why.
@@ -135,6 +172,15 @@ pub enum Mismatch {
         /// What the request has: one value for each occurrence.
         got: Vec<String>,
     },
+    /// None of the server names is the one that the client asked for.
+    Sni {
+        /// The route's names.
+        wanted: Vec<String>,
+        /// The client's; empty if it asked for none.
+        got: String,
+    },
+    /// A predicate of the expression is not as the expression needs it.
+    Predicate(Finding),
 }
 
 impl Router {
@@ -193,12 +239,21 @@ impl Router {
 
     /// The precedence with which a route matches, or all its conditions that fail.
     fn examine(&self, conditions: &Conditions, key: &Key<'_>) -> Result<Precedence, Vec<Mismatch>> {
+        if let Some(expression) = &conditions.expression {
+            let findings = self.findings(expression, key, false);
+            return if findings.is_empty() {
+                Ok(conditions.precedence(PathRank::Absent, false))
+            } else {
+                Err(findings.into_iter().map(Mismatch::Predicate).collect())
+            };
+        }
         let host = RequestHost::new(key.host);
         let host_with_port = conditions.matching_host(&host, key.port);
         let path = conditions.matching_path(key.path, &self.patterns);
         let method_matches = conditions.method_matches(key.method);
         if let (Some(path), Some(host_with_port), true) = (path, host_with_port, method_matches)
             && conditions.headers_match(key.headers, &self.patterns)
+            && conditions.sni_matches(key.sni)
         {
             return Ok(conditions.precedence(path, host_with_port));
         }
@@ -230,7 +285,27 @@ impl Router {
             .iter()
             .filter(|header| !header.matches(key.headers, &self.patterns));
         mismatches.extend(failing.map(|header| self.header_mismatch(header, key)));
+        if !conditions.sni_matches(key.sni) {
+            mismatches.push(Mismatch::Sni {
+                wanted: conditions.snis.iter().map(ToString::to_string).collect(),
+                got: key.sni.unwrap_or_default().to_owned(),
+            });
+        }
         Err(mismatches)
+    }
+
+    /// The predicates by which an expression holds, or (with `by` false) those by which it does not;
+    /// none if it is the other way round.
+    fn findings(&self, expression: &ExpressionCondition, key: &Key<'_>, by: bool) -> Vec<Finding> {
+        let mut why = Why {
+            evaluation: Evaluation::new(expression, &self.patterns, key),
+            key,
+            findings: Vec::new(),
+        };
+        if why.evaluation.holds(&expression.root) == by {
+            why.collect(&expression.root, by);
+        }
+        why.findings
     }
 
     fn likeness(
@@ -240,22 +315,30 @@ impl Router {
         key: &Key<'_>,
     ) -> Likeness {
         let failing = verdict.as_ref().err().map_or(0, Vec::len);
-        let shared = |path: &PathCondition| {
-            let prefix = path.literal_prefix(&self.patterns);
+        let shared = |prefix: &[u8]| {
             let pairs = prefix.iter().zip(key.path);
             pairs.take_while(|(left, right)| left == right).count()
         };
+        let prefixes = conditions.paths.iter();
+        let prefixes = prefixes.map(|path| path.literal_prefix(&self.patterns));
+        let needed = conditions.expression.iter();
+        let needed =
+            needed.flat_map(|expression| expression.needs.prefixes.iter().map(|prefix| &**prefix));
         Likeness {
             failing: Reverse(failing),
             precedence: verdict.as_ref().ok().copied(),
             met: conditions.count().saturating_sub(failing),
-            path_bytes: conditions.paths.iter().map(shared).max().unwrap_or(0),
+            path_bytes: prefixes.chain(needed).map(shared).max().unwrap_or(0),
         }
     }
 
     /// How `winner` came to match.
     fn met_by(&self, winner: &Candidate, key: &Key<'_>) -> Vec<Met> {
         let conditions = &self.conditions[winner.route()];
+        if let Some(expression) = &conditions.expression {
+            let findings = self.findings(expression, key, true);
+            return findings.into_iter().map(Met::Predicate).collect();
+        }
         let mut met = Vec::new();
         let host = RequestHost::new(key.host);
         let hosts = conditions.hosts.iter();
@@ -287,6 +370,12 @@ impl Router {
                 got: String::from_utf8_lossy(sent.as_bytes()).into_owned(),
             })
         }));
+        if !conditions.snis.is_empty() {
+            met.push(Met::Sni {
+                wanted: conditions.snis.iter().map(ToString::to_string).collect(),
+                got: key.sni.map(str::to_owned),
+            });
+        }
         met
     }
 
@@ -347,6 +436,75 @@ impl Router {
     }
 }
 
+/// Looks for the predicates that decide an expression.
+struct Why<'e> {
+    evaluation: Evaluation<'e>,
+    key: &'e Key<'e>,
+    findings: Vec<Finding>,
+}
+
+impl Why<'_> {
+    /// Collects why a node, whose value is `value`, has that value.
+    fn collect(&mut self, node: &Node, value: bool) {
+        match node {
+            Node::All(parts) | Node::Any(parts) => {
+                for part in parts {
+                    if self.evaluation.holds(part) != value {
+                        continue;
+                    }
+                    self.collect(part, value);
+                    // One alternative is reason enough for an expression to hold.
+                    if value && matches!(node, Node::Any(_)) {
+                        break;
+                    }
+                }
+            }
+            Node::Not(inner) => self.collect(inner, !value),
+            Node::Is(predicate) => self.findings.push(Finding {
+                predicate: predicate.to_string(),
+                subject: Subject::of(predicate),
+                got: shown_values(predicate, self.key),
+                holds: value,
+            }),
+        }
+    }
+}
+
+impl Subject {
+    fn of(predicate: &Predicate) -> Self {
+        match &predicate.comparison {
+            Comparison::Text {
+                field: TextField::Header(name),
+                ..
+            } => Self::Header(name.to_string()),
+            Comparison::Text {
+                field: TextField::Query(name),
+                ..
+            } => Self::Argument(name.to_string()),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Finding {
+    /// A sentence; `as_needed`: the expression needs it so.
+    fn write(&self, f: &mut fmt::Formatter<'_>, as_needed: bool) -> fmt::Result {
+        write!(f, "`{}` ", self.predicate)?;
+        f.write_str(match (self.holds, as_needed) {
+            (true, true) => "holds: ",
+            (true, false) => "holds and should not: ",
+            (false, true) => "does not hold, as it should not: ",
+            (false, false) => "does not hold: ",
+        })?;
+        if self.got.is_empty() {
+            return f.write_str("it has no value");
+        }
+        f.write_str("it is ")?;
+        let quoted: Vec<String> = self.got.iter().map(|text| format!("`{text}`")).collect();
+        write_list(f, &quoted, " and ")
+    }
+}
+
 impl fmt::Display for Met {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -369,6 +527,17 @@ impl fmt::Display for Met {
             Self::Header { name, by, got } => {
                 write!(f, "header `{name}` is `{got}`, as `{by}` asks")
             }
+            Self::Sni { got: None, .. } => {
+                f.write_str("there is no TLS, so no server name is asked for")
+            }
+            Self::Sni {
+                wanted,
+                got: Some(got),
+            } => {
+                write!(f, "the server name `{got}` is ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Predicate(finding) => finding.write(f, true),
         }
     }
 }
@@ -417,6 +586,15 @@ impl fmt::Display for Mismatch {
                 f.write_str(" and should be ")?;
                 write_quoted(f, wanted)
             }
+            Self::Sni { wanted, got } if got.is_empty() => {
+                f.write_str("the client asked for no server name, which should be ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Sni { wanted, got } => {
+                write!(f, "the server name `{got}` is not ")?;
+                write_quoted(f, wanted)
+            }
+            Self::Predicate(finding) => finding.write(f, false),
         }
     }
 }

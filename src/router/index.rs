@@ -2,7 +2,7 @@
 //! routes.
 //!
 //! Hosts lead to a tree of path prefixes; a regex stands in the tree at the literal text it begins
-//! with. What host and path cannot decide is left to the caller: headers, methods, and the rest of
+//! with, an expression at the prefixes of which it needs one. What host and path cannot decide is left to the caller: headers, methods, and the rest of
 //! a regex.
 
 use std::collections::HashMap;
@@ -81,10 +81,10 @@ impl Index {
 fn routes_by_host(conditions: &[Conditions]) -> HashMap<Option<&HostPattern>, Vec<usize>> {
     let mut routes: HashMap<Option<&HostPattern>, Vec<usize>> = HashMap::new();
     for (route, conditions) in conditions.iter().enumerate() {
-        if conditions.hosts.is_empty() {
+        if conditions.sought_hosts().is_empty() {
             routes.entry(None).or_default().push(route);
         }
-        for host in &conditions.hosts {
+        for host in conditions.sought_hosts() {
             let of_host = routes.entry(Some(host)).or_default();
             // A host may be listed twice.
             if of_host.last() != Some(&route) {
@@ -111,6 +111,11 @@ fn candidates_by_prefix<'c>(
             },
             regex,
         };
+        if let Some(expression) = &conditions.expression {
+            let prefixes = expression.needs.prefixes.iter();
+            flat.extend(prefixes.map(|prefix| (&**prefix, candidate(PathRank::Absent, 0, None))));
+            continue;
+        }
         if conditions.paths.is_empty() {
             flat.push((b"", candidate(PathRank::Absent, 0, None)));
         }
@@ -140,19 +145,17 @@ fn candidates_by_prefix<'c>(
 mod tests {
     use http::HeaderMap;
 
-    use super::super::{Router, Rule};
+    use super::super::{Flavor, Router, Rule};
     use super::*;
 
     /// How many candidates are compared for a GET on `a.test` and `path` with the header `x-a: 77`.
     fn compared(rules: &[Rule], path: &str) -> usize {
-        let router = Router::build(rules).unwrap();
+        let router = Router::build(rules, Flavor::Expressions).unwrap();
         let headers = HeaderMap::from_iter([("x-a".parse().unwrap(), "77".parse().unwrap())]);
         let key = Key {
-            method: "GET",
             host: "a.test",
-            port: 80,
             path: path.as_bytes(),
-            headers: &headers,
+            ..Key::plain(&headers)
         };
         let mut compared = 0;
         router.index.visit(&key, Some(key.method), |candidates| {
@@ -182,6 +185,18 @@ mod tests {
             ..Rule::default()
         });
         assert_eq!(compared(&by_host, "/"), 0);
+        let by_expression = thousand(|n| Rule {
+            expression: Some(format!(
+                r#"http.method == "GET" && (http.path == "/{n}" || http.path ~ "^/{n}/[0-9]")"#
+            )),
+            ..Rule::default()
+        });
+        assert_eq!(compared(&by_expression, "/1077/1"), 1);
+        let by_host_in_expression = thousand(|n| Rule {
+            expression: Some(format!(r#"http.host == "{n}.test""#)),
+            ..Rule::default()
+        });
+        assert_eq!(compared(&by_host_in_expression, "/"), 0);
     }
 
     #[test]
@@ -210,7 +225,7 @@ mod tests {
             paths: vec![format!("/{n}")],
             ..Rule::default()
         });
-        let router = Router::build(&rules).unwrap();
+        let router = Router::build(&rules, Flavor::default()).unwrap();
         assert!(router.index.paths.len() < 2 * rules.len());
     }
 }

@@ -1,38 +1,55 @@
-//! From a request's method, host, path and headers to a route, in Kong's flavour
-//! `traditional_compatible`: of the routes whose conditions all hold, the most specific one wins.
+//! From a request to a route, in Kong's three flavours: of the routes whose conditions all hold, the
+//! most specific one wins; a route with an expression goes before all others.
 //!
-//! Pure: no I/O, no sockets, no knowledge of services or plugins. `snis` and `protocols` are not
-//! decided here.
+//! Pure: no I/O, no sockets, no knowledge of services or plugins. `protocols` are not decided here.
 
 mod candidates; // the routes at one host and prefix, in the order in which they are tried
 mod conditions; // what one route asks for, and whether a request meets it
+mod evaluation; // whether a request meets an expression
 mod explain; // how the winner matches, and why the other routes lost
 mod host; // from a host to what is stored for it
 mod index; // from host and path to the few routes worth comparing
+mod needs; // what a request must have for an expression to hold
 pub mod path; // the path for the upstream, once a route is found
 mod patterns; // the regexes of all routes
 mod precedence; // which of several matching routes wins
 mod prefix_forest; // from a path to all prefixes of it
 #[cfg(test)]
-mod reference;
-pub mod streams; // the same for connections of which nothing is read // the same rules in the most obvious code: our specification
+mod reference; // the same rules in the most obvious code: our specification
+mod shadow; // routes that no request can reach
+pub mod streams; // the same for connections of which nothing is read
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::HeaderMap;
 use regex::bytes::Regex;
 
 use candidates::Candidate;
 use conditions::Conditions;
-pub use explain::{Explanation, Likeness, Loser, LossReason, Met, Mismatch};
+use evaluation::Evaluation;
+pub use explain::{Explanation, Finding, Likeness, Loser, LossReason, Met, Mismatch, Subject};
 use index::Index;
 pub use patterns::PatternId;
 use patterns::{PatternPool, Patterns};
 pub use precedence::Criterion;
 use precedence::{Contest, PathRank};
+pub use shadow::Shadowed;
 
-/// The conditions of one route. An empty list is no condition.
+/// In which order routes are tried, as in Kong's setting of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavor {
+    /// By the number of attributes, then by what they are.
+    #[default]
+    TraditionalCompatible,
+    /// The same with other weights.
+    Traditional,
+    /// Expressions by priority, then the others as in [`Self::TraditionalCompatible`].
+    Expressions,
+}
+
+/// The conditions of one route. An empty list is no condition. A rule has an expression or lists.
 ///
 /// A route's index is its place in the slice given to [`Router::build`], which is the order of the
 /// file.
@@ -48,6 +65,13 @@ pub struct Rule {
     /// Header names, each once, with the values that will do; `~*…` is a regex over the value. A
     /// name without values is never met.
     pub headers: Vec<(String, Vec<String>)>,
+    /// Server names, maybe with one wildcard; see
+    /// [`parse_server_name`](crate::entity::host::parse_server_name).
+    pub snis: Vec<String>,
+    /// See [`Expression::parse`](crate::entity::expression::Expression::parse).
+    pub expression: Option<String>,
+    /// Among routes with an expression, the higher is tried first.
+    pub priority: u64,
     /// Among routes that match with a regex and are equal otherwise, the higher wins.
     pub regex_priority: i64,
     /// Among equal routes that both have it, the smaller wins.
@@ -61,12 +85,40 @@ pub struct Key<'a> {
     pub method: &'a str,
     /// The Host without its port, as sent; empty if there is none.
     pub host: &'a str,
-    /// The port in the Host, else the listener's.
+    /// The port in the Host, else as [`Router::port_by_scheme`] says.
     pub port: u16,
     /// Normalised by [`normalise`](crate::entity::path::normalise).
     pub path: &'a [u8],
     /// As sent.
     pub headers: &'a HeaderMap,
+    /// The server name that a TLS client asked for, empty if none; `None`: no TLS.
+    pub sni: Option<&'a str>,
+    /// Without `?`, as sent.
+    pub query: &'a str,
+    /// `http` or `https`.
+    pub protocol: &'a str,
+    /// The client.
+    pub source: SocketAddr,
+    /// The address that took the connection, if it is known.
+    pub destination: Option<IpAddr>,
+}
+
+impl<'a> Key<'a> {
+    /// A GET in plain text on port 80 with these headers, from nowhere, without host and path.
+    pub const fn plain(headers: &'a HeaderMap) -> Self {
+        Self {
+            method: "GET",
+            host: "",
+            port: 80,
+            path: b"",
+            headers,
+            sni: None,
+            query: "",
+            protocol: "http",
+            source: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            destination: None,
+        }
+    }
 }
 
 /// A route for a request.
@@ -85,9 +137,10 @@ pub enum MatchedPath {
     None,
     /// A prefix of this many bytes.
     Prefix(usize),
-    /// A regex. If several of the route match, the first that it lists.
+    /// A regex. If several of the route match, the first that it lists; in an expression, the last
+    /// that made it hold.
     Regex {
-        /// How many bytes of the path it matched, from the start.
+        /// How many bytes of the path it matched, from the start; 1 if not from the start.
         len: usize,
         /// For [`Router::regex`].
         pattern: PatternId,
@@ -127,6 +180,10 @@ pub enum Field {
     Paths,
     /// [`Rule::headers`].
     Headers,
+    /// [`Rule::snis`].
+    Snis,
+    /// [`Rule::expression`].
+    Expression,
 }
 
 impl fmt::Display for Field {
@@ -135,6 +192,8 @@ impl fmt::Display for Field {
             Self::Hosts => "hosts",
             Self::Paths => "paths",
             Self::Headers => "headers",
+            Self::Snis => "snis",
+            Self::Expression => "expression",
         })
     }
 }
@@ -145,23 +204,24 @@ pub struct Router {
     conditions: Vec<Conditions>,
     patterns: Patterns,
     index: Index,
+    flavor: Flavor,
 }
 
-/// A candidate that matches, and how much of the path its regex took.
+/// A candidate that matches, and what matched the path.
 #[derive(Clone, Copy, Debug)]
 struct Hit<'r> {
     candidate: &'r Candidate,
-    regex_len: usize,
+    path: MatchedPath,
 }
 
 impl Router {
     /// Builds the table, or reports every pattern in `rules` that is invalid.
-    pub fn build(rules: &[Rule]) -> Result<Self, Vec<InvalidPattern>> {
+    pub fn build(rules: &[Rule], flavor: Flavor) -> Result<Self, Vec<InvalidPattern>> {
         let mut pool = PatternPool::default();
         let mut conditions = Vec::with_capacity(rules.len());
         let mut invalid = Vec::new();
         for (route, rule) in rules.iter().enumerate() {
-            match Conditions::read(route, rule, &mut pool) {
+            match Conditions::read(route, rule, flavor, &mut pool) {
                 Ok(read) => conditions.push(read),
                 Err(mistakes) => invalid.extend(mistakes),
             }
@@ -175,30 +235,26 @@ impl Router {
             conditions,
             patterns,
             index,
+            flavor,
         })
     }
 
     /// The route for a request.
     ///
-    /// Takes no lock and makes no allocation, except for the first use of a regex and for a host or
-    /// header value of more than 128 bytes in upper case.
+    /// Takes no lock and makes no allocation, except for the first use of a regex, for a text of more
+    /// than 128 bytes that is compared in lower case, and for an encoded argument of the query.
     pub fn find(&self, key: &Key<'_>) -> Option<Match> {
-        let Hit {
-            candidate,
-            regex_len,
-        } = self.best(key)?;
-        let path = match (candidate.precedence.path, candidate.regex) {
-            (_, Some(id)) => MatchedPath::Regex {
-                len: regex_len,
-                pattern: id,
-            },
-            (PathRank::Prefix(len), None) => MatchedPath::Prefix(len),
-            (_, None) => MatchedPath::None,
-        };
+        let Hit { candidate, path } = self.best(key)?;
         Some(Match {
             route: candidate.route(),
             path,
         })
+    }
+
+    /// Whether a request whose Host has no port is one for the usual port of its scheme, as in the
+    /// flavour `traditional`; else it is one for the listener's.
+    pub fn port_by_scheme(&self) -> bool {
+        self.flavor == Flavor::Traditional
     }
 
     /// The regex that a match names, for its captures: it matches the same path again.
@@ -213,7 +269,14 @@ impl Router {
         self.index.visit(key, None, |candidates| {
             for candidate in candidates {
                 let conditions = &self.conditions[candidate.route()];
-                if !conditions.method_matches(key.method)
+                if let Some(expression) = &conditions.expression {
+                    allowed.extend(expression.methods().into_iter().filter(|method| {
+                        let key = Key { method, ..*key };
+                        Evaluation::new(expression, &self.patterns, &key)
+                            .outcome()
+                            .is_some()
+                    }));
+                } else if !conditions.method_matches(key.method)
                     && self.match_but_for_method(candidate, key).is_some()
                 {
                     allowed.extend(conditions.methods.iter().map(String::as_str));
@@ -242,23 +305,31 @@ impl Router {
         contest.winner()
     }
 
-    /// Compares what the index has not: headers and regex, the cheaper first.
+    /// Compares what the index has not: SNI, headers and regex, the cheaper first; or an expression.
     fn match_but_for_method<'r>(
         &'r self,
         candidate: &'r Candidate,
         key: &Key<'_>,
     ) -> Option<Hit<'r>> {
-        if !self.conditions[candidate.route()].headers_match(key.headers, &self.patterns) {
-            return None;
-        }
-        let regex_len = match candidate.regex {
-            Some(id) => self.patterns.regex(id).find(key.path)?.end(),
-            None => 0,
+        let conditions = &self.conditions[candidate.route()];
+        let path = if let Some(expression) = &conditions.expression {
+            Evaluation::new(expression, &self.patterns, key).outcome()?
+        } else {
+            if !(conditions.sni_matches(key.sni)
+                && conditions.headers_match(key.headers, &self.patterns))
+            {
+                return None;
+            }
+            match (candidate.precedence.path, candidate.regex) {
+                (_, Some(pattern)) => MatchedPath::Regex {
+                    len: self.patterns.regex(pattern).find(key.path)?.end(),
+                    pattern,
+                },
+                (PathRank::Prefix(len), None) => MatchedPath::Prefix(len),
+                (_, None) => MatchedPath::None,
+            }
         };
-        Some(Hit {
-            candidate,
-            regex_len,
-        })
+        Some(Hit { candidate, path })
     }
 }
 
@@ -310,7 +381,7 @@ mod tests {
     }
 
     fn router(rules: &[Rule]) -> Router {
-        Router::build(rules).unwrap()
+        Router::build(rules, Flavor::default()).unwrap()
     }
 
     /// A GET request on port 80 with the header `x-a: 1`.
@@ -319,11 +390,9 @@ mod tests {
             [("x-a", "1")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
         look_up(&Key {
-            method: "GET",
             host,
-            port: 80,
             path: path.as_bytes(),
-            headers: &headers,
+            ..Key::plain(&headers)
         })
     }
 
@@ -453,7 +522,7 @@ mod tests {
             path("/"),
             both(path(r"~/(?!a)"), header("x a", "1")),
         ];
-        let invalid = Router::build(&rules).unwrap_err();
+        let invalid = Router::build(&rules, Flavor::default()).unwrap_err();
         let places: Vec<_> = invalid
             .iter()
             .map(|invalid| (invalid.rule, invalid.field, invalid.pattern.as_str()))
@@ -466,6 +535,152 @@ mod tests {
                 (0, Field::Headers, "~*("),
                 (2, Field::Paths, r"~/(?!a)"),
                 (2, Field::Headers, "x a"),
+            ]
+        );
+    }
+
+    fn sni(name: &str) -> Rule {
+        Rule {
+            snis: texts(&[name]),
+            ..Rule::default()
+        }
+    }
+
+    #[test]
+    fn a_server_name_is_compared_only_where_there_is_tls() {
+        let router = router(&[sni("a.test"), sni("*.b.test"), sni("c.*")]);
+        let found = |sni| {
+            let headers = HeaderMap::new();
+            let key = Key {
+                sni,
+                ..Key::plain(&headers)
+            };
+            router.find(&key).map(|found| found.route)
+        };
+        for (name, route) in [
+            ("a.test", Some(0)),
+            ("A.test.", Some(0)),
+            ("x.y.b.test", Some(1)),
+            ("b.test", None),
+            ("c.d", Some(2)),
+            ("", None),
+        ] {
+            assert_eq!(found(Some(name)), route, "{name}");
+        }
+        assert_eq!(found(None), Some(0));
+    }
+
+    #[test]
+    fn an_expression_goes_before_every_attribute_and_the_higher_priority_first() {
+        let expression = |source: &str, priority| Rule {
+            expression: Some(source.to_owned()),
+            priority,
+            ..Rule::default()
+        };
+        let rules = [
+            both(host("a.test"), path("~/.*")),
+            expression(r#"http.path ^= "/a""#, 1),
+            expression(r#"http.path ^= "/a/b""#, 0),
+            expression(r#"http.method == "GET" && http.path == "/a""#, 2),
+        ];
+        let router = Router::build(&rules, Flavor::Expressions).unwrap();
+        let winner = |path| {
+            with_key("a.test", path, |key| {
+                router.find(key).map(|found| found.route)
+            })
+        };
+        assert_eq!(winner("/a"), Some(3));
+        assert_eq!(winner("/a/b"), Some(1));
+        assert_eq!(winner("/b"), Some(0));
+    }
+
+    #[test]
+    fn the_allowed_methods_of_expressions_are_those_with_which_they_hold() {
+        let rules = [
+            Rule {
+                expression: Some(
+                    r#"(http.method == "PUT" || http.method == "POST") && http.path ^= "/a""#
+                        .to_owned(),
+                ),
+                ..Rule::default()
+            },
+            both(path("/a"), method("DELETE")),
+        ];
+        let router = Router::build(&rules, Flavor::Expressions).unwrap();
+        let allowed = |path| with_key("", path, |key| router.allowed_methods(key).join(", "));
+        assert_eq!(allowed("/a"), "DELETE, POST, PUT");
+        assert_eq!(allowed("/b"), "");
+    }
+
+    #[test]
+    fn the_traditional_flavour_puts_hosts_before_paths() {
+        let rules = [path("/a"), host("*.test")];
+        let winner = |flavor| {
+            let router = Router::build(&rules, flavor).unwrap();
+            with_key("a.test", "/a", |key| {
+                router.find(key).map(|found| found.route)
+            })
+        };
+        assert_eq!(winner(Flavor::TraditionalCompatible), Some(0));
+        assert_eq!(winner(Flavor::Traditional), Some(1));
+    }
+
+    #[test]
+    fn the_traditional_flavour_puts_a_regex_before_more_headers() {
+        let two_headers = both(header("x-a", "1"), header("x-b", "2"));
+        let rules = [
+            both(path("/a"), two_headers),
+            both(path("~/a"), header("x-a", "1")),
+        ];
+        let headers = [("x-a", "1"), ("x-b", "2")];
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = HeaderMap::from_iter(headers);
+        let winner = |flavor| {
+            let router = Router::build(&rules, flavor).unwrap();
+            let key = Key {
+                path: b"/a",
+                ..Key::plain(&headers)
+            };
+            router.find(&key).map(|found| found.route)
+        };
+        assert_eq!(winner(Flavor::TraditionalCompatible), Some(0));
+        assert_eq!(winner(Flavor::Traditional), Some(1));
+    }
+
+    #[test]
+    fn an_explanation_of_expressions_names_what_fails_with_its_value() {
+        let expression = |source: &str| Rule {
+            expression: Some(source.to_owned()),
+            ..Rule::default()
+        };
+        let rules = [
+            expression(r#"http.path ^= "/a" && (http.method == "GET" || http.host == "b.test")"#),
+            expression(r#"http.method == "PUT" && (http.path == "/b" || http.headers.x_b == "1")"#),
+            expression(r#"!(http.path ^= "/a")"#),
+            path("/a"),
+        ];
+        let router = Router::build(&rules, Flavor::Expressions).unwrap();
+        let explanation = with_key("a.test", "/a/b", |key| router.explain(key));
+        let met: Vec<String> = explanation.met.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            met,
+            [
+                "`http.path ^= \"/a\"` holds: it is `/a/b`",
+                "`http.method == \"GET\"` holds: it is `GET`",
+            ]
+        );
+        let reasons: Vec<String> = explanation
+            .losers
+            .iter()
+            .map(|loser| loser.reason.to_string())
+            .collect();
+        assert_eq!(
+            reasons,
+            [
+                "`http.method == \"PUT\"` does not hold: it is `GET`; `http.path == \"/b\"` does not hold: it is `/a/b`; \
+                 `http.headers.x_b == \"1\"` does not hold: it has no value",
+                "`http.path ^= \"/a\"` holds and should not: it is `/a/b`",
+                "it matches, but the winner has an expression, this route has attributes",
             ]
         );
     }

@@ -28,8 +28,20 @@ impl Patterns {
         self.0[id.0].1.literal_prefix()
     }
 
+    /// Whether a match depends on what stands around it.
+    pub(super) fn has_assertions(&self, id: PatternId) -> bool {
+        self.0[id.0].1.has_assertions()
+    }
+
     pub(super) fn written(&self, id: PatternId) -> &str {
         &self.0[id.0].0
+    }
+}
+
+impl PatternId {
+    /// The one that was added `n` places later.
+    pub(super) fn plus(self, n: usize) -> Self {
+        Self(self.0 + n)
     }
 }
 
@@ -52,6 +64,14 @@ impl<'r> PatternPool<'r> {
         self.patterns.push((written.into(), pattern));
         self.ids.insert(written, id);
         id
+    }
+
+    /// Adds patterns that nobody else uses, and gives the name of the first; the others follow.
+    pub(super) fn add_all(&mut self, patterns: Vec<Pattern>) -> PatternId {
+        let first = PatternId(self.patterns.len());
+        let unnamed = patterns.into_iter().map(|pattern| ("".into(), pattern));
+        self.patterns.extend(unnamed);
+        first
     }
 
     /// All that were added, the first of them compiled.

@@ -8,20 +8,60 @@ use std::fmt;
 
 /// How specific one way of matching a route is; the greater one wins.
 ///
-/// The order of the fields is the rule (Kong's flavour `traditional_compatible`, whose bit-packed
-/// number this tuple is; the last field is ours).
+/// The order of the fields is the rule: Kong's bit-packed number of a route as a tuple, the last
+/// field ours. What counts in one flavour only is the same for all routes in the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the criteria are Kong's, and each is one answer"
+)]
 pub(super) struct Precedence {
-    /// How many of methods, hosts, headers and paths the route has.
-    pub(super) attributes: usize,
+    /// The priority of a route with an expression; such a route goes before all without.
+    pub(super) expression: Option<u64>,
+    /// How many of methods, hosts, headers, paths and SNI the route has.
+    pub(super) attributes: u8,
+    /// Flavour `traditional`: which of them, as bits of [`Attributes`].
+    pub(super) set: u8,
+    /// Flavour `traditional`: one of its hosts is a wildcard with a port.
+    pub(super) wildcard_host_with_port: bool,
     /// It has hosts, and none of them is a wildcard.
     pub(super) only_plain_hosts: bool,
+    /// Flavour `traditional`: the path that matched is a regex.
+    pub(super) regex_first: bool,
     /// How many different headers it asks for.
     pub(super) header_names: usize,
     /// The path that matched.
     pub(super) path: PathRank,
     /// The host that matched names a port.
     pub(super) host_with_port: bool,
+}
+
+/// The attributes of a route as bits, the more important ones higher (flavour `traditional`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attributes(pub(super) u8);
+
+impl Attributes {
+    /// Their names; the place of each is its bit.
+    const NAMES: [&str; 5] = ["snis", "methods", "paths", "headers", "hosts"];
+
+    /// The attributes of which it is said whether they are there, in the order of the bits.
+    pub(super) fn new(are_there: [bool; 5]) -> Self {
+        let bits = are_there.into_iter().enumerate();
+        Self(bits.fold(0, |set, (bit, is_there)| set | (u8::from(is_there) << bit)))
+    }
+
+    /// How many there are.
+    pub(super) fn count(self) -> u8 {
+        u8::try_from(self.0.count_ones()).unwrap_or(u8::MAX)
+    }
+
+    /// The most important one that `self` has and `other` has not.
+    fn first_beyond(self, other: Self) -> &'static str {
+        let beyond = self.0 & !other.0;
+        let named = Self::NAMES.iter().enumerate().rev();
+        let mut beyond = named.filter(|(bit, _)| beyond & (1 << bit) != 0);
+        beyond.next().map_or("", |(_, name)| name)
+    }
 }
 
 /// How specific a path condition is: any regex beats any prefix, even one that is the whole path.
@@ -48,13 +88,31 @@ pub(super) struct Seniority {
 /// which they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Criterion {
-    /// The winner has conditions on more of methods, hosts, headers and paths.
+    /// The winner has an expression, the loser has not.
+    Expression,
+    /// Both have an expression, and the winner's `priority` is higher.
+    ExpressionPriority {
+        /// The winner's.
+        winner: u64,
+        /// The loser's.
+        loser: u64,
+    },
+    /// The winner has conditions on more of methods, hosts, headers, paths and SNI.
     Attributes {
         /// How many the winner has.
-        winner: usize,
+        winner: u8,
         /// How many the loser has.
-        loser: usize,
+        loser: u8,
     },
+    /// Both have as many, and the winner has a more important one. Flavour `traditional` only.
+    AttributeSet {
+        /// The attribute that the loser has not.
+        winner: &'static str,
+        /// The attribute that the loser has instead.
+        loser: &'static str,
+    },
+    /// The winner has a wildcard host with a port, the loser has not. Flavour `traditional` only.
+    WildcardHostWithPort,
     /// The winner has hosts without any wildcard, the loser has not.
     OnlyPlainHosts,
     /// The winner asks for more headers.
@@ -100,14 +158,33 @@ pub enum Criterion {
 impl Precedence {
     /// The first criterion in which `self` differs from a lower `loser`; `None` if they are equal.
     pub(super) fn decided_by(&self, loser: &Self) -> Option<Criterion> {
+        if self.expression != loser.expression {
+            return Some(match (self.expression, loser.expression) {
+                (Some(winner), Some(loser)) => Criterion::ExpressionPriority { winner, loser },
+                _ => Criterion::Expression,
+            });
+        }
         if self.attributes != loser.attributes {
             return Some(Criterion::Attributes {
                 winner: self.attributes,
                 loser: loser.attributes,
             });
         }
+        if self.set != loser.set {
+            let (winner, loser) = (Attributes(self.set), Attributes(loser.set));
+            return Some(Criterion::AttributeSet {
+                winner: winner.first_beyond(loser),
+                loser: loser.first_beyond(winner),
+            });
+        }
+        if self.wildcard_host_with_port != loser.wildcard_host_with_port {
+            return Some(Criterion::WildcardHostWithPort);
+        }
         if self.only_plain_hosts != loser.only_plain_hosts {
             return Some(Criterion::OnlyPlainHosts);
+        }
+        if self.regex_first != loser.regex_first {
+            return Some(Criterion::RegexPath);
         }
         if self.header_names != loser.header_names {
             return Some(Criterion::HeaderNames {
@@ -141,6 +218,17 @@ impl PathRank {
 }
 
 impl Seniority {
+    /// Whether one of equal precedence with `other` can never win while `self` matches as well,
+    /// whatever else does.
+    pub(super) fn always_beats(&self, other: &Self) -> bool {
+        match (self.age(), other.age()) {
+            (Some(own), Some(others)) => own < others,
+            // A third, dated route could come first, and then the dated of these two be the oldest.
+            (None, Some(_)) => false,
+            (_, None) => self.position < other.position,
+        }
+    }
+
     fn age(&self) -> Option<(i64, (usize, usize))> {
         self.created_at
             .map(|created_at| (created_at, self.position))
@@ -246,11 +334,25 @@ impl<T> Leaders<T> {
 impl fmt::Display for Criterion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Expression => {
+                f.write_str("the winner has an expression, this route has attributes")
+            }
+            Self::ExpressionPriority { winner, loser } => write!(
+                f,
+                "the winner's priority is {winner}, this route's is {loser}"
+            ),
             Self::Attributes { winner, loser } => {
                 write!(
                     f,
-                    "the winner has conditions on {winner} of methods, hosts, headers and paths, this route on {loser}"
+                    "the winner has conditions on {winner} of methods, hosts, headers, paths and snis, this route on {loser}"
                 )
+            }
+            Self::AttributeSet { winner, loser } => write!(
+                f,
+                "both have conditions on as many attributes, and the winner's {winner} go before this route's {loser}"
+            ),
+            Self::WildcardHostWithPort => {
+                f.write_str("the winner has a wildcard host with a port, this route has not")
             }
             Self::OnlyPlainHosts => {
                 f.write_str("the winner has hosts without a wildcard, this route has not")
@@ -297,8 +399,12 @@ mod tests {
     use super::*;
 
     const LOWEST: Precedence = Precedence {
+        expression: None,
         attributes: 1,
+        set: 0,
+        wildcard_host_with_port: false,
         only_plain_hosts: false,
+        regex_first: false,
         header_names: 0,
         path: PathRank::Absent,
         host_with_port: false,
@@ -353,11 +459,28 @@ mod tests {
                 ..LOWEST
             },
             Precedence {
+                regex_first: true,
+                ..LOWEST
+            },
+            Precedence {
                 only_plain_hosts: true,
                 ..LOWEST
             },
             Precedence {
+                wildcard_host_with_port: true,
+                ..LOWEST
+            },
+            Precedence { set: 1, ..LOWEST },
+            Precedence {
                 attributes: 2,
+                ..LOWEST
+            },
+            Precedence {
+                expression: Some(0),
+                ..LOWEST
+            },
+            Precedence {
+                expression: Some(1),
                 ..LOWEST
             },
         ];
@@ -365,6 +488,15 @@ mod tests {
         for pair in ascending.windows(2) {
             assert!(pair[1].decided_by(&pair[0]).is_some());
         }
+    }
+
+    #[test]
+    fn the_most_important_attribute_that_differs_is_named() {
+        let hosts_and_methods = Attributes::new([false, true, false, false, true]);
+        let paths_and_methods = Attributes::new([false, true, true, false, false]);
+        assert_eq!(hosts_and_methods.count(), 2);
+        assert_eq!(hosts_and_methods.first_beyond(paths_and_methods), "hosts");
+        assert_eq!(paths_and_methods.first_beyond(hosts_and_methods), "paths");
     }
 
     #[test]

@@ -79,6 +79,10 @@ impl Snapshot {
 
 /// A route as requests see it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the switches are those of the format"
+)]
 pub struct Route {
     pub facts: RouteFacts,
     /// The place of its service.

@@ -233,6 +233,7 @@ gateway: {listen: "off", admin: [127.0.0.1:1, "127.0.0.1:2 backlog=5"], tls_veri
 /// beyond a regex, and the text of the file itself.
 const BEYOND_A_SCHEMA: &[&str] = &[
     "bad_hashed_passwords",
+    "bad_router_flavor",
     "contradicting_ordering",
     "dangling_references",
     "duplicate_credential_names",

@@ -35,6 +35,7 @@ mod pools;
 mod probe;
 mod proxy_protocol;
 mod retries;
+mod router_flavors;
 mod routing;
 mod run_without_a_file;
 mod secrets;

@@ -768,6 +768,58 @@ fn an_https_only_route_asks_plain_clients_to_upgrade() {
         (426, "Please use HTTPS protocol")
     );
     assert_eq!(response.header("upgrade"), Some("TLS/1.2, HTTP/1.1"));
+    assert_eq!(response.header("connection"), Some("keep-alive, Upgrade"));
+}
+
+#[test]
+fn a_redirect_to_https_names_the_host_that_a_trusted_proxy_forwards() {
+    let fields = "paths: [/], protocols: [https], https_redirect_status_code: 301";
+    let request = Request::get("/a")
+        .host("inner.test:8000")
+        .header("X-Forwarded-Host", "shop.test:80");
+    let location = |settings| {
+        let site = Site::with(settings, &[("secure", fields)]);
+        let response = site.gateway.send(&request);
+        response.header("location").map(str::to_owned)
+    };
+
+    let trusting = location("trusted_ips: 127.0.0.1");
+    assert_eq!(trusting.as_deref(), Some("https://shop.test/a"));
+    assert_eq!(location("").as_deref(), Some("https://inner.test/a"));
+}
+
+#[test]
+fn a_route_for_grpc_refuses_what_is_no_grpc_and_what_is_no_http_2() {
+    let site = Site::new(&[
+        ("calls", "paths: [/greeter], protocols: [grpc, grpcs]"),
+        ("rest", "paths: [/]"),
+    ]);
+
+    let plain = site.gateway.get("/greeter/Hello");
+    assert_eq!(
+        (plain.status, plain.message().as_str()),
+        (415, "Non-gRPC request matched gRPC route")
+    );
+
+    let call = Request::new("POST", "/greeter/Hello").header("Content-Type", "application/grpc");
+    let call = site.gateway.send(&call);
+    assert_eq!(
+        (call.status, call.message().as_str()),
+        (426, "Please use HTTP2 protocol")
+    );
+    assert_eq!(call.header("upgrade"), Some("HTTP/2"));
+    assert_eq!(call.header("connection"), Some("keep-alive, Upgrade"));
+    assert_eq!(site.winner_of("/other"), "rest");
+}
+
+#[test]
+fn without_tls_a_route_is_found_whatever_its_server_names_are() {
+    let site = Site::new(&[
+        ("named", "paths: [/a], snis: [a.test, '*.b.test']"),
+        ("rest", "paths: [/a]"),
+    ]);
+
+    assert_eq!(site.winner_of("/a"), "named");
 }
 
 #[test]

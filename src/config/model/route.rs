@@ -348,7 +348,7 @@ impl Route {
             .protocols
             .iter()
             .find(|protocol| !protocol.is_encrypted())
-            .or(self.protocols.first())
+            .or_else(|| self.protocols.first())
             .copied()
             .unwrap_or_default();
         let mut attributes = vec!["'hosts'", "'headers'", "'paths'"];

@@ -375,7 +375,7 @@ mod tests {
                 "expression, character 1: `>` compares numbers, and `http.path` is a text",
             ),
             (
-                r#"lower(net.src.ip) == 10.0.0.1"#,
+                "lower(net.src.ip) == 10.0.0.1",
                 "expression, character 7: `lower` is for texts, and `net.src.ip` is an address",
             ),
             (

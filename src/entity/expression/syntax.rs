@@ -240,13 +240,13 @@ impl Reader {
         let noun = field.noun();
         let comparison = match field {
             Field::Text(field) => {
-                let text = match &parsed.rhs {
+                let wanted = match &parsed.rhs {
                     Value::String(text) => text.as_str(),
                     Value::Regex(regex) => regex.as_str(),
                     other => return Err(mistake(wrong_type(name, noun, other))),
                 };
                 let test = self
-                    .text_test(name, &field, &parsed.op, text)
+                    .text_test(name, &field, &parsed.op, wanted)
                     .map_err(mistake)?;
                 Comparison::Text { field, lower, test }
             }
