@@ -52,6 +52,10 @@ pub(super) struct Scopes {
 }
 
 /// Resolves every reference. What is dangling, contradictory or twice is a diagnostic.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a few lines for each kind of reference, one after another"
+)]
 pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> References {
     let services = Index::new(config, EntityKind::Service, &config.services, |service| {
         service.name.as_deref()
@@ -189,10 +193,10 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Referen
         key_set,
         memberships,
         sni_certificate,
-        certificate_authorities,
         service_certificate,
         service_authorities,
         upstream_certificate,
+        certificate_authorities,
         plugin_scopes,
         service_upstream,
     };

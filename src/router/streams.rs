@@ -267,11 +267,11 @@ mod tests {
         assert_eq!(order(&[&by_address, &by_ends]), Some(1));
         assert_eq!(order(&[&by_network, &by_address]), Some(1));
         assert_eq!(order(&[&by_port, &by_network]), Some(1));
-        let mut older = by_port.clone();
-        older.created_at = Some(1);
-        let mut newer = by_port.clone();
-        newer.created_at = Some(2);
-        assert_eq!(order(&[&newer, &older]), Some(1));
-        assert_eq!(order(&[&by_port, &older]), Some(0));
+        let mut senior = by_port.clone();
+        senior.created_at = Some(1);
+        let mut junior = by_port.clone();
+        junior.created_at = Some(2);
+        assert_eq!(order(&[&junior, &senior]), Some(1));
+        assert_eq!(order(&[&by_port, &senior]), Some(0));
     }
 }

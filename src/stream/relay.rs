@@ -135,9 +135,10 @@ mod tests {
         let (upstream, mut far) = duplex(64);
         let traffic = Arc::new(Traffic::default());
         let counted = Arc::clone(&traffic);
-        let relayed = tokio::spawn(async move {
-            relay(client, upstream, Duration::from_secs(60), &counted).await
-        });
+        let relayed =
+            tokio::spawn(
+                async move { relay(client, upstream, Duration::from_mins(1), &counted).await },
+            );
         near.write_all(b"ask").await.expect("written");
         near.shutdown().await.expect("closed");
         let mut asked = Vec::new();

@@ -309,6 +309,8 @@ fn key_of(trust: Option<&Trust>, identity: Option<&Identity>) -> u64 {
         digest.update([2]);
         digest.update(identity.fingerprint);
     }
-    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = digest.finalize().into();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let digest: [u8; 32] = digest.finalize().into();
+    digest
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 
 use crate::harness::{
-    Blueprint, EchoOrigin, Gateway, Issued, Origin, Stopwatch, TlsOrigin, dedent, free_port,
-    one_service, quoted, wait_until,
+    Blueprint, EchoOrigin, Gateway, Issued, Origin, Stopwatch, TlsOrigin, free_port, one_service,
+    quoted, wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -48,9 +48,9 @@ fn ask(mut stream: TcpStream, ask: &str) -> String {
 /// A TCP service and routes to it.
 fn tcp(origin: &EchoOrigin, routes: &str) -> String {
     format!(
-        "services:\n- name: echo\n  url: tcp://127.0.0.1:{}\n  routes:\n{}\n",
+        "services:\n- name: echo\n  url: tcp://127.0.0.1:{}\n  routes: [{}]\n",
         origin.port(),
-        dedent(routes)
+        routes
     )
 }
 
@@ -126,7 +126,7 @@ fn bytes_pass_in_both_directions_until_both_sides_are_done() {
         &format!("stream_listen: 127.0.0.1:{port}"),
         &tcp(
             &origin,
-            &format!("- {{name: all, protocols: [tcp], destinations: [{{port: {port}}}]}}"),
+            &format!("{{name: all, protocols: [tcp], destinations: [{{port: {port}}}]}}"),
         ),
     );
 
@@ -229,7 +229,7 @@ fn a_connection_without_a_route_is_closed_and_counted() {
     let port = free_port();
     let gateway = Gateway::start_with(
         &format!("stream_listen: 127.0.0.1:{port}"),
-        &tcp(&origin, "- {protocols: [tcp], sources: [{ip: 10.0.0.0/8}]}"),
+        &tcp(&origin, "{protocols: [tcp], sources: [{ip: 10.0.0.0/8}]}"),
     );
 
     assert_eq!(ask(connect(port), "hello"), "");
@@ -383,7 +383,7 @@ fn a_client_that_never_finishes_its_hello_is_closed_in_time() {
     let port = free_port();
     let gateway = Gateway::start_with(
         &format!("stream_listen: 127.0.0.1:{port} ssl\nclient_header_timeout: 500ms"),
-        &tcp(&origin, "- {protocols: [tls], snis: [a.test]}"),
+        &tcp(&origin, "{protocols: [tls], snis: [a.test]}"),
     );
     let watch = Stopwatch::start();
     let mut slow = connect(port);
@@ -480,7 +480,7 @@ fn a_stream_that_is_silent_for_too_long_ends() {
     let port = free_port();
     let gateway = Gateway::start_with(
         &format!("stream_listen: 127.0.0.1:{port}"),
-        &tcp(&origin, "- {protocols: [tcp], sources: [{ip: 127.0.0.1}]}").replace(
+        &tcp(&origin, "{protocols: [tcp], sources: [{ip: 127.0.0.1}]}").replace(
             "  routes",
             "  read_timeout: 300\n  write_timeout: 300\n  routes",
         ),
@@ -494,7 +494,7 @@ fn a_stream_that_is_silent_for_too_long_ends() {
 fn a_reload_leaves_running_streams_alone_and_changes_the_next() {
     let (old, new) = (EchoOrigin::start("old"), EchoOrigin::start("new"));
     let port = free_port();
-    let route = "- {protocols: [tcp], sources: [{ip: 127.0.0.1}]}";
+    let route = "{protocols: [tcp], sources: [{ip: 127.0.0.1}]}";
     let gateway = Gateway::start_with(
         &format!("stream_listen: 127.0.0.1:{port}"),
         &tcp(&old, route),
@@ -514,7 +514,7 @@ fn streams_in_flight_may_finish_while_the_gateway_stops() {
     let port = free_port();
     let mut gateway = Gateway::start_with(
         &format!("stream_listen: 127.0.0.1:{port}"),
-        &tcp(&origin, "- {protocols: [tcp], sources: [{ip: 127.0.0.1}]}"),
+        &tcp(&origin, "{protocols: [tcp], sources: [{ip: 127.0.0.1}]}"),
     );
     let running = connect(port);
     assert_eq!(line(&running), "echo");

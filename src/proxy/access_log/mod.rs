@@ -48,7 +48,7 @@ pub struct AccessLog {
 #[derive(Debug)]
 enum Item {
     Request(Entry),
-    Stream(Box<StreamEntry>),
+    Stream(StreamEntry),
 }
 
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl AccessLog {
 
     /// The same for a stream that has ended.
     pub fn push_stream(&self, entry: StreamEntry) {
-        self.push_item(Item::Stream(Box::new(entry)));
+        self.push_item(Item::Stream(entry));
     }
 
     fn push_item(&self, item: Item) {
