@@ -144,7 +144,7 @@ fn expressions_compare_method_host_path_headers_and_query() {
 #[test]
 fn expressions_compare_protocol_addresses_and_ports() {
     let site = Site::new(
-        "router_flavor: expressions\n  trusted_ips: 127.0.0.1\n  real_ip_header: X-Real-IP",
+        "router_flavor: expressions\ntrusted_ips: 127.0.0.1\nreal_ip_header: X-Real-IP",
         &[
             (
                 "office",
@@ -223,7 +223,7 @@ services:
 #[test]
 fn with_method_not_allowed_405_an_expression_names_its_methods() {
     let site = Site::new(
-        "router_flavor: expressions\n  method_not_allowed: 405",
+        "router_flavor: expressions\nmethod_not_allowed: 405",
         &[(
             "read",
             "expression: http.path ^= \"/a\" && (http.method == \"GET\" || http.method == \"HEAD\")",
