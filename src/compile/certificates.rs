@@ -270,9 +270,12 @@ impl Builder<'_> {
 
     /// A self-signed certificate, the same after every reload.
     fn generated(&mut self, config: &Config) -> Option<tls::Chosen> {
-        let span = config.setting_at("listen");
-        let path = "gateway.listen";
-        let spot = Spot { span, path };
+        let entries = config.gateway.listen.addresses();
+        let first = entries.into_iter().position(|listen| listen.ssl);
+        let setting = first.map_or_else(|| "listen".to_owned(), |index| format!("listen[{index}]"));
+        let span = config.setting_at(&setting);
+        let path = format!("gateway.{setting}");
+        let spot = Spot { span, path: &path };
         let generated = self.kept.self_signed.get_or_init(|| {
             let (certificate, key) = tls::self_signed().ok()?;
             Some((certificate, Secret::new(key)))
@@ -280,7 +283,7 @@ impl Builder<'_> {
         let Some((certificate, key)) = generated else {
             let message = "a self-signed certificate cannot be made";
             self.diagnostics
-                .error(Code::GeneratedCertificate, span, path, message)
+                .error(Code::GeneratedCertificate, span, path.as_str(), message)
                 .hint("name a certificate with `ssl_cert` and `ssl_cert_key`");
             return None;
         };
@@ -290,7 +293,7 @@ impl Builder<'_> {
                 .warning(
                     Code::GeneratedCertificate,
                     span,
-                    path,
+                    path.as_str(),
                     "there is no certificate, so a self-signed one is used that no client trusts",
                 )
                 .hint("name one with `ssl_cert` and `ssl_cert_key`, or add `certificates`");

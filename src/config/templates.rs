@@ -120,7 +120,7 @@ mod tests {
         for (content, complaint) in [
             (&b"%s"[..], "needs `%s` twice"),
             (b"\xff%s%s", "is not valid UTF-8"),
-            (&[b'x'; 70_000], "is larger than the limit"),
+            (&vec![b'x'; 70_000], "is larger than the limit"),
         ] {
             let (read, diagnostics) = read_plain(content);
             assert!(

@@ -202,7 +202,9 @@ impl<'a> Request<'a> {
         };
         // Rarely there: they were removed as the request came, unless that is switched off.
         if self.headers.names().any(names::is_identity) {
-            names::ALL.iter().for_each(|name| self.headers.remove(name));
+            for name in names::ALL {
+                self.headers.remove(name);
+            }
         }
         self.headers
             .set(&names::CONSUMER_ID, consumer.id_header.clone());

@@ -62,7 +62,7 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
 pub(super) fn key<'e>(head: &'e Parts, exchange: &'e Exchange) -> Key<'e> {
     let connection = exchange.connection.as_deref();
     let sni = connection.and_then(|connection| match &connection.tls {
-        Some(tls) => tls.server_name.as_deref(),
+        Some(tls) => Some(tls.server_name.as_deref().unwrap_or_default()),
         // An explanation has no handshake; clients ask for the host by its name.
         None if connection.scheme == Scheme::Https => Some(exchange.host()),
         None => None,

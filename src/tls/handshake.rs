@@ -43,7 +43,7 @@ pub struct Failed {
     pub detail: String,
 }
 
-/// A ClientHello that was read and that nobody answered yet.
+/// A `ClientHello` that was read and that nobody answered yet.
 #[derive(Debug)]
 pub struct Greeting {
     server_name: Option<Box<str>>,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Outcome, tollgate};
 
 const OLD: &str = "_format_version: '3.0'
-gateway: { listen: '127.0.0.1:8000', admin: 'off' }
+gateway: { listen: '127.0.0.1:8000', admin: 'off', threads: 2 }
 services:
 - name: orders
   url: http://pool/v1
@@ -27,7 +27,7 @@ plugins:
 ";
 
 const NEW: &str = "_format_version: '3.0'
-gateway: { listen: '127.0.0.1:9000', admin: 'off', client_max_body_size: 1m }
+gateway: { listen: '127.0.0.1:9000', admin: 'off', client_max_body_size: 1m, threads: 3 }
 services:
 - name: orders
   protocol: http
@@ -68,7 +68,8 @@ fn every_difference_is_named_with_old_and_new_values_and_the_fate_of_the_state()
         outcome.stdout,
         "gateway
   ~ client_max_body_size: 0 → 1m
-  ~ listen: 127.0.0.1:8000 → 127.0.0.1:9000  needs a restart
+  ~ listen: 127.0.0.1:8000 → 127.0.0.1:9000
+  ~ threads: 2 → 3  needs a restart
 services
   ~ orders  new.yaml:4:3
       retries: 5 → 2
@@ -174,10 +175,10 @@ fn programs_get_every_part_as_json() {
     let report: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
 
     assert_eq!(outcome.code, Some(1));
-    let listen = &report["gateway"][1];
+    let threads = &report["gateway"][2];
     assert_eq!(
-        (&listen["field"], &listen["needs_restart"]),
-        (&"listen".into(), &true.into())
+        (&threads["field"], &threads["needs_restart"]),
+        (&"threads".into(), &true.into())
     );
     let service = &report["entities"][0];
     assert_eq!(

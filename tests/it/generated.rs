@@ -238,7 +238,6 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "dangling_references",
     "duplicate_credential_names",
     "duplicate_names",
-    "gateway_tls_listener",
     "not_utf8",
     "old_format_path",
 ];

@@ -1,6 +1,8 @@
 //! Listeners that come and go with a reload: what is added serves, what is removed finishes, and what
 //! cannot be bound changes nothing.
 
+#![expect(clippy::float_cmp, reason = "what is counted is whole")]
+
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

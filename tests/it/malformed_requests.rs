@@ -1,6 +1,8 @@
 //! Some two hundred malformed and ambiguous requests in one table, byte by byte. Behind each of them
 //! stands another request, which must never be served. All along a neighbour keeps its connection.
 
+#![expect(clippy::float_cmp, reason = "what is counted is whole")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -82,6 +84,7 @@ impl Table {
 const BAD: Fate = Fate::Refused(&[400]);
 const BAD_OR_UNKNOWN: Fate = Fate::Refused(&[400, 501]);
 
+#[expect(clippy::too_many_lines, reason = "a table is read from top to bottom")]
 fn framing(table: &mut Table) {
     table.lines(
         "both framings",
@@ -333,6 +336,7 @@ fn header_lines(table: &mut Table) {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a table is read from top to bottom")]
 fn request_lines(table: &mut Table) {
     table.request_lines(
         "request line",

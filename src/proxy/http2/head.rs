@@ -77,7 +77,7 @@ fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {
     if hosts.next().is_some() {
         return Err(bad("there are two Host fields"));
     }
-    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
     match (authority, written) {
         (None, None) => Err(bad("the request names no host")),
         (None, Some(written)) => {

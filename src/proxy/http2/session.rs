@@ -132,7 +132,7 @@ impl Session {
         let mut read = Box::pin(self.read());
         poll_fn(|context| match Pin::new(&mut read).poll(context) {
             Poll::Pending => Poll::Ready(Err(Error::new_down(ANSWERED))),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         })
         .await
     }

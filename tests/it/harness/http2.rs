@@ -230,9 +230,8 @@ impl Raw {
             tcp.set_read_timeout(Some(left)).expect("a timeout");
             let mut space = [0; 16 * 1024];
             match self.stream.read(&mut space) {
-                Ok(0) => return None,
+                Ok(0) | Err(_) => return None,
                 Ok(count) => self.unread.extend(&space[..count]),
-                Err(_) => return None,
             }
         }
     }

@@ -68,9 +68,8 @@ fn all_twelve_combinations_of_scopes_have_kongs_order() {
         format!("plugins:\n- name: key-auth\n{plugins}")
     };
     // With every rung present the first wins; without it the next one, and so on.
-    for rung in 0..ladder.len() {
+    for (rung, (expected, scope)) in ladder.into_iter().enumerate() {
         let gateway = site(&origin, &rungs(rung));
-        let (expected, scope) = ladder[rung];
         assert_eq!(limit(&gateway, "/first", "ann"), expected, "{scope}");
     }
 }
