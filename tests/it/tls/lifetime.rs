@@ -160,7 +160,7 @@ fn without_a_certificate_a_self_signed_one_is_made_and_kept_over_reloads() {
         digest.expect("a digest").to_vec()
     };
     gateway.wait_for_log(
-        "warning[config::generated_certificate]: gateway.listen: there is no certificate",
+        "warning[config::generated_certificate]: gateway.listen[1]: there is no certificate",
     );
     let before = fingerprint();
 
