@@ -8,8 +8,8 @@ CARGO ?= cargo
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-tools: ## Install what the build needs: a C compiler, cmake, perl
-	@sh ci/install cc:gcc cmake:cmake perl:perl make:make
+tools: ## Install what the build needs: C and C++ compilers, cmake, perl
+	@sh ci/install cc:gcc c++:g++ cmake:cmake perl:perl make:make
 
 test-tools: tools ## Install what the tests need
 	@sh ci/install curl:curl openssl:openssl bash:bash prometheus:prometheus promtool:prometheus systemd-analyze:systemd
