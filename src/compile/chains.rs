@@ -177,8 +177,8 @@ pub(super) struct Placed {
     /// Its place in the configuration.
     pub(super) written: usize,
     pub(super) scopes: Scopes,
-    /// Whether it runs for requests over http, and over https.
-    pub(super) protocols: [bool; 2],
+    /// Whether it runs for requests over http, https, grpc and grpcs.
+    pub(super) protocols: [bool; 4],
 }
 
 impl Instances {
@@ -192,8 +192,8 @@ impl Instances {
         names.into_iter().collect()
     }
 
-    /// For each instance whether it runs for requests over http, and over https.
-    pub(super) fn protocols(&self) -> impl Iterator<Item = [bool; 2]> {
+    /// For each instance whether it runs for requests over http, https, grpc and grpcs.
+    pub(super) fn protocols(&self) -> impl Iterator<Item = [bool; 4]> {
         self.placed.iter().map(|placed| placed.protocols)
     }
 
@@ -224,7 +224,7 @@ pub(super) fn configure(
         }
         let instance = configure_one(config, plugin, entry, *scopes, surroundings, diagnostics);
         if let Some(instance) = instance {
-            let runs_on = |protocols: [PluginProtocol; 2]| {
+            let runs_on = |protocols: &[PluginProtocol]| {
                 protocols
                     .iter()
                     .any(|protocol| plugin.fields.protocols.contains(protocol))
@@ -235,8 +235,10 @@ pub(super) fn configure(
                 written,
                 scopes: *scopes,
                 protocols: [
-                    runs_on([PluginProtocol::Http, PluginProtocol::Ws]),
-                    runs_on([PluginProtocol::Https, PluginProtocol::Wss]),
+                    runs_on(&[PluginProtocol::Http, PluginProtocol::Ws]),
+                    runs_on(&[PluginProtocol::Https, PluginProtocol::Wss]),
+                    runs_on(&[PluginProtocol::Grpc]),
+                    runs_on(&[PluginProtocol::Grpcs]),
                 ],
             });
         }

@@ -74,7 +74,7 @@ fn plugins(
             consumer: scopes.consumer.map(small),
             consumer_group: scopes.consumer_group.map(small),
             instance: instance.map(|(_, index)| InstanceIndex(index)),
-            protocols: instance.map_or([true, true], |(protocols, _)| protocols),
+            protocols: instance.map_or([true; 4], |(protocols, _)| protocols),
         });
     }
     plugins.into_boxed_slice()

@@ -19,8 +19,8 @@ type Place = (Option<usize>, Option<usize>);
 pub(super) struct Chains<'c> {
     config: &'c Config,
     instances: &'c Instances,
-    /// For http and for https the plugins that have instances, in order of execution.
-    plugins: [Vec<ByPlace>; 2],
+    /// For http, https, grpc and grpcs the plugins that have instances, in order of execution.
+    plugins: [Vec<ByPlace>; 4],
     protocols_differ: bool,
     is_reordered: bool,
     list: Vec<Chain>,
@@ -42,8 +42,8 @@ impl<'c> Chains<'c> {
         Self {
             config,
             instances,
-            plugins: [by_place(instances, 0), by_place(instances, 1)],
-            protocols_differ: placed.iter().any(|placed| placed.protocols != [true, true]),
+            plugins: std::array::from_fn(|protocol| by_place(instances, protocol)),
+            protocols_differ: placed.iter().any(|placed| placed.protocols != [true; 4]),
             is_reordered: placed
                 .iter()
                 .any(|placed| ordering(placed.written).is_some()),
@@ -58,15 +58,25 @@ impl<'c> Chains<'c> {
         self.chain((None, None), 0)
     }
 
-    /// The chains of a route for http and https.
-    pub(super) fn of_route(&mut self, route: usize, service: Option<usize>) -> [ChainIndex; 2] {
-        let http = self.chain((Some(route), service), 0);
-        let https = if self.protocols_differ {
-            self.chain((Some(route), service), 1)
+    /// The chains of a route for http and https, or for grpc and grpcs if it `is_grpc`.
+    pub(super) fn of_route(
+        &mut self,
+        route: usize,
+        service: Option<usize>,
+        is_grpc: bool,
+    ) -> [ChainIndex; 2] {
+        let protocol = if is_grpc && self.protocols_differ {
+            2
         } else {
-            http
+            0
         };
-        [http, https]
+        let cleartext = self.chain((Some(route), service), protocol);
+        let encrypted = if self.protocols_differ {
+            self.chain((Some(route), service), protocol + 1)
+        } else {
+            cleartext
+        };
+        [cleartext, encrypted]
     }
 
     /// The chains, unless one of them cannot be ordered as its plugins ask for.

@@ -103,7 +103,11 @@ pub(super) fn compile(
                 strip_path: fields.strip_path,
                 preserve_host: fields.preserve_host,
                 path_handling: fields.path_handling,
-                chains: chains.of_route(index, service),
+                chains: chains.of_route(
+                    index,
+                    service,
+                    fields.protocols.iter().any(|protocol| protocol.is_grpc()),
+                ),
             }
         })
         .collect();

@@ -151,7 +151,8 @@ pub(super) fn idle(snapshot: &Snapshot, rehearsal: &Rehearsal) -> IdlePlugins {
         running.iter().any(|running| {
             // A plugin that runs names the consumers who have their own.
             let names = may_be_anybodys(rehearsal) && origin.is_personal();
-            let would_run = origin.instance.is_some() && origin.runs_over(scheme(rehearsal));
+            let would_run = origin.instance.is_some()
+                && origin.runs_over(scheme(rehearsal), is_grpc(rehearsal));
             running.place == origin.place || (names && would_run && running.entry == origin.entry)
         })
     };
@@ -198,6 +199,11 @@ fn may_be_anybodys(rehearsal: &Rehearsal) -> bool {
     rehearsal.route().is_some() && rehearsal.consumer().is_none()
 }
 
+/// Whether the route is for gRPC.
+fn is_grpc(rehearsal: &Rehearsal) -> bool {
+    rehearsal.route().is_some_and(|route| route.grpc)
+}
+
 fn is_for_another(snapshot: &Snapshot, rehearsal: &Rehearsal, origin: &PluginOrigin) -> bool {
     let caller = snapshot.consumers.caller(rehearsal.consumer());
     let is_his = |consumer| caller.consumer == Some(ConsumerIndex(consumer));
@@ -215,10 +221,17 @@ fn reason(
     if origin.instance.is_none() {
         return (Idle::Disabled, "it has `enabled: false`".to_owned());
     }
-    if !origin.runs_over(scheme) {
+    if !origin.runs_over(scheme, is_grpc(rehearsal)) {
         return (
             Idle::OtherProtocol,
-            format!("its `protocols` are without {}", scheme.as_str()),
+            format!(
+                "its `protocols` are without {}",
+                match (scheme, is_grpc(rehearsal)) {
+                    (Scheme::Http, true) => "grpc",
+                    (Scheme::Https, true) => "grpcs",
+                    (scheme, false) => scheme.as_str(),
+                }
+            ),
         );
     }
     if is_for_another(snapshot, rehearsal, origin) {

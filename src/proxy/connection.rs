@@ -116,8 +116,8 @@ impl Edge {
             // Boxed, so that connections without TLS have no room for a handshake.
             let begun = Box::pin(secure::begin(
                 &self.gateway,
-                tcp,
-                Offer { http2 },
+                (tcp, arrival.peer),
+                if http2 { Offer::Http2 } else { Offer::Http1 },
                 &open,
                 &self.told,
             ));

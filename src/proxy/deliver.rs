@@ -10,6 +10,7 @@ use super::{
     fields::Fields,
     forward::{VIA, appended},
     health, hop_by_hop, parts,
+    receive::is_websocket,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
 };
 use crate::{entity::number, plugin::Source, state::State};
@@ -41,7 +42,7 @@ pub(super) fn deliver(
         return Ok(());
     }
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    if switching && !exchange.forward.tunnel {
+    if switching && !(exchange.forward.tunnel && is_websocket(&response.headers)) {
         return Err(Error::explain(
             ErrorType::InvalidHTTPHeader,
             "the upstream switches protocols without being asked",

@@ -97,6 +97,7 @@ pub(super) struct HeadReader {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    upgrade_seen: bool,
     connection_upgrade: bool,
     /// The authority of an absolute target; Host must not say anything else.
     authority: Option<Box<[u8]>>,
@@ -283,7 +284,9 @@ impl HeadReader {
                 ));
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.upgrade |= trim(value).eq_ignore_ascii_case(b"websocket");
+                // Two upgrades could be understood as either.
+                self.upgrade = !self.upgrade_seen && trim(value).eq_ignore_ascii_case(b"websocket");
+                self.upgrade_seen = true;
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 self.connection_upgrade |= value

@@ -30,11 +30,11 @@ pub(super) fn remove_from_request(headers: &mut HeaderMap, tunnel: bool) {
             headers.remove(&name);
         }
         headers.remove(header::CONNECTION);
-        if tunnel {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        }
     }
-    if !tunnel {
+    if tunnel {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    } else {
         headers.remove(header::UPGRADE);
     }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {

@@ -86,7 +86,7 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
     if fields.has(Fields::X) {
         remove_claims(&mut head.headers, settings.strip_identity_headers);
     }
-    exchange.forward.tunnel = fields.has(Fields::UPGRADE) && is_websocket(&head.headers);
+    exchange.forward.tunnel = fields.has(Fields::UPGRADE) && asks_for_tunnel(head);
     if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::HOP) {
         hop_by_hop::remove_from_request(&mut head.headers, exchange.forward.tunnel);
     }
@@ -161,11 +161,28 @@ pub(super) fn raw_path(head: &Parts) -> &[u8] {
     head.uri.path().as_bytes()
 }
 
-/// Whether the request asks for a WebSocket, the only upgrade that is passed on.
-fn is_websocket(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::UPGRADE)
-        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+/// Whether the request asks for a WebSocket, the only upgrade that is passed on: the same rules as
+/// those by which its head was read.
+fn asks_for_tunnel(head: &Parts) -> bool {
+    let headers = &head.headers;
+    let mut connection = headers.get_all(header::CONNECTION).into_iter();
+    head.version == http::Version::HTTP_11
+        && is_websocket(headers)
+        && connection.any(|line| {
+            line.as_bytes()
+                .split(|byte| *byte == b',')
+                .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        })
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && content_length(headers).unwrap_or(0) == 0
+}
+
+/// Whether a head names one upgrade, and that is to a WebSocket.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(header::UPGRADE).into_iter();
+    let first = protocols.next();
+    first.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
 }
 
 fn scheme(headers: &HeaderMap, trusted: bool, actual: Scheme) -> Scheme {

@@ -1,6 +1,7 @@
 //! The beginning of a TLS connection: the handshake within its deadline, counted and, now and then, logged.
 
 use std::{
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -32,7 +33,7 @@ pub(super) enum Beginning {
 /// Shakes hands, unless it takes longer than a request head may, or the process wants to end.
 pub(super) async fn begin(
     gateway: &Gateway,
-    tcp: TcpStream,
+    (tcp, peer): (TcpStream, SocketAddr),
     offer: Offer,
     open: &Open,
     told: &Told,
@@ -44,7 +45,6 @@ pub(super) async fn begin(
         return Beginning::Over;
     }
     let patience = gateway.live.look().settings.header_timeout;
-    let peer = tcp.peer_addr().ok();
     let choose = |name: Option<&str>| gateway.live.look().certificates.choose(name).cloned();
     let opened = tokio::select! {
         opened = tls::open(tcp, offer, choose) => opened,
@@ -66,8 +66,7 @@ pub(super) async fn begin(
         }
         Opened::Failed(Failed { failure, detail }) => {
             handshakes.failed(failure);
-            let client = peer.map(|peer| peer.ip().to_canonical());
-            let client = client.map(tracing::field::display);
+            let client = tracing::field::display(peer.ip().to_canonical());
             // Whoever only looks whether the port is open closes without a word.
             if failure != HandshakeFailure::Closed && told.is_due(failure) {
                 info!(

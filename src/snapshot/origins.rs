@@ -42,8 +42,8 @@ pub struct PluginOrigin {
     pub consumer_group: Option<u32>,
     /// Absent if it has `enabled: false`.
     pub instance: Option<InstanceIndex>,
-    /// Whether it runs for http, and for https.
-    pub protocols: [bool; 2],
+    /// Whether it runs for http, https, grpc and grpcs.
+    pub protocols: [bool; 4],
 }
 
 /// A route that is not served.
@@ -86,12 +86,14 @@ impl PluginOrigin {
             .map_or(0, |entry| entry.priority)
     }
 
-    /// Whether it runs for requests over `scheme`.
-    pub fn runs_over(&self, scheme: Scheme) -> bool {
-        let [http, https] = self.protocols;
-        match scheme {
-            Scheme::Http => http,
-            Scheme::Https => https,
+    /// Whether it runs for requests over `scheme`, or for calls if they are gRPC.
+    pub fn runs_over(&self, scheme: Scheme, is_grpc: bool) -> bool {
+        let [http, https, grpc, grpcs] = self.protocols;
+        match (scheme, is_grpc) {
+            (Scheme::Http, false) => http,
+            (Scheme::Https, false) => https,
+            (Scheme::Http, true) => grpc,
+            (Scheme::Https, true) => grpcs,
         }
     }
 
@@ -162,7 +164,7 @@ mod tests {
             consumer: Some(9),
             consumer_group: None,
             instance: None,
-            protocols: [true, true],
+            protocols: [true; 4],
         };
         for (plugin, route, service, expected) in [
             (scoped(None, None), None, None, true),

@@ -136,7 +136,7 @@ impl StreamEdge {
         }
         let certificates = &taken.snapshot.certificates;
         let chosen = certificates.choose(greeting.server_name()).cloned();
-        let answer = tls::answer(tcp, greeting, Offer::default(), chosen);
+        let answer = tls::answer(tcp, greeting, Offer::Opaque, chosen);
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Opened::Secure(secure, facts)) => {
                 handshakes.succeeded(facts.resumed);

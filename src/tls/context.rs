@@ -14,7 +14,12 @@ use openssl::{
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{handshake::offer_of, pem::Certificate, pem::Pair, policy::Policy};
+use super::{
+    handshake::{Offer, offer_of},
+    pem::Certificate,
+    pem::Pair,
+    policy::Policy,
+};
 
 /// Sessions that are kept for clients without tickets, for each certificate.
 const SESSIONS_MAX: i32 = 1024;
@@ -167,10 +172,10 @@ fn demand(context: &mut SslContextBuilder, client: &ClientRules) -> Result<(), E
 
 /// A client that offers only what the listener does not speak is told so, rather than understood by chance.
 fn select_protocol<'c>(ssl: &mut SslRef, offered: &'c [u8]) -> Result<&'c [u8], AlpnError> {
-    let ours = if offer_of(ssl).http2 {
-        ALPN_HTTP2
-    } else {
-        ALPN_HTTP1
+    let ours = match offer_of(ssl) {
+        Offer::Http1 => ALPN_HTTP1,
+        Offer::Http2 => ALPN_HTTP2,
+        Offer::Opaque => return Err(AlpnError::NOACK),
     };
     select_next_proto(ours, offered).ok_or(AlpnError::ALERT_FATAL)
 }

@@ -20,10 +20,15 @@ use crate::telemetry::handshakes::HandshakeFailure;
 /// How much room a `ClientHello` gets at first; most fit.
 const HELLO_BYTES: usize = 2048;
 
-/// What a listener speaks over TLS beside HTTP/1.
+/// What a listener speaks over TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Offer {
-    pub http2: bool,
+pub enum Offer {
+    #[default]
+    Http1,
+    /// HTTP/2, and HTTP/1 beside it.
+    Http2,
+    /// Nothing that the gateway knows of: the protocol is between client and upstream.
+    Opaque,
 }
 
 /// How the beginning of a connection ended.

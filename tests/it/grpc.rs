@@ -213,3 +213,21 @@ fn large_messages_pass_in_both_directions() {
     assert!(response.body == message, "{} bytes", response.body.len());
     assert_eq!(response.trailer("grpc-status"), Some("0"));
 }
+
+#[test]
+fn a_plugin_for_grpc_alone_runs_for_calls() {
+    let origin = GrpcOrigin::start();
+    let plugins = "
+        plugins:
+        - name: request-termination
+          protocols: [grpc]
+          config: {status_code: 403, message: no calls}
+        ";
+    let document = document(origin.port(), "retries: 0") + "\n" + &dedent(plugins);
+    let gateway = Gateway::start_with_http2("", &document);
+    let client = Http2Client::connect(gateway.port());
+
+    let response = call(&client, "Unary");
+
+    assert_eq!(response.header("grpc-message"), Some("no calls"));
+}

@@ -212,3 +212,30 @@ fn read_timeout_bounds_the_silence_of_a_tunnel_and_not_its_length() {
     assert!(socket.read().is_err(), "silence ends the tunnel");
     origin.wait_for_open_connections(0);
 }
+
+#[test]
+fn what_could_be_two_upgrades_is_none() {
+    let origin = Origin::replying("plain");
+    let gateway = Gateway::start(&one_service(&origin));
+    for second in ["h2c", "websocket"] {
+        let request = Request::get("/")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Upgrade", second);
+        assert_eq!(gateway.send(&request).status, 200, "{second}");
+        let received = origin.last();
+        assert_eq!(
+            (received.header("upgrade"), received.header("connection")),
+            (None, None),
+            "{second}"
+        );
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_none_is_bounded_like_any_request() {
+    let origin = Origin::replying("plain");
+    let gateway = Gateway::start_with("client_max_body_size: 10", &one_service(&origin));
+    let request = Request::post("/", "0123456789a").header("Upgrade", "websocket");
+    assert_eq!(gateway.send(&request).status, 413);
+}

@@ -152,7 +152,7 @@ pub struct Gateway {
     pub listen: List<ListenEntry>,
     /// Where connections for stream routes come in: like `listen`, with `ssl` for `tls` and `tls_passthrough`, without it for `tcp`; or `off`.
     pub stream_listen: List<StreamListenEntry>,
-    /// Where `/metrics`, `/status`, `/health` and `/explain` are served: like `listen`, without `proxy_protocol`. Keep it private.
+    /// Where `/metrics`, `/status`, `/health` and `/explain` are served: like `listen`, without `ssl`, `http2` and `proxy_protocol`. Keep it private.
     pub admin: List<ListenEntry>,
     /// Threads that serve requests: 1 to 1024, or `auto` for one per core. Needs a restart to change.
     pub threads: Threads,

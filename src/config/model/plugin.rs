@@ -65,7 +65,7 @@ pub struct Plugin {
     pub updated_at: Option<i64>,
 }
 
-/// The ways in which a request can come to a plugin; only `http` and `https` occur in this version.
+/// The ways in which a request can come to a plugin: by its route's protocols and whether there is TLS.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
