@@ -96,8 +96,8 @@ pub(super) struct HeadReader {
     hosts: u8,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
-    upgrade_seen: bool,
+    /// Whether the one Upgrade field is to a WebSocket.
+    upgrade: Option<bool>,
     connection_upgrade: bool,
     /// The authority of an absolute target; Host must not say anything else.
     authority: Option<Box<[u8]>>,
@@ -285,8 +285,8 @@ impl HeadReader {
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
                 // Two upgrades could be understood as either.
-                self.upgrade = !self.upgrade_seen && trim(value).eq_ignore_ascii_case(b"websocket");
-                self.upgrade_seen = true;
+                let is_websocket = trim(value).eq_ignore_ascii_case(b"websocket");
+                self.upgrade = Some(self.upgrade.is_none() && is_websocket);
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 self.connection_upgrade |= value
@@ -358,7 +358,7 @@ impl HeadReader {
             bytes: self.line_start,
             leading: self.leading,
             framing,
-            tunnel: self.upgrade
+            tunnel: self.upgrade == Some(true)
                 && self.connection_upgrade
                 && self.version_11 == Some(true)
                 && framing == Framing::Length(0),
