@@ -143,7 +143,15 @@ impl Edge {
             .as_ref()
             .is_some_and(|facts| facts.protocol == Protocol::Http2);
         if by_alpn {
-            Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
+            Box::pin(http2::serve(
+                self,
+                stream,
+                connection,
+                arrival.retired,
+                &open,
+                &gauge,
+            ))
+            .await;
             return;
         }
         // Inside TLS the handshake settled it.
@@ -161,7 +169,15 @@ impl Edge {
                 Next::Http2 => {
                     drop(idle);
                     // A connection of HTTP/1 does not carry what one of HTTP/2 needs.
-                    Box::pin(http2::serve(self, stream, connection, &open, &gauge)).await;
+                    Box::pin(http2::serve(
+                        self,
+                        stream,
+                        connection,
+                        arrival.retired,
+                        &open,
+                        &gauge,
+                    ))
+                    .await;
                     return;
                 }
                 Next::Closed => {

@@ -42,6 +42,7 @@ use super::{
     drain::Open,
     exchange::Connection,
     head::{Limits, Refusal, bad},
+    listener::Retired,
     receive::SEND_TIMEOUT,
     record, reply,
     stream::ClientStream,
@@ -137,6 +138,8 @@ struct Patience {
 struct Driver<'o> {
     edge: Arc<Edge>,
     connection: Arc<Connection>,
+    /// Whether the listener that it came by is gone.
+    retired: Retired,
     h2: server::Connection<MeteredStream, Bytes>,
     pulse: Arc<Pulse>,
     active: Arc<Active>,
@@ -160,6 +163,7 @@ pub(super) async fn serve(
     edge: Arc<Edge>,
     mut stream: Box<ClientStream>,
     connection: Arc<Connection>,
+    retired: Retired,
     open: &Open,
     gauge: &Gauge,
 ) {
@@ -188,6 +192,7 @@ pub(super) async fn serve(
     let mut driver = Driver {
         edge,
         connection,
+        retired,
         h2,
         pulse,
         active: Arc::default(),
@@ -324,7 +329,7 @@ impl Driver<'_> {
     /// Starts to serve a stream.
     fn begin(&mut self, (request, respond): Accepted) {
         self.requests += 1;
-        if self.requests >= self.requests_max {
+        if self.requests >= self.requests_max || self.retired.is_set() {
             self.end_gracefully();
         }
         self.edge.gateway().state.telemetry.request_received();
