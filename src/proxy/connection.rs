@@ -138,11 +138,7 @@ impl Edge {
             digest,
             Arc::clone(&connection.wire),
         ));
-        let by_alpn = connection
-            .tls
-            .as_ref()
-            .is_some_and(|facts| facts.protocol == Protocol::Http2);
-        if by_alpn {
+        if settled_on_http2(&connection) {
             Box::pin(http2::serve(
                 self,
                 stream,
@@ -415,6 +411,12 @@ impl Edge {
 /// The first `count` of `bytes`, or all of them.
 fn first_of(bytes: &[u8], count: usize) -> &[u8] {
     bytes.get(..count).unwrap_or(bytes)
+}
+
+/// Whether the TLS handshake settled on HTTP/2.
+fn settled_on_http2(connection: &Connection) -> bool {
+    let facts = connection.tls.as_ref();
+    facts.is_some_and(|facts| facts.protocol == Protocol::Http2)
 }
 
 /// What is known of a connection before its first request.
