@@ -41,6 +41,7 @@ impl State {
             // These are the process's own, or count for its lifetime.
             clock: _,
             identifiers: _,
+            news: _,
             telemetry: _,
         } = self;
         let mut held = BTreeSet::new();

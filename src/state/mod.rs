@@ -2,6 +2,7 @@
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
 pub mod clock;
+pub mod feed;
 pub mod health;
 pub mod identifiers;
 mod inventory;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
 use clock::Clock;
+use feed::News;
 use health::TargetsHealth;
 use identifiers::Identifiers;
 pub use inventory::Held;
@@ -36,6 +38,8 @@ pub struct State {
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
+    /// Wakes whoever keeps balancers in step with what their targets stand for.
+    pub news: Arc<News>,
     pub telemetry: Arc<Telemetry>,
 }
 
@@ -52,6 +56,7 @@ impl State {
             slots: Registry::default(),
             health: TargetsHealth::default(),
             names: Names::default(),
+            news: Arc::default(),
             telemetry,
         }
     }
