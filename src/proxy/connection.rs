@@ -43,7 +43,7 @@ use crate::{
     plugin::{Reply, Scheme},
     snapshot::RealIp,
     telemetry::connections::{Activity, Connection as Gauge, TurnedAway},
-    tls::{Offer, Protocol, TlsFacts},
+    tls::{Protocol, TlsFacts},
 };
 
 /// How long a refused client may go on sending before the connection is cut.
@@ -116,8 +116,8 @@ impl Edge {
             // Boxed, so that connections without TLS have no room for a handshake.
             let begun = Box::pin(secure::begin(
                 &self.gateway,
-                (tcp, arrival.peer),
-                if http2 { Offer::Http2 } else { Offer::Http1 },
+                tcp,
+                &arrival,
                 &open,
                 &self.told,
             ));

@@ -16,7 +16,7 @@ use crate::{
     admin,
     config::{
         Code, Config, Diagnostics, Gateway as Settings,
-        model::{keepalive::Keepalive, settings::Listen},
+        model::{keepalive::Keepalive, listen::Listen},
     },
     proxy::{
         connection::Edge,
@@ -279,28 +279,25 @@ impl Listeners {
         let (terms, agreed) = watch::channel(terms(&listen));
         let (stop, stopped) = watch::channel(false);
         let retired = Retired::default();
+        let orders = Orders {
+            terms: agreed,
+            stop: stopped,
+            retired: retired.clone(),
+        };
         let task = match audience {
             Audience::Clients => tokio::spawn(listener::accept(
                 socket,
                 Arc::clone(&serving.edge),
                 Arc::clone(&serving.live),
                 Arc::clone(&serving.drain),
-                Orders {
-                    terms: agreed,
-                    stop: stopped,
-                    retired: retired.clone(),
-                },
+                orders,
             )),
             Audience::Streams => tokio::spawn(listener::accept(
                 socket,
                 Arc::clone(&serving.streams),
                 Arc::clone(&serving.live),
                 Arc::clone(&serving.drain),
-                Orders {
-                    terms: agreed,
-                    stop: stopped,
-                    retired: retired.clone(),
-                },
+                orders,
             )),
             Audience::Operators => {
                 warn_of_strangers(listen.address);
@@ -308,7 +305,7 @@ impl Listeners {
                     socket,
                     serving.pages.clone(),
                     admin::serve::Limits::default(),
-                    stopped,
+                    orders.stop,
                 ))
             }
         };

@@ -7,11 +7,12 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::listen::{Listen, ListenEntry, StreamListenEntry};
 use super::settings::{
-    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
-    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
-    TlsVersions, TrustedCertificates, TrustedNetwork,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
+    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
+use super::tls::{TlsVersions, TrustedCertificates};
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
