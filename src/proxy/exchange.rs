@@ -10,7 +10,7 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{http2::Stream, stream::Wire};
+use super::{http2::Stream, stream::Wire, tunnel::Handshake};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
@@ -93,6 +93,8 @@ pub struct Forward {
     /// The address of the last try.
     pub backend: Option<SocketAddr>,
     pub tunnel: bool,
+    /// Whether the upstream still owes an answer to a request for a tunnel.
+    pub handshake: Option<Handshake>,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.

@@ -122,7 +122,13 @@ pub(super) async fn peer(
     }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
+        let handshake = tunnel::Handshake::default();
+        forward.handshake = Some(handshake.clone());
+        options.custom_l4 = Some(tunnel::connector(
+            service.timeouts.connect,
+            service.timeouts.read,
+            handshake,
+        ));
     } else {
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
@@ -219,6 +225,9 @@ pub(super) async fn shape(
     rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
+    if let Some(handshake) = &exchange.forward.handshake {
+        handshake.begin();
+    }
     Ok(())
 }
 
@@ -441,6 +450,7 @@ pub(super) fn after_exchange_failure(
     from_pool: bool,
     clock: &Clock,
 ) {
+    tunnel::name_silence(error);
     if error.etype() == &ErrorType::InvalidCert {
         after_bad_certificate(exchange, error, clock);
         return;

@@ -60,6 +60,7 @@ pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("nginx_http_keepalive_requests", "keepalive_requests"),
     ("nginx_http_client_header_timeout", "client_header_timeout"),
     ("nginx_http_client_body_timeout", "client_body_timeout"),
+    ("nginx_http_send_timeout", "client_send_timeout"),
     ("proxy_access_log", "access_log"),
     ("proxy_error_log", "error_log"),
     ("lua_ssl_trusted_certificate", "trusted_certificates"),
@@ -218,6 +219,8 @@ pub struct Gateway {
     pub client_header_timeout: Seconds,
     /// Seconds between two parts of a request's body.
     pub client_body_timeout: Seconds,
+    /// Seconds in which a client must take some more of a response; else its connection or stream is cut.
+    pub client_send_timeout: Seconds,
     /// How much goes into the log.
     pub log_level: LogLevel,
     /// Where a line for each request goes: `stdout`, a path (best an absolute one), or `off`; JSON, or with ` plain` behind the place in the format of Kong's log.
@@ -305,6 +308,7 @@ impl Default for Gateway {
             keepalive_requests: 10_000,
             client_header_timeout: seconds(60),
             client_body_timeout: seconds(60),
+            client_send_timeout: seconds(60),
             log_level: LogLevel::Notice,
             access_log: AccessLog::default(),
             error_log: ErrorLog::Stderr,
