@@ -1,6 +1,7 @@
 //! The composition root: state, first snapshot, listeners, background tasks, and their end.
 
 mod listeners;
+mod reminder;
 mod service_manager;
 
 use std::{
@@ -58,8 +59,6 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How often certificates that expire soon are told of.
-const REMIND: Duration = Duration::from_hours(24);
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
 const TRIES_MAX: usize = 1 << 16;
 
@@ -294,7 +293,7 @@ async fn serve(
     tokio::spawn(async move { sweep(&state).await });
 
     let state = Arc::clone(&gateway.state);
-    tokio::spawn(async move { remind(&state).await });
+    tokio::spawn(async move { reminder::run(&state, reminder::tell).await });
 
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let serving = Serving {
@@ -447,23 +446,6 @@ fn place(written: &ErrorLog) -> Place {
         ErrorLog::Stderr => Place::Stderr,
         ErrorLog::Off => Place::Off,
         ErrorLog::Path(path) => Place::File(path.clone()),
-    }
-}
-
-/// Tells of certificates that expire, which nobody would hear of for as long as nothing is reloaded.
-async fn remind(state: &State) {
-    loop {
-        tokio::time::sleep(REMIND).await;
-        let now = state.clock.unix_seconds();
-        for expiry in state.telemetry.handshakes().expiries() {
-            if expiry.is_near(now) {
-                warn!(
-                    certificate = expiry.certificate,
-                    days_left = (expiry.not_after - now).div_euclid(REMIND.as_secs().cast_signed()),
-                    "a certificate for clients expires soon, or has expired"
-                );
-            }
-        }
     }
 }
 

@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::registry::Registry;
 
-pub use address::{AddressHealth, Cause, Change, Counters, Finding, Limits, Tally, Witness};
+pub use address::{
+    AddressHealth, Cause, Change, Counters, Damping, FALLS_MAX, Finding, Limits, Tally, Witness,
+};
 
 /// How long an address keeps its health after the resolver named it last, in milliseconds: many
 /// resolvers name only some of the addresses each time.
