@@ -1,5 +1,6 @@
 //! The composition root: state, first snapshot, listeners, background tasks, and their end.
 
+mod inherited;
 mod listeners;
 mod reminder;
 mod service_manager;
@@ -26,6 +27,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
+    inherited::Inherited,
     listeners::{Audience, Bound, Listeners, Serving},
     service_manager::ServiceManager,
 };
@@ -48,7 +50,10 @@ use crate::{
     state::{State, rates::Timestamp},
     stream::StreamEdge,
     telemetry::logging::{self, Level, Logging, Place},
-    upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
+    upstream::{
+        follower::Follower,
+        health::{survey::UpstreamSurvey, watchers::Watchers},
+    },
 };
 
 /// How long requests in flight may take once the process is told to stop.
@@ -107,6 +112,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
 fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), StartError> {
     let loaded = start.source.load();
     let settings = loaded.config.gateway.clone();
+    let inherited = Inherited::from_environment();
     let logging = logging::init(level(settings.log_level))?;
     logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
@@ -122,7 +128,8 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     }
     raise_descriptor_limit();
 
-    let sockets = listeners::bind_all(&settings)?;
+    let listeners = Listeners::new(inherited);
+    let sockets = listeners.bind_all(&settings)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads(settings.threads))
         .thread_name("tollgate")
@@ -150,11 +157,12 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
             access_log: Arc::new(access_log),
         },
         watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
+        follower: Follower::new(Arc::clone(&reloader.state().news)),
         reloader,
         logging,
         manager: Arc::clone(manager),
         accepting: AtomicBool::new(false),
-        listeners: Listeners::new(runtime.handle().clone()),
+        listeners,
     });
     let served = runtime.block_on(serve(
         &running,
@@ -178,6 +186,7 @@ struct Running {
     reloader: Reloader,
     logging: Logging,
     watchers: Watchers,
+    follower: Follower,
     manager: Arc<ServiceManager>,
     accepting: AtomicBool,
     listeners: Listeners,
@@ -203,6 +212,7 @@ impl Running {
             self.gateway
                 .access_log
                 .adopt(snapshot.settings.access_log.as_ref());
+            self.follower.adopt(snapshot.balancers());
             self.watchers.adopt(&snapshot.upstreams);
         }
         if announced && self.readiness().is_ok() {
@@ -286,7 +296,12 @@ async fn serve(
     let (stop_keeping, keeping_stopped) = watch::channel(false);
 
     // Before the first reload can happen.
-    running.watchers.adopt(&gateway.live.take().upstreams);
+    let snapshot = gateway.live.take();
+    running.follower.adopt(snapshot.balancers());
+    running.watchers.adopt(&snapshot.upstreams);
+    drop(snapshot);
+    let following = Arc::clone(running);
+    tokio::spawn(async move { following.follower.run().await });
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { state.names.run().await });
     let state = Arc::clone(&gateway.state);
@@ -297,6 +312,7 @@ async fn serve(
 
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let serving = Serving {
+        runtime: Handle::current(),
         streams: Arc::new(StreamEdge::new(gateway.clone())),
         edge: edge(running, settings, keeping_stopped),
         live: Arc::clone(&gateway.live),

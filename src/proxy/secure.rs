@@ -8,7 +8,11 @@ use std::{
 use tokio::{net::TcpStream, time::Instant};
 use tracing::{debug, info};
 
-use super::{Gateway, connection::Arrival, drain::Open};
+use super::{
+    Gateway,
+    connection::{Arrival, LAST_CALL},
+    drain::Open,
+};
 use crate::{
     telemetry::handshakes::HandshakeFailure,
     tls::{self, Failed, Offer, Opened, SecureStream, TlsFacts},
@@ -40,9 +44,6 @@ pub(super) async fn begin(
     let word = open.asked_to_close();
     tokio::pin!(word);
     word.as_mut().enable();
-    if gateway.drain.is_draining() {
-        return Beginning::Over;
-    }
     let offer = if arrival.terms.dialect.http2 {
         Offer::Http2
     } else {
@@ -50,13 +51,22 @@ pub(super) async fn begin(
     };
     let patience = gateway.live.look().settings.header_timeout;
     let choose = |name: Option<&str>| gateway.live.look().certificates.choose(name).cloned();
+    let asked = async {
+        if !gateway.drain.is_draining() {
+            word.await;
+        }
+        // Others are asked to make room for new ones, and go at once.
+        if gateway.drain.is_draining() {
+            tokio::time::sleep(LAST_CALL).await;
+        }
+    };
     let opened = tokio::select! {
         opened = tls::open(tcp, offer, choose) => opened,
         () = tokio::time::sleep(patience) => Opened::Failed(Failed {
             failure: HandshakeFailure::Timeout,
             detail: "the handshake did not end in time".to_owned(),
         }),
-        () = word => return Beginning::Over,
+        () = asked => return Beginning::Over,
     };
     let handshakes = gateway.state.telemetry.handshakes();
     match opened {

@@ -208,6 +208,7 @@ impl Reloader {
         state.positions.sweep();
         state.slots.sweep();
         state.health.sweep();
+        state.loads.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 

@@ -127,7 +127,7 @@ fn host<'a>(envelope: &'a Envelope, target: &'a Target) -> &'a HeaderValue {
     envelope
         .host
         .as_ref()
-        .unwrap_or_else(|| target.host_header(protocol))
+        .unwrap_or_else(|| target.called.host_header(protocol))
 }
 
 fn request(ask: &HttpAsk, target: &Target) -> Result<RequestHeader> {
@@ -158,7 +158,7 @@ fn peer(envelope: &Envelope, target: &Target, address: SocketAddr) -> HttpPeer {
         Some(name) => name.clone(),
         None => server_name(
             host(envelope, target).to_str().unwrap_or_default(),
-            &target.server_name,
+            &target.called.server_name,
             tls.tls.verifies(),
         ),
     };
@@ -181,7 +181,7 @@ mod tests {
         tls::UpstreamTls,
         upstream::{
             health::checks::{Intervals, Statuses, TlsAsk},
-            tests::target,
+            target::tests::target,
         },
     };
 

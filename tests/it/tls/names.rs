@@ -205,8 +205,8 @@ fn routes_are_chosen_by_the_name_of_the_handshake() {
     };
     let gateway = Gateway::start_with_tls(&format!(
         "services:\n{}{}{}",
-        route("exact", "snis: [a.test]"),
-        route("wild", "snis: ['*.b.test']"),
+        route("exact", "paths: [/], snis: [a.test]"),
+        route("wild", "paths: [/], snis: ['*.b.test']"),
         route("rest", "paths: [/]"),
     ));
     let arrives_at = |tls: &Tls, host: &str| {
