@@ -4,6 +4,7 @@ mod active;
 mod kept;
 mod passive;
 mod shown;
+mod survival;
 mod tls;
 
 use std::sync::Arc;
