@@ -1,6 +1,8 @@
 //! Health checks of upstreams: what is noticed, what follows for requests, and what shows it.
 
 mod active;
+mod damping;
+mod grpc;
 mod kept;
 mod passive;
 mod shown;
