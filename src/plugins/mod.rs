@@ -11,9 +11,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    entity::{consumer::Consumers, key::Keys},
+    entity::{consumer::Consumers, facts::ServiceIndex, key::Keys},
     plugin::{
-        Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
+        Choice, Destinations, Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
         registry::{Entry, Refused, plugins, read_config, schema_of},
     },
     state::State,
@@ -35,6 +35,7 @@ pub struct Surroundings<'a> {
     pub state: &'a State,
     pub consumers: &'a Arc<Consumers>,
     pub keys: &'a Arc<Keys>,
+    pub destinations: &'a Destinations,
     pub families: &'a Families,
     pub body_bytes_max: usize,
 }
@@ -47,6 +48,7 @@ impl<'a> Surroundings<'a> {
             state: self.state,
             consumers: self.consumers,
             keys: self.keys,
+            destinations: self.destinations,
             metrics,
             body_bytes_max: self.body_bytes_max,
         }
