@@ -10,6 +10,7 @@ mod env;
 mod halt;
 mod headers;
 pub mod registry;
+mod subject;
 mod views;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use directions::{Choice, Directions, Prospect};
 pub use env::{ConfigError, Env, Kind, Metrics, Scope, Unknown};
 pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
+pub use subject::{Grouping, Subject};
 pub use views::{
     Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response, Scheme,
     Source, Surroundings, is_credential,

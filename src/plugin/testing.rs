@@ -118,6 +118,7 @@ impl World {
 struct MemoryBody {
     bytes: Bytes,
     replaced: bool,
+    client_left: bool,
 }
 
 #[async_trait]
@@ -129,6 +130,12 @@ impl RequestBody for MemoryBody {
     fn replace(&mut self, bytes: Bytes) {
         self.bytes = bytes;
         self.replaced = true;
+    }
+
+    async fn client_left(&mut self) {
+        if !self.client_left {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -201,6 +208,12 @@ impl<'w, P: Plugin> Visit<'w, P> {
 
     pub(crate) fn body(mut self, bytes: impl Into<Bytes>) -> Self {
         self.body.bytes = bytes.into();
+        self
+    }
+
+    /// The client goes away as soon as somebody asks.
+    pub(crate) fn whose_client_left(mut self) -> Self {
+        self.body.client_left = true;
         self
     }
 

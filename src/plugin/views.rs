@@ -16,7 +16,7 @@ use http::{
 };
 
 use super::{
-    Directions, Halt,
+    Directions, Halt, Reply,
     headers::{RequestHeaders, ResponseHeaders},
 };
 use crate::{
@@ -123,6 +123,11 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 
     /// Sends `bytes` upstream in place of the client's body.
     fn replace(&mut self, bytes: Bytes);
+
+    /// Waits until the client has gone away; for ever while it stays.
+    async fn client_left(&mut self) {
+        std::future::pending().await
+    }
 }
 
 impl<'a> Request<'a> {
@@ -234,6 +239,13 @@ impl<'a> Request<'a> {
     /// See [`RequestBody::read`].
     pub async fn body(&mut self) -> Result<Bytes, Halt> {
         self.body.read().await
+    }
+
+    /// Waits until the client has gone away, for ever while it stays: what a plugin that waits for something
+    /// else waits for as well. Gives what to end the request with then.
+    pub async fn client_left(&mut self) -> Halt {
+        self.body.client_left().await;
+        Reply::empty(499, Reason::ClientClosed).into()
     }
 
     /// Sends `bytes` upstream in place of the client's body. Content-Length follows.

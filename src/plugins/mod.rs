@@ -1,5 +1,6 @@
 //! Every plugin, first to last. The order is the behaviour.
 
+pub mod concurrency_limit;
 pub mod correlation_id;
 pub mod key_auth;
 pub mod prometheus;
@@ -22,6 +23,7 @@ use crate::{
 plugins! {
     100_001 => correlation_id::CorrelationId,
       1_250 => key_auth::KeyAuth,
+        930 => concurrency_limit::ConcurrencyLimit,
         910 => rate_limiting::RateLimiting,
          13 => prometheus::Prometheus,
           2 => request_termination::RequestTermination,

@@ -11,6 +11,8 @@ use super::State;
 pub enum Held {
     /// The counts of a plugin instance.
     Counts(Uuid),
+    /// The requests of a plugin instance that are under way.
+    Places(Uuid),
     /// The turns of an upstream, or of a service without one.
     Turns(Uuid),
     /// The connections that a target may still take.
@@ -34,6 +36,7 @@ impl State {
     pub fn inventory(&self) -> BTreeSet<Held> {
         let Self {
             rates,
+            turnstiles,
             positions,
             slots,
             health,
@@ -46,6 +49,7 @@ impl State {
         } = self;
         let mut held = BTreeSet::new();
         held.extend(rates.instances().into_iter().map(Held::Counts));
+        held.extend(turnstiles.instances().into_iter().map(Held::Places));
         held.extend(positions.keys().into_iter().map(Held::Turns));
         let slots = slots.keys().into_iter();
         held.extend(slots.map(|(upstream, target, limit)| Held::Slots {

@@ -9,6 +9,7 @@ mod inventory;
 pub mod names;
 pub mod rates;
 pub mod registry;
+pub mod turnstiles;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -24,6 +25,7 @@ pub use inventory::Held;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
+use turnstiles::Turnstiles;
 
 /// Everything that a reload keeps.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct State {
     pub clock: Clock,
     pub identifiers: Arc<Identifiers>,
     pub rates: Rates,
+    /// The requests under way where their number is limited.
+    pub turnstiles: Turnstiles,
     /// The round-robin position of each upstream or service host, by the entity's id.
     pub positions: Registry<Uuid, AtomicU64>,
     /// The connections that a target may still take, by upstream, target and limit.
@@ -52,6 +56,7 @@ impl State {
             clock: Clock::system(),
             identifiers,
             rates: Rates::default(),
+            turnstiles: Turnstiles::default(),
             positions: Registry::default(),
             slots: Registry::default(),
             health: TargetsHealth::default(),

@@ -73,6 +73,7 @@ impl Names {
             let key = format!("{held:?}");
             let (what, of) = match held {
                 Held::Counts(id) => ("counts", self.name(id)),
+                Held::Places(id) => ("requests under way", self.name(id)),
                 Held::Turns(id) => ("turns", self.name(id)),
                 Held::Slots {
                     upstream,
