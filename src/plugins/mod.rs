@@ -6,6 +6,7 @@ pub mod key_auth;
 pub mod prometheus;
 pub mod rate_limiting;
 pub mod request_termination;
+pub mod traffic_split;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ plugins! {
       1_250 => key_auth::KeyAuth,
         930 => concurrency_limit::ConcurrencyLimit,
         910 => rate_limiting::RateLimiting,
+         60 => traffic_split::TrafficSplit,
          13 => prometheus::Prometheus,
           2 => request_termination::RequestTermination,
 }

@@ -207,6 +207,7 @@ impl Reloader {
         drop(before);
         state.turnstiles.sweep();
         state.positions.sweep();
+        state.splits.sweep();
         state.slots.sweep();
         state.health.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))

@@ -15,6 +15,8 @@ pub enum Held {
     Places(Uuid),
     /// The turns of an upstream, or of a service without one.
     Turns(Uuid),
+    /// The turns of the services of a rule of a plugin instance.
+    Splits { instance: Uuid, rule: usize },
     /// The connections that a target may still take.
     Slots {
         upstream: Uuid,
@@ -38,6 +40,7 @@ impl State {
             rates,
             turnstiles,
             positions,
+            splits,
             slots,
             health,
             names,
@@ -51,6 +54,8 @@ impl State {
         held.extend(rates.instances().into_iter().map(Held::Counts));
         held.extend(turnstiles.instances().into_iter().map(Held::Places));
         held.extend(positions.keys().into_iter().map(Held::Turns));
+        let splits = splits.keys().into_iter();
+        held.extend(splits.map(|(instance, rule)| Held::Splits { instance, rule }));
         let slots = slots.keys().into_iter();
         held.extend(slots.map(|(upstream, target, limit)| Held::Slots {
             upstream,

@@ -37,6 +37,8 @@ pub struct State {
     pub turnstiles: Turnstiles,
     /// The round-robin position of each upstream or service host, by the entity's id.
     pub positions: Registry<Uuid, AtomicU64>,
+    /// The turns of services between which a plugin splits requests, by its instance and the place of the rule.
+    pub splits: Registry<(Uuid, usize), AtomicU64>,
     /// The connections that a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), Semaphore>,
     /// How the addresses of watched targets are.
@@ -58,6 +60,7 @@ impl State {
             rates: Rates::default(),
             turnstiles: Turnstiles::default(),
             positions: Registry::default(),
+            splits: Registry::default(),
             slots: Registry::default(),
             health: TargetsHealth::default(),
             names: Names::default(),

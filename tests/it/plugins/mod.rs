@@ -9,3 +9,4 @@ mod prometheus;
 mod rate_limiting;
 mod request_termination;
 mod scoping;
+mod traffic_split;
