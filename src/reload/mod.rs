@@ -210,6 +210,7 @@ impl Reloader {
         state.splits.sweep();
         state.slots.sweep();
         state.health.sweep();
+        state.loads.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 

@@ -1,11 +1,13 @@
 //! What outlives a snapshot: clock, identifiers, rate counters, balancer positions, health, resolved
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
+pub mod addresses;
 pub mod clock;
 pub mod feed;
 pub mod health;
 pub mod identifiers;
 mod inventory;
+pub mod load;
 pub mod names;
 pub mod rates;
 pub mod registry;
@@ -17,11 +19,13 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
+use addresses::{PerAddress, PerTarget};
 use clock::Clock;
 use feed::News;
 use health::TargetsHealth;
 use identifiers::Identifiers;
 pub use inventory::Held;
+use load::Load;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
@@ -39,8 +43,10 @@ pub struct State {
     pub positions: Registry<Uuid, AtomicU64>,
     /// The turns of services between which a plugin splits requests, by its instance and the place of the rule.
     pub splits: Registry<(Uuid, usize), AtomicU64>,
-    /// The connections that a target may still take, by upstream, target and limit.
-    pub slots: Registry<(Uuid, String, u32), Semaphore>,
+    /// The connections that each address of a target may still take, by upstream, target and limit.
+    pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
+    /// What the addresses of targets have to do.
+    pub loads: PerTarget<Load>,
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
@@ -54,6 +60,7 @@ impl State {
     pub fn new() -> Self {
         let identifiers = Arc::new(Identifiers::new());
         let telemetry = Arc::new(Telemetry::of_node(identifiers.process()));
+        let news = Arc::new(News::default());
         Self {
             clock: Clock::system(),
             identifiers,
@@ -62,9 +69,10 @@ impl State {
             positions: Registry::default(),
             splits: Registry::default(),
             slots: Registry::default(),
+            loads: PerTarget::default(),
             health: TargetsHealth::default(),
-            names: Names::default(),
-            news: Arc::default(),
+            names: Names::new(Arc::clone(&news)),
+            news,
             telemetry,
         }
     }
