@@ -71,7 +71,7 @@ pub(super) async fn peer(
     } = exchange;
     let Some((route, service)) = route
         .and_then(|route| snapshot.routes.get(route))
-        .and_then(|route| Some((route, snapshot.service(route)?)))
+        .and_then(|route| Some((route, snapshot.service(route, forward.directions.service)?)))
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
@@ -286,13 +286,13 @@ fn set_target(
     let unchanged = cut.is_none()
         && service.path.is_none()
         && exchange.normal_path.is_none()
-        && exchange.forward.query.is_none();
+        && exchange.forward.directions.query.is_none();
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
         return Ok(None);
     }
     let path = join(service.path.as_deref(), normal, cut, route.path_handling);
     let mut target = encode_for_wire(&path).into_owned();
-    let query = exchange.forward.query.as_deref();
+    let query = exchange.forward.directions.query.as_deref();
     match query {
         Some("") => {}
         Some(query) => {
@@ -532,7 +532,8 @@ fn with_search<T>(
         ..
     } = exchange;
     let member = forward.member.as_ref()?;
-    let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
+    let route = snapshot.routes.get((*route)?)?;
+    let service = snapshot.service(route, forward.directions.service)?;
     Some(tell(&mut forward.search, &service.balancer, member))
 }
 

@@ -6,6 +6,7 @@ mod grpc;
 mod kept;
 mod passive;
 mod shown;
+mod survival;
 mod tls;
 
 use std::sync::Arc;
