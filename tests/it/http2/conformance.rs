@@ -6,7 +6,7 @@ use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PRIORITY,
     RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, block, frame, get_block,
 };
-use crate::harness::{Gate, Gateway, Origin, Reply, Request, one_service};
+use crate::harness::{Gate, Gateway, Origin, Reply, Request, Stopwatch, one_service};
 
 use super::SOON;
 
@@ -41,6 +41,7 @@ enum Comes {
 enum Came {
     Goaway(u32),
     Closed,
+    Silence,
     Reset(u32),
     /// A PING behind it was answered.
     Pong,
@@ -63,8 +64,13 @@ fn came(raw: &mut Raw) -> Came {
     let mut has_pong = false;
     raw.send(PING, 0, 0, b"whatnow?");
     loop {
+        let watch = Stopwatch::start();
         let Some(frame) = raw.next_within(SOON) else {
-            return Came::Closed;
+            return if watch.elapsed() < SOON {
+                Came::Closed
+            } else {
+                Came::Silence
+            };
         };
         if let Some((_, code)) = frame.goaway() {
             return Came::Goaway(code);
