@@ -9,7 +9,7 @@ use std::{
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{http2::Stream, stream::Wire};
+use super::{http2::Stream, mirror::PendingCopy, stream::Wire};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
@@ -92,6 +92,8 @@ pub struct Forward {
     /// Where the last try went.
     pub member: Option<Arc<Member>>,
     pub tunnel: bool,
+    /// The copy of it that waits for its body.
+    pub(super) copy: Option<Box<PendingCopy>>,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
