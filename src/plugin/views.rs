@@ -128,7 +128,7 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 
     /// Waits until the client has gone away; for ever while it stays.
     async fn client_left(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

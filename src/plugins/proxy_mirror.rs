@@ -28,7 +28,7 @@
 //! receives copies can use them. Send them only where you would send the requests, and hide keys with
 //! `hide_credentials`.
 //!
-//! Not copied are WebSockets and gRPC, requests whose body is over `max_body`, those whose body did not arrive whole,
+//! Not copied are tunnels (WebSocket) and gRPC, requests whose body is over `max_body`, those whose body did not arrive whole,
 //! and those that a plugin answered. A request that is a copy itself, which `X-Tollgate-Mirror` tells, is not
 //! copied again, so two gateways that mirror to each other do no harm.
 //!
