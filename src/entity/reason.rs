@@ -12,9 +12,9 @@ pub enum Reason {
     ///
     /// 400, 505: Bad request · HTTP version not supported
     BadRequest,
-    /// A header line or the head is over its limit, or there are more than 256 fields.
+    /// A header line or the head is over its limit, or there are more than 256 fields. With 431: the head as a whole, over HTTP/2.
     ///
-    /// 400: Request header or cookie too large
+    /// 400, 431: Request header or cookie too large
     HeaderTooLarge,
     /// The request line is over its limit.
     ///

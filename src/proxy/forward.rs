@@ -102,7 +102,13 @@ pub(super) async fn peer(
     }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
+        let handshake = tunnel::Handshake::default();
+        forward.handshake = Some(handshake.clone());
+        options.custom_l4 = Some(tunnel::connector(
+            service.timeouts.connect,
+            service.timeouts.read,
+            handshake,
+        ));
     } else {
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
@@ -178,13 +184,22 @@ pub(super) fn host_header<'h>(
 /// Shapes the request for the upstream.
 ///
 /// # Errors
-/// When the client is gone, or a path is not sendable, which is a bug of ours.
+/// When the client is gone, when an upstream for gRPC speaks HTTP/1 only, or when a path is not
+/// sendable, which is a bug of ours.
 pub(super) async fn shape(
     session: &mut Session,
     request: &mut RequestHeader,
     exchange: &mut Exchange,
     clock: &Clock,
 ) -> Result<()> {
+    let is_call = exchange
+        .service()
+        .is_some_and(|service| service.protocol.is_grpc());
+    if is_call && request.version != http::Version::HTTP_2 {
+        return Err(
+            Error::explain(ErrorType::InvalidH2, "the upstream does not speak HTTP/2").into_up(),
+        );
+    }
     let mut head = parts::of_request(request);
     let fields = Fields::of(&head.headers);
     if fields.has(Fields::EXPECT)
@@ -202,6 +217,9 @@ pub(super) async fn shape(
     rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
+    if let Some(handshake) = &exchange.forward.handshake {
+        handshake.begin();
+    }
     Ok(())
 }
 
@@ -437,6 +455,7 @@ pub(super) fn after_exchange_failure(
     error: &mut Error,
     from_pool: bool,
 ) {
+    tunnel::name_silence(error);
     if error.etype() == &ErrorType::InvalidCert {
         after_bad_certificate(exchange, error);
         return;

@@ -14,7 +14,7 @@ use crate::{
     compile::Compiler,
     config::{
         self, Config, Diagnostics, Gateway as Settings,
-        model::settings::{List, ListenEntry},
+        model::{listen::ListenEntry, settings::List},
     },
     snapshot::{Snapshot, live::Live},
     state::State,
