@@ -16,6 +16,7 @@ mod histogram;
 pub mod log_file;
 pub mod logging;
 mod losses;
+pub mod mirrors;
 pub mod outbox;
 mod page;
 pub mod process;
@@ -38,6 +39,7 @@ use handshakes::Handshakes;
 use health::UpstreamsHealth;
 use held::Held;
 pub use losses::Losses;
+use mirrors::MirrorCounts;
 use page::Page;
 use requests::{Requests, RouteSeries};
 use streams::{StreamSeries, Streams};
@@ -54,6 +56,7 @@ pub struct Telemetry {
     connections: Arc<Connections>,
     handshakes: Handshakes,
     admissions: Arc<Admissions>,
+    mirrors: Arc<MirrorCounts>,
     requests: Requests,
     retries: Held<str, Count>,
     streams: Streams,
@@ -92,6 +95,7 @@ impl Telemetry {
             connections: Arc::default(),
             handshakes: Handshakes::default(),
             admissions: Arc::default(),
+            mirrors: Arc::default(),
             requests: Requests::default(),
             retries: Held::default(),
             streams: Streams::default(),
@@ -128,6 +132,11 @@ impl Telemetry {
     /// The requests that are under way where their number is limited.
     pub fn admissions(&self) -> &Arc<Admissions> {
         &self.admissions
+    }
+
+    /// The copies of requests that are sent elsewhere.
+    pub fn mirrors(&self) -> &Arc<MirrorCounts> {
+        &self.mirrors
     }
 
     /// The request series of a service and a route, by their labels; both empty for requests
@@ -214,6 +223,7 @@ impl Telemetry {
             .write(&mut page, &self.node_id, self.requests_received());
         self.handshakes.write(&mut page);
         self.admissions.write(&mut page);
+        self.mirrors.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let mut retries = page.family(&families::RETRIES);
