@@ -1,18 +1,18 @@
 //! Upstreams with their targets, and services with the balancer that they send to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use uuid::Uuid;
 
-use super::{health, outbound::Outbound, references::References};
+use super::{balancing, health, outbound::Outbound, references::References};
 use crate::{
     config::{Config, Upstream},
     entity::facts::ServiceFacts,
     snapshot::Service,
     state::{State, addresses::TargetKey},
     upstream::{
-        Balancer, Outline, Target, TargetHost,
+        Algorithm, Balancer, Outline, Target, TargetHost,
         target::{Called, Slots},
     },
 };
@@ -35,6 +35,7 @@ pub(super) fn compile(
         let fields = &written.fields;
         let mut target = target(upstream.id, fields.address(), &fields.target, state);
         target.weight = fields.weight;
+        target.srv_host = upstream.fields.use_srv_name;
         target.slots = slots(upstream.id, &upstream.fields, &fields.target, state);
         if health::is_watched(&upstream.fields.healthchecks) {
             let key = key(upstream.id, &target);
@@ -55,6 +56,8 @@ pub(super) fn compile(
                 .and_then(|host| HeaderValue::from_str(host).ok());
             Arc::new(Balancer::new(Outline {
                 host_header,
+                algorithm: balancing::algorithm(fields),
+                slow_start: balancing::slow_start(fields),
                 checks: health::checks(fields, |verify| outbound.of_probes(index, verify)),
                 ..outline(upstream.id, fields.name.clone(), targets, state)
             }))
@@ -80,7 +83,9 @@ fn outline(id: Uuid, name: String, targets: Vec<Target>, state: &State) -> Outli
         name,
         host_header: None,
         targets,
-        position: state.positions.get_or_create(id, Default::default),
+        algorithm: Algorithm::RoundRobin,
+        slow_start: Duration::ZERO,
+        turns: state.turns.get_or_create(id, Default::default),
         checks: None,
         news: Arc::clone(&state.news),
         clock: state.clock.clone(),
@@ -102,20 +107,19 @@ pub(super) fn services(
         .map(|(index, (written, upstream))| {
             let fields = &written.fields;
             let shared = upstream.and_then(|upstream| balancers.get(upstream));
-            let balancer = match shared {
-                Some(balancer) => Arc::clone(balancer),
-                None => {
-                    let address = (fields.host.as_str(), fields.port);
-                    let label = format!("{}:{}", fields.host, fields.port);
-                    let target = target(written.id, address, &label, state);
-                    let name = fields.host.clone();
-                    Arc::new(Balancer::new(outline(
-                        written.id,
-                        name,
-                        vec![target],
-                        state,
-                    )))
-                }
+            let balancer = if let Some(balancer) = shared {
+                Arc::clone(balancer)
+            } else {
+                let address = (fields.host.as_str(), fields.port);
+                let label = format!("{}:{}", fields.host, fields.port);
+                let target = target(written.id, address, &label, state);
+                let name = fields.host.clone();
+                Arc::new(Balancer::new(outline(
+                    written.id,
+                    name,
+                    vec![target],
+                    state,
+                )))
             };
             let label = fields.name.clone().unwrap_or_else(|| fields.host.clone());
             Service {
@@ -153,6 +157,7 @@ fn target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Ta
     };
     let mut target = Target {
         called: Called::new(bare, port),
+        srv_host: false,
         host,
         port,
         weight: 1,

@@ -205,7 +205,7 @@ impl Reloader {
         self.tell_what_needs_a_restart(&loaded.config);
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
-        state.positions.sweep();
+        state.turns.sweep();
         state.slots.sweep();
         state.health.sweep();
         state.loads.sweep();

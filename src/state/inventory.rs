@@ -34,7 +34,7 @@ impl State {
     pub fn inventory(&self) -> BTreeSet<Held> {
         let Self {
             rates,
-            positions,
+            turns,
             slots,
             health,
             names,
@@ -48,7 +48,7 @@ impl State {
         } = self;
         let mut held = BTreeSet::new();
         held.extend(rates.instances().into_iter().map(Held::Counts));
-        held.extend(positions.keys().into_iter().map(Held::Turns));
+        held.extend(turns.keys().into_iter().map(Held::Turns));
         let slots = slots.keys().into_iter();
         held.extend(slots.map(|(upstream, target, limit)| Held::Slots {
             upstream,
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn what_is_held_is_listed_until_it_goes() {
         let state = State::new();
-        let turns = state.positions.get_or_create(Uuid::nil(), Default::default);
+        let turns = state.turns.get_or_create(Uuid::nil(), Default::default);
         let table = state.rates.table(Uuid::nil(), 1000);
         let name = state.names.get("A.test");
         assert_eq!(

@@ -11,8 +11,9 @@ pub mod load;
 pub mod names;
 pub mod rates;
 pub mod registry;
+pub mod turns;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -28,6 +29,7 @@ use load::Load;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
+use turns::Turns;
 
 /// Everything that a reload keeps.
 #[derive(Debug)]
@@ -35,8 +37,8 @@ pub struct State {
     pub clock: Clock,
     pub identifiers: Arc<Identifiers>,
     pub rates: Rates,
-    /// The round-robin position of each upstream or service host, by the entity's id.
-    pub positions: Registry<Uuid, AtomicU64>,
+    /// The turns of each upstream or service host, by the entity's id.
+    pub turns: Registry<Uuid, Turns>,
     /// The connections that each address of a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
     /// What the addresses of targets have to do.
@@ -59,7 +61,7 @@ impl State {
             clock: Clock::system(),
             identifiers,
             rates: Rates::default(),
-            positions: Registry::default(),
+            turns: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),
             health: TargetsHealth::default(),
