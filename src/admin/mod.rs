@@ -178,6 +178,10 @@ mod tests {
             let address = |last: u8, state, watched| AddressSurvey {
                 address: SocketAddr::from(([10, 0, 0, last], 80)),
                 state,
+                weight: 100,
+                weight_percent: 100,
+                under_way: 0,
+                latency_ms: None,
                 watched,
             };
             let failed = Watched {
@@ -211,6 +215,7 @@ mod tests {
             vec![UpstreamSurvey {
                 id: Uuid::nil(),
                 name: "users".into(),
+                algorithm: "round-robin",
                 is_available: !self.is_down,
                 targets,
             }]

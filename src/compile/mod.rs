@@ -1,5 +1,6 @@
 //! What was written becomes what runs. The only module that sees both.
 
+mod balancing;
 mod certificates;
 mod chains;
 mod consumers;

@@ -1,11 +1,11 @@
 //! Upstreams with their targets, and services with the balancer that they send to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use uuid::Uuid;
 
-use super::{health, outbound::Outbound, references::References};
+use super::{balancing, health, outbound::Outbound, references::References};
 use crate::{
     config::{Config, Upstream},
     entity::{Protocol, Timeouts, facts::ServiceFacts, identifier::derive},
@@ -13,7 +13,7 @@ use crate::{
     snapshot::Service,
     state::{State, addresses::TargetKey},
     upstream::{
-        Balancer, Outline, Target, TargetHost,
+        Algorithm, Balancer, Outline, Target, TargetHost,
         target::{Called, Slots},
     },
 };
@@ -36,6 +36,7 @@ pub(super) fn compile(
         let fields = &written.fields;
         let mut target = target(upstream.id, fields.address(), &fields.target, state);
         target.weight = fields.weight;
+        target.srv_host = upstream.fields.use_srv_name;
         target.slots = slots(upstream.id, &upstream.fields, &fields.target, state);
         if health::is_watched(&upstream.fields.healthchecks) {
             let key = key(upstream.id, &target);
@@ -56,6 +57,8 @@ pub(super) fn compile(
                 .and_then(|host| HeaderValue::from_str(host).ok());
             Arc::new(Balancer::new(Outline {
                 host_header,
+                algorithm: balancing::algorithm(fields),
+                slow_start: balancing::slow_start(fields),
                 checks: health::checks(fields, |verify| outbound.of_probes(index, verify)),
                 ..outline(upstream.id, fields.name.clone(), targets, state)
             }))
@@ -81,7 +84,9 @@ fn outline(id: Uuid, name: String, targets: Vec<Target>, state: &State) -> Outli
         name,
         host_header: None,
         targets,
-        position: state.positions.get_or_create(id, Default::default),
+        algorithm: Algorithm::RoundRobin,
+        slow_start: Duration::ZERO,
+        turns: state.turns.get_or_create(id, Default::default),
         checks: None,
         news: Arc::clone(&state.news),
         clock: state.clock.clone(),
@@ -198,6 +203,7 @@ fn target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Ta
     };
     let mut target = Target {
         called: Called::new(bare, port),
+        srv_host: false,
         host,
         port,
         weight: 1,

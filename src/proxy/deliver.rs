@@ -6,6 +6,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::{
+    affinity,
     exchange::Exchange,
     fields::Fields,
     forward::{VIA, appended},
@@ -129,6 +130,10 @@ fn add_own(response: &mut Parts, fields: Fields, exchange: &Exchange) {
     }
     if tokens.request_id {
         headers.insert(REQUEST_ID, request_id(exchange));
+    }
+    let cookie = exchange.service();
+    if let Some(cookie) = cookie.and_then(|service| affinity::cookie(service, forward)) {
+        headers.append(header::SET_COOKIE, cookie);
     }
     if exchange.debug_wanted {
         add_debug(headers, exchange);

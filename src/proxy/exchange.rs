@@ -19,7 +19,7 @@ use crate::{
     state::identifiers::RequestId,
     telemetry::requests::RouteSeries,
     tls::TlsFacts,
-    upstream::{Member, balancer::Key, member::Hold, search::Search},
+    upstream::{Hold, Key, Member, search::Search},
 };
 
 /// What is known of a client connection before its first request. Made once, shared by its
@@ -87,6 +87,8 @@ pub struct Forward {
     pub body_bytes: u64,
     /// What of the request decides its target.
     pub key: Key,
+    /// A cookie that the client gets so that the key stays.
+    pub cookie: Option<HeaderValue>,
     pub search: Search,
     pub tries: u32,
     /// Where the last try went.

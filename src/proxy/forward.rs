@@ -12,6 +12,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{
+    affinity,
     exchange::{Connection, Exchange},
     failure,
     fields::Fields,
@@ -62,6 +63,7 @@ pub(super) async fn peer(
     exchange: &mut Exchange,
     identifiers: &Identifiers,
 ) -> Result<Box<HttpPeer>> {
+    note_key(session.req_header(), exchange);
     let Exchange {
         snapshot,
         route,
@@ -124,6 +126,18 @@ pub(super) async fn peer(
     // What concerns one connection only is removed as the request is received and shaped.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     Ok(Box::new(peer))
+}
+
+/// Notes what of the request decides its target. All tries have one key.
+fn note_key(head: &Parts, exchange: &mut Exchange) {
+    if exchange.forward.member.is_some() {
+        return;
+    }
+    if let Some(service) = exchange.service() {
+        let (key, cookie) = affinity::key(service, head, exchange);
+        exchange.forward.key = key;
+        exchange.forward.cookie = cookie;
+    }
 }
 
 fn reply_to_absence(absent: Absent, tries: u32) -> Reply {

@@ -1,5 +1,5 @@
-//! What a try tells of the address it went to: passive health checks. Only what the upstream did
-//! counts, never what the gateway or the client did.
+//! What a try tells of the member it went to: passive health checks and latency. Only what the
+//! upstream did counts, never what the gateway or the client did.
 
 use pingora_core::{Error, ErrorSource};
 
@@ -11,6 +11,7 @@ pub(super) fn note_status(exchange: &Exchange, status: u16) {
     let Some(service) = exchange.service() else {
         return;
     };
+    note_latency(exchange, true);
     if let Some(checks) = service.balancer.passive_checks()
         && let Some(finding) = checks.statuses.judge(status)
     {
@@ -23,7 +24,14 @@ pub(super) fn note_failure(exchange: &Exchange, error: &Error) {
     if exchange.forward.answered_at.is_none()
         && let Some(finding) = finding(error)
     {
+        note_latency(exchange, false);
         note(exchange, finding);
+    }
+}
+
+fn note_latency(exchange: &Exchange, has_answered: bool) {
+    if let (Some(service), Some(hold)) = (exchange.service(), &exchange.forward.hold) {
+        service.balancer.note_latency(hold, has_answered);
     }
 }
 

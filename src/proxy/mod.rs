@@ -28,6 +28,7 @@ mod route;
 mod admit;
 mod body;
 
+mod affinity;
 mod forward;
 mod health;
 pub mod mirror;

@@ -206,7 +206,7 @@ impl Reloader {
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
         state.turnstiles.sweep();
-        state.positions.sweep();
+        state.turns.sweep();
         state.splits.sweep();
         state.slots.sweep();
         state.health.sweep();

@@ -39,7 +39,7 @@ impl State {
         let Self {
             rates,
             turnstiles,
-            positions,
+            turns,
             splits,
             slots,
             health,
@@ -55,7 +55,7 @@ impl State {
         let mut held = BTreeSet::new();
         held.extend(rates.instances().into_iter().map(Held::Counts));
         held.extend(turnstiles.instances().into_iter().map(Held::Places));
-        held.extend(positions.keys().into_iter().map(Held::Turns));
+        held.extend(turns.keys().into_iter().map(Held::Turns));
         let splits = splits.keys().into_iter();
         held.extend(splits.map(|(instance, rule)| Held::Splits { instance, rule }));
         let slots = slots.keys().into_iter();
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_is_held_is_listed_until_it_goes() {
         let state = State::new();
-        let turns = state.positions.get_or_create(Uuid::nil(), Default::default);
+        let turns = state.turns.get_or_create(Uuid::nil(), Default::default);
         let table = state.rates.table(Uuid::nil(), 1000);
         let name = state.names.get("A.test");
         assert_eq!(

@@ -11,6 +11,7 @@ pub mod load;
 pub mod names;
 pub mod rates;
 pub mod registry;
+pub mod turns;
 pub mod turnstiles;
 
 use std::sync::{Arc, atomic::AtomicU64};
@@ -29,6 +30,7 @@ use load::Load;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
+use turns::Turns;
 use turnstiles::Turnstiles;
 
 /// Everything that a reload keeps.
@@ -39,8 +41,8 @@ pub struct State {
     pub rates: Rates,
     /// The requests under way where their number is limited.
     pub turnstiles: Turnstiles,
-    /// The round-robin position of each upstream or service host, by the entity's id.
-    pub positions: Registry<Uuid, AtomicU64>,
+    /// The turns of each upstream or service host, by the entity's id.
+    pub turns: Registry<Uuid, Turns>,
     /// The turns of services between which a plugin splits requests, by its instance and the place of the rule.
     pub splits: Registry<(Uuid, usize), AtomicU64>,
     /// The connections that each address of a target may still take, by upstream, target and limit.
@@ -65,8 +67,8 @@ impl State {
             clock: Clock::system(),
             identifiers,
             rates: Rates::default(),
+            turns: Registry::default(),
             turnstiles: Turnstiles::default(),
-            positions: Registry::default(),
             splits: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),

@@ -31,6 +31,8 @@ pub struct Target {
     pub label: Arc<str>,
     /// What it is called towards itself, unless the route or upstream says otherwise.
     pub called: Called,
+    /// Whether an address is called by the name of its SRV record.
+    pub srv_host: bool,
     /// How its addresses are; absent = nobody watches them.
     pub health: Option<Arc<TargetHealth>>,
     /// What its addresses have to do.
@@ -106,6 +108,7 @@ impl Target {
             target: 0,
             label: Arc::clone(&self.label),
             name: None,
+            session: 0,
             called: self.called.clone(),
             health: None,
             load: Arc::default(),
@@ -169,6 +172,7 @@ pub(crate) mod tests {
             weight,
             label: format!("{address}:80").into(),
             called: Called::new(&address.to_string(), 80),
+            srv_host: false,
             health: None,
             loads: Arc::default(),
             slots: None,
