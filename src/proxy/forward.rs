@@ -73,7 +73,7 @@ pub(super) async fn peer(
     } = exchange;
     let Some((route, service)) = route
         .and_then(|route| snapshot.routes.get(route))
-        .and_then(|route| Some((route, snapshot.service(route)?)))
+        .and_then(|route| Some((route, snapshot.service(route, forward.directions.service)?)))
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
@@ -114,7 +114,13 @@ pub(super) async fn peer(
     }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
+        let handshake = tunnel::Handshake::default();
+        forward.handshake = Some(handshake.clone());
+        options.custom_l4 = Some(tunnel::connector(
+            service.timeouts.connect,
+            service.timeouts.read,
+            handshake,
+        ));
     } else {
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
@@ -199,13 +205,22 @@ pub(super) fn host_header<'h>(
 /// Shapes the request for the upstream.
 ///
 /// # Errors
-/// When the client is gone, or a path is not sendable, which is a bug of ours.
+/// When the client is gone, when an upstream for gRPC speaks HTTP/1 only, or when a path is not
+/// sendable, which is a bug of ours.
 pub(super) async fn shape(
     session: &mut Session,
     request: &mut RequestHeader,
     exchange: &mut Exchange,
     clock: &Clock,
 ) -> Result<()> {
+    let is_call = exchange
+        .service()
+        .is_some_and(|service| service.protocol.is_grpc());
+    if is_call && request.version != http::Version::HTTP_2 {
+        return Err(
+            Error::explain(ErrorType::InvalidH2, "the upstream does not speak HTTP/2").into_up(),
+        );
+    }
     let mut head = parts::of_request(request);
     let fields = Fields::of(&head.headers);
     if fields.has(Fields::EXPECT)
@@ -223,6 +238,9 @@ pub(super) async fn shape(
     rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
+    if let Some(handshake) = &exchange.forward.handshake {
+        handshake.begin();
+    }
     Ok(())
 }
 
@@ -282,13 +300,13 @@ fn set_target(
     let unchanged = cut.is_none()
         && service.path.is_none()
         && exchange.normal_path.is_none()
-        && exchange.forward.query.is_none();
+        && exchange.forward.directions.query.is_none();
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
         return Ok(None);
     }
     let path = join(service.path.as_deref(), normal, cut, route.path_handling);
     let mut target = encode_for_wire(&path).into_owned();
-    let query = exchange.forward.query.as_deref();
+    let query = exchange.forward.directions.query.as_deref();
     match query {
         Some("") => {}
         Some(query) => {
@@ -441,6 +459,7 @@ pub(super) fn after_exchange_failure(
     error: &mut Error,
     from_pool: bool,
 ) {
+    tunnel::name_silence(error);
     if error.etype() == &ErrorType::InvalidCert {
         after_bad_certificate(exchange, error);
         return;
@@ -527,7 +546,8 @@ fn with_search<T>(
         ..
     } = exchange;
     let member = forward.member.as_ref()?;
-    let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
+    let route = snapshot.routes.get((*route)?)?;
+    let service = snapshot.service(route, forward.directions.service)?;
     Some(tell(&mut forward.search, &service.balancer, member))
 }
 

@@ -12,8 +12,9 @@ pub mod names;
 pub mod rates;
 pub mod registry;
 pub mod turns;
+pub mod turnstiles;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -30,6 +31,7 @@ use names::Names;
 use rates::Rates;
 use registry::Registry;
 use turns::Turns;
+use turnstiles::Turnstiles;
 
 /// Everything that a reload keeps.
 #[derive(Debug)]
@@ -37,8 +39,12 @@ pub struct State {
     pub clock: Clock,
     pub identifiers: Arc<Identifiers>,
     pub rates: Rates,
+    /// The requests under way where their number is limited.
+    pub turnstiles: Turnstiles,
     /// The turns of each upstream or service host, by the entity's id.
     pub turns: Registry<Uuid, Turns>,
+    /// The turns of services between which a plugin splits requests, by its instance and the place of the rule.
+    pub splits: Registry<(Uuid, usize), AtomicU64>,
     /// The connections that each address of a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
     /// What the addresses of targets have to do.
@@ -62,6 +68,8 @@ impl State {
             identifiers,
             rates: Rates::default(),
             turns: Registry::default(),
+            turnstiles: Turnstiles::default(),
+            splits: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),
             health: TargetsHealth::default(),

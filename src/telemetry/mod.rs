@@ -3,6 +3,7 @@
 //! Labels come from the configuration, never from a client's bytes. Nothing here reads a clock or
 //! knows a snapshot; whoever knows more hands it in.
 
+pub mod admissions;
 pub mod connections;
 mod count;
 pub mod exports;
@@ -29,6 +30,7 @@ use std::sync::{
 use uuid::Uuid;
 
 use crate::entity::reason::Reason;
+use admissions::Admissions;
 use connections::Connections;
 pub use count::Count;
 use exports::Exports;
@@ -51,6 +53,7 @@ pub struct Telemetry {
     exports: Exports,
     connections: Arc<Connections>,
     handshakes: Handshakes,
+    admissions: Arc<Admissions>,
     requests: Requests,
     retries: Held<str, Count>,
     streams: Streams,
@@ -88,6 +91,7 @@ impl Telemetry {
             exports: Exports::default(),
             connections: Arc::default(),
             handshakes: Handshakes::default(),
+            admissions: Arc::default(),
             requests: Requests::default(),
             retries: Held::default(),
             streams: Streams::default(),
@@ -119,6 +123,11 @@ impl Telemetry {
     /// TLS handshakes with clients, and the certificates for them.
     pub fn handshakes(&self) -> &Handshakes {
         &self.handshakes
+    }
+
+    /// The requests that are under way where their number is limited.
+    pub fn admissions(&self) -> &Arc<Admissions> {
+        &self.admissions
     }
 
     /// The request series of a service and a route, by their labels; both empty for requests
@@ -204,6 +213,7 @@ impl Telemetry {
         self.connections
             .write(&mut page, &self.node_id, self.requests_received());
         self.handshakes.write(&mut page);
+        self.admissions.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let mut retries = page.family(&families::RETRIES);

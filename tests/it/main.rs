@@ -22,6 +22,7 @@ mod explain;
 mod forwarding;
 mod generated;
 mod grpc;
+mod handover;
 mod health_checks;
 mod hot_reload;
 mod http2;

@@ -1,5 +1,6 @@
 //! Each plugin as seen from outside; one file per plugin, named like its source.
 
+mod concurrency_limit;
 mod consumer_groups;
 mod correlation_id;
 mod key_auth;
@@ -8,3 +9,4 @@ mod prometheus;
 mod rate_limiting;
 mod request_termination;
 mod scoping;
+mod traffic_split;
