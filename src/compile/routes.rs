@@ -1,6 +1,6 @@
 //! Routes: the router's table, and what a request needs once it has found its route.
 
-use super::{precedence::Chains, references::References};
+use super::{precedence::Chains, references::References, retries};
 use crate::{
     config::{Code, Config, Diagnostics, Entity, Route as Written, model::gateway::RouterFlavor},
     entity::facts::RouteFacts,
@@ -103,6 +103,11 @@ pub(super) fn compile(
                 strip_path: fields.strip_path,
                 preserve_host: fields.preserve_host,
                 path_handling: fields.path_handling,
+                retry: fields
+                    .retry
+                    .as_ref()
+                    .map(|retry| retries::compile(Some(retry))),
+                total_timeout: fields.total_timeout.map(retries::limit),
                 chains: chains.of_route(
                     index,
                     service,

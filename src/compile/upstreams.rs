@@ -5,12 +5,12 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::{health, outbound::Outbound, references::References};
+use super::{health, outbound::Outbound, references::References, retries};
 use crate::{
     config::Config,
     entity::{Protocol, facts::ServiceFacts},
     snapshot::Service,
-    state::State,
+    state::{State, budget::RetryBudget},
     upstream::{Balancer, Target, TargetHost},
 };
 
@@ -127,6 +127,11 @@ pub(super) fn services(
                 protocol: fields.protocol,
                 path: fields.path.clone().filter(|path| path != "/"),
                 retries: fields.retries,
+                retry: retries::compile(fields.retry.as_ref()),
+                total_timeout: retries::limit(fields.total_timeout),
+                budget: state
+                    .budgets
+                    .get_or_create(written.id, || RetryBudget::new(state.clock.instant())),
                 timeouts: fields.timeouts(),
                 tls: outbound.of_service(index),
                 balancer,

@@ -19,6 +19,10 @@ pub enum Held {
         target: String,
         limit: u32,
     },
+    /// What the retries of a service may still cost.
+    Budget(Uuid),
+    /// The circuits of a plugin instance.
+    Circuits(Uuid),
     /// How the addresses of a target are.
     Health {
         upstream: Uuid,
@@ -36,6 +40,8 @@ impl State {
             rates,
             positions,
             slots,
+            budgets,
+            circuits,
             health,
             names,
             // These are the process's own, or count for its lifetime.
@@ -53,6 +59,8 @@ impl State {
             target,
             limit,
         }));
+        held.extend(budgets.keys().into_iter().map(Held::Budget));
+        held.extend(circuits.keys().into_iter().map(Held::Circuits));
         let health = health.keys().into_iter();
         held.extend(health.map(|(upstream, host, port)| Held::Health {
             upstream,

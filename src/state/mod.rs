@@ -1,6 +1,8 @@
 //! What outlives a snapshot: clock, identifiers, rate counters, balancer positions, health, resolved
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
+pub mod budget;
+pub mod circuits;
 pub mod clock;
 pub mod feed;
 pub mod health;
@@ -9,6 +11,7 @@ mod inventory;
 pub mod names;
 pub mod rates;
 pub mod registry;
+mod window;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -16,6 +19,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
+use budget::RetryBudget;
+use circuits::Circuits;
 use clock::Clock;
 use feed::News;
 use health::TargetsHealth;
@@ -35,6 +40,10 @@ pub struct State {
     pub positions: Registry<Uuid, AtomicU64>,
     /// The connections that a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), Semaphore>,
+    /// What the retries of a service may still cost, by its id.
+    pub budgets: Registry<Uuid, RetryBudget>,
+    /// The circuits of a plugin instance, by its id.
+    pub circuits: Registry<Uuid, Circuits>,
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
@@ -54,6 +63,8 @@ impl State {
             rates: Rates::default(),
             positions: Registry::default(),
             slots: Registry::default(),
+            budgets: Registry::default(),
+            circuits: Registry::default(),
             health: TargetsHealth::default(),
             names: Names::default(),
             news: Arc::default(),
