@@ -5,6 +5,7 @@
 //! tests need no socket.
 
 mod env;
+mod guard;
 mod halt;
 mod headers;
 pub mod registry;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 pub use env::{ConfigError, Env, Metrics, Scope};
+pub use guard::CircuitGuard;
 pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
 pub use views::{

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, request, response};
 use uuid::Uuid;
 
 use super::{
-    Client, ConfigError, Env, Halt, Identity, Latencies, Matched, Metrics, Notes, Plugin, Record,
+    CircuitGuard, Client, ConfigError, Env, Halt, Identity, Latencies, Matched, Metrics, Notes, Plugin, Record,
     Reply, Request, RequestBody, Response, Scheme, Scope, Source, Surroundings,
 };
 use crate::{
@@ -125,6 +125,7 @@ pub(crate) struct Visit<'w, P: Plugin> {
     pub(crate) notes: Notes,
     pub(crate) secret_arguments: Vec<String>,
     forward_query: Option<String>,
+    guard: Option<Arc<CircuitGuard>>,
     route: RouteFacts,
     service: ServiceFacts,
     client: Client,
@@ -151,6 +152,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
             notes: Notes::default(),
             secret_arguments: Vec::new(),
             forward_query: None,
+            guard: None,
             route: RouteFacts {
                 id: Uuid::from_u128(0xa),
                 name: Some("orders-route".into()),
@@ -219,6 +221,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
             &mut self.notes,
             &mut self.body,
             &mut self.forward_query,
+            &mut self.guard,
         );
         plugin.access(&mut self.memo, &mut request).await
     }
@@ -290,6 +293,11 @@ impl<'w, P: Plugin> Visit<'w, P> {
         self.forward_query
             .as_deref()
             .or_else(|| self.request.uri.query())
+    }
+
+    /// Whether circuits decide to which addresses it goes.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guard.is_some()
     }
 
     /// The body that goes upstream, if the plugin replaced it.

@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use http::{
 };
 
 use super::{
-    Halt,
+    CircuitGuard, Halt,
     headers::{RequestHeaders, ResponseHeaders},
 };
 use crate::{
@@ -107,6 +108,8 @@ pub struct Request<'a> {
     body: &'a mut dyn RequestBody,
     /// The query to send upstream, where a plugin changed it.
     forward_query: &'a mut Option<String>,
+    /// The circuits of the addresses that it may go to.
+    guard: &'a mut Option<Arc<CircuitGuard>>,
 }
 
 /// Where a whole request body comes from.
@@ -131,6 +134,7 @@ impl<'a> Request<'a> {
         notes: &'a mut Notes,
         body: &'a mut dyn RequestBody,
         forward_query: &'a mut Option<String>,
+        guard: &'a mut Option<Arc<CircuitGuard>>,
     ) -> Self {
         Self {
             headers: RequestHeaders(head),
@@ -139,6 +143,7 @@ impl<'a> Request<'a> {
             notes,
             body,
             forward_query,
+            guard,
         }
     }
 
@@ -246,6 +251,12 @@ impl<'a> Request<'a> {
     /// Sends `query` (without `?`) upstream in place of the client's; empty means none.
     pub fn forward_query(&mut self, query: String) {
         *self.forward_query = Some(query);
+    }
+
+    /// Lets the circuits of `guard` decide to which addresses the request may go, and learn from each
+    /// try.
+    pub fn guard_targets(&mut self, guard: &Arc<CircuitGuard>) {
+        *self.guard = Some(Arc::clone(guard));
     }
 }
 

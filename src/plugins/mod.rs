@@ -1,5 +1,6 @@
 //! Every plugin, first to last. The order is the behaviour.
 
+pub mod circuit_breaker;
 pub mod correlation_id;
 pub mod key_auth;
 pub mod prometheus;
@@ -23,6 +24,7 @@ plugins! {
     100_001 => correlation_id::CorrelationId,
       1_250 => key_auth::KeyAuth,
         910 => rate_limiting::RateLimiting,
+         50 => circuit_breaker::CircuitBreaker,
          13 => prometheus::Prometheus,
           2 => request_termination::RequestTermination,
 }

@@ -174,7 +174,15 @@ pub(super) fn enter<'e>(
         matched,
     };
     Some(Entrance {
-        request: Request::new(head, about, identity, notes, body, &mut forward.query),
+        request: Request::new(
+            head,
+            about,
+            identity,
+            notes,
+            body,
+            &mut forward.query,
+            &mut forward.guard,
+        ),
         snapshot,
         chain: snapshot.chain(chain),
         run,

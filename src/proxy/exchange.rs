@@ -3,21 +3,21 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderValue;
 use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{http2::Stream, stream::Wire};
+use super::{http2::Stream, retry, stream::Wire};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
-    plugin::{Client, Identity, Notes, Reply, Scheme, Source},
+    plugin::{CircuitGuard, Client, Identity, Notes, Reply, Scheme, Source},
     router::PatternId,
-    snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
-    state::identifiers::RequestId,
+    snapshot::{ChainIndex, Retry, Route, RouteIndex, Service, Snapshot},
+    state::{circuits::Permit, identifiers::RequestId},
     telemetry::requests::RouteSeries,
     tls::TlsFacts,
     upstream::search::Search,
@@ -95,13 +95,47 @@ pub struct Forward {
     pub tunnel: bool,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
+    /// It was counted and has its deadline.
+    pub is_begun: bool,
+    /// By when the response must have begun, over all tries.
+    pub deadline: Option<Instant>,
     /// A try on a pooled connection that turned out to be closed was repeated already.
-    pub stale_repeated: bool,
+    pub is_stale_repeated: bool,
+    /// The next try must not take a connection from the pool.
+    pub needs_new_connection: bool,
+    /// How long the next try waits.
+    pub pause: Duration,
+    /// When the current try began.
+    pub try_began: Option<Instant>,
+    pub failed_tries: Vec<FailedTry>,
+    /// The circuits of the addresses that it may go to.
+    pub guard: Option<Arc<CircuitGuard>>,
+    /// What the circuit of the current address gave.
+    pub permit: Option<Permit>,
     /// The place among the connections of the current target, where those are limited.
     pub slot: Option<OwnedSemaphorePermit>,
     /// When the request was sent, and when the response head came.
     pub sent_at: Option<Instant>,
     pub answered_at: Option<Instant>,
+}
+
+/// A try that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedTry {
+    pub address: SocketAddr,
+    pub outcome: TryOutcome,
+    pub took: Duration,
+}
+
+/// What a try came to that was not the last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryOutcome {
+    /// There was no response, for this reason.
+    Failed(Reason),
+    /// The connection from the pool was closed.
+    Stale,
+    /// The response was one to try again for.
+    Status(u16),
 }
 
 /// How the exchange ended.
@@ -168,6 +202,11 @@ impl Exchange {
     /// The service of the route.
     pub fn service(&self) -> Option<&Service> {
         self.snapshot.service(self.route()?)
+    }
+
+    /// How tries are repeated.
+    pub fn retry(&self) -> Option<&Retry> {
+        Some(retry::policy(self.route()?, self.service()?))
     }
 
     /// The consumer that authentication found.

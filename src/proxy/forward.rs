@@ -1,40 +1,35 @@
-//! Step 5: pick a target, shape the request for it, and try again where that is safe.
+//! Step 5: pick a target for a try, and shape the request for it.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{borrow::Cow, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
 use pingora_core::{
-    Error, ErrorSource, ErrorType, Result,
+    Error, ErrorType, Result,
     upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
 };
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{
-    exchange::{Connection, Exchange},
+    exchange::{Connection, Exchange, Outcome},
     failure,
     fields::Fields,
-    health,
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     parts,
     receive::raw_path,
     reply::{REQUEST_ID, request_id},
-    tunnel,
+    retry, tunnel,
 };
 use crate::{
     entity::reason::Reason,
     plugin::Reply,
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
-    state::{clock::Clock, identifiers::Identifiers},
+    state::{State, clock::Clock},
     upstream::{
-        self, Balancer, Target,
-        search::{Absent, Found, Search},
+        self, Target,
+        search::{Absent, Found},
     },
 };
 
@@ -64,8 +59,12 @@ pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"))
 pub(super) async fn peer(
     session: &Session,
     exchange: &mut Exchange,
-    identifiers: &Identifiers,
+    state: &State,
 ) -> Result<Box<HttpPeer>> {
+    let pause = std::mem::take(&mut exchange.forward.pause);
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
     let Exchange {
         snapshot,
         route,
@@ -79,16 +78,35 @@ pub(super) async fn peer(
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
-    let patience = service.timeouts.connect;
-    // A place at an earlier target is given back before one is asked for at the next.
+    let policy = retry::policy(route, service);
+    let mut now = state.clock.instant();
+    forward.begin(route, service, now);
+    let mut left = forward
+        .patience(policy, now)
+        .map_err(|reply| ended(outcome, reply))?;
+    // What an earlier try holds is given back before the next asks for it.
     forward.slot = None;
+    forward.permit = None;
+    let connect = service.timeouts.connect;
+    let patience = left.map_or(connect, |left| connect.min(left));
     let found = match forward.search.next(&service.balancer, patience).await {
         Ok(found) => found,
         Err(absent) => {
-            outcome.failure = Some(Box::new(reply_to_absence(absent, forward.tries)));
-            return Err(Error::new(ErrorType::Custom("no target")));
+            let reply = if forward.is_late(state.clock.instant()) {
+                failure::total_timeout()
+            } else {
+                reply_to_absence(absent, forward.tries)
+            };
+            return Err(ended(outcome, Box::new(reply)));
         }
     };
+    if forward.deadline.is_some() {
+        now = state.clock.instant();
+        left = forward
+            .patience(policy, now)
+            .map_err(|reply| ended(outcome, reply))?;
+    }
+    let limit = |own: Duration| left.map_or(own, |left| own.min(left));
     let Found {
         place,
         target,
@@ -98,6 +116,7 @@ pub(super) async fn peer(
     forward.slot = slot;
     forward.target = Some(place);
     forward.tries += 1;
+    forward.try_began = Some(now);
     let backend = SocketAddr::new(address, target.port);
     forward.backend = Some(backend);
     let mut peer = match &service.tls {
@@ -111,8 +130,8 @@ pub(super) async fn peer(
         None => HttpPeer::new(backend, false, String::new()),
     };
     let options = &mut peer.options;
-    options.connection_timeout = Some(service.timeouts.connect);
-    options.total_connection_timeout = Some(service.timeouts.connect);
+    options.connection_timeout = Some(limit(connect));
+    options.total_connection_timeout = Some(limit(connect));
     if service.protocol.is_grpc() {
         // Never HTTP/1, which has no room for what a call ends with.
         options.set_http_version(2, 2);
@@ -122,22 +141,31 @@ pub(super) async fn peer(
     }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
+        options.custom_l4 = Some(tunnel::connector(limit(connect)));
     } else {
-        options.read_timeout = Some(service.timeouts.read);
-        options.write_timeout = Some(service.timeouts.write);
+        options.read_timeout = Some(limit(service.timeouts.read));
+        options.write_timeout = Some(limit(service.timeouts.write));
     }
+    let needs_new_connection = std::mem::take(&mut forward.needs_new_connection);
     match snapshot.settings.upstream_idle_timeout {
-        Some(timeout) if !forward.tunnel => options.idle_timeout = Some(timeout),
+        Some(timeout) if !forward.tunnel && !needs_new_connection => {
+            options.idle_timeout = Some(timeout);
+        }
         _ => {
             // Nothing is shared: no other request has the same key, and nothing stays idle.
             options.idle_timeout = Some(Duration::ZERO);
-            peer.group_key = identifiers.serial();
+            peer.group_key = state.identifiers.serial();
         }
     }
     // What concerns one connection only is removed as the request is received and shaped.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     Ok(Box::new(peer))
+}
+
+/// Leaves `reply` for the client and ends the search.
+fn ended(outcome: &mut Outcome, reply: Box<Reply>) -> Box<Error> {
+    outcome.failure = Some(reply);
+    Error::new(ErrorType::Custom("no target"))
 }
 
 fn reply_to_absence(absent: Absent, tries: u32) -> Reply {
@@ -416,134 +444,6 @@ fn te_trailers(headers: &HeaderMap) -> bool {
             .split(|byte| *byte == b',')
             .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     })
-}
-
-/// Decides on another try after no connection was made: nothing was sent, so any method may.
-pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
-    health::note_failure(exchange, error, clock);
-    let another = may_try_again(exchange);
-    rule_out_address(exchange);
-    error.set_retry(another);
-    count_repeat(exchange, another);
-}
-
-/// Decides on another try after a connection failed.
-///
-/// A request that an HTTP/2 upstream says it did not look at may go again, whatever it is. Else an
-/// idempotent request may go again until the first byte of a response was passed on. Any other
-/// was sent, so its effect is unknown and it may not. A connection from the pool that turned out
-/// to be closed says nothing of its target: that try is repeated once and not counted. An upstream
-/// that is silent while the client still owes its body waits as we do: the client is told.
-pub(super) fn after_exchange_failure(
-    session: &mut Session,
-    exchange: &mut Exchange,
-    error: &mut Error,
-    from_pool: bool,
-    clock: &Clock,
-) {
-    if error.etype() == &ErrorType::InvalidCert {
-        after_bad_certificate(exchange, error, clock);
-        return;
-    }
-    if error.esource() == &ErrorSource::Upstream
-        && error.etype() == &ErrorType::ReadTimedout
-        && !session.as_downstream_mut().is_body_done()
-    {
-        exchange.outcome.failure = Some(Box::new(failure::request_timeout()));
-        error.set_retry(false);
-        return;
-    }
-    let safe = error.esource() == &ErrorSource::Upstream
-        && (is_idempotent(&session.req_header().method) || was_not_looked_at(error))
-        && !session.as_ref().retry_buffer_truncated()
-        && session
-            .response_written()
-            .is_none_or(|head| head.status.is_informational() && head.status != 101);
-    let stale = from_pool
-        && !exchange.forward.stale_repeated
-        && !matches!(
-            error.etype(),
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout
-        );
-    if !stale {
-        health::note_failure(exchange, error, clock);
-    }
-    if safe && stale {
-        exchange.forward.stale_repeated = true;
-        exchange.forward.tries = exchange.forward.tries.saturating_sub(1);
-        error.set_retry(true);
-        return;
-    }
-    let another = safe && may_try_again(exchange);
-    rule_out_address(exchange);
-    error.set_retry(another);
-    count_repeat(exchange, another);
-}
-
-/// Decides on another try after the certificate of a connection was not accepted: nothing was sent,
-/// so any method may, but only somewhere else.
-fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
-    health::note_failure(exchange, error, clock);
-    let another =
-        with_search(exchange, Search::distrust).unwrap_or(false) && may_try_again(exchange);
-    error.set_retry(another);
-    count_repeat(exchange, another);
-}
-
-/// Whether an HTTP/2 upstream says that it did nothing for the request (RFC 9113 §8.7).
-fn was_not_looked_at(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<h2::Error>()
-        .is_some_and(|cause| {
-            cause.is_remote()
-                && ((cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
-                    || (cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR)))
-        })
-}
-
-fn may_try_again(exchange: &Exchange) -> bool {
-    exchange
-        .service()
-        .is_some_and(|service| exchange.forward.tries <= u32::from(service.retries))
-}
-
-/// Notes that the address of the current try is of no use, and its target if no other is left there.
-fn rule_out_address(exchange: &mut Exchange) {
-    with_search(exchange, Search::rule_out);
-}
-
-/// Tells the search something of the address of the current try.
-fn with_search<T>(
-    exchange: &mut Exchange,
-    tell: impl FnOnce(&mut Search, &Balancer, (usize, IpAddr)) -> T,
-) -> Option<T> {
-    let Exchange {
-        snapshot,
-        route,
-        forward,
-        ..
-    } = exchange;
-    let (place, backend) = (forward.target?, forward.backend?);
-    let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
-    Some(tell(
-        &mut forward.search,
-        &service.balancer,
-        (place, backend.ip()),
-    ))
-}
-
-fn count_repeat(exchange: &Exchange, another: bool) {
-    if another && let Some(service) = exchange.service() {
-        service.repeats.inc();
-    }
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
 }
 
 #[cfg(test)]

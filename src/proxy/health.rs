@@ -1,10 +1,11 @@
-//! What a try tells of the address it went to: passive health checks. Only what the upstream did
-//! counts, never what the gateway or the client did.
+//! What a try tells of the address it went to: passive health checks, and the circuit that it has. Only
+//! what the upstream did counts, never what the gateway or the client did.
 
 use pingora_core::{Error, ErrorSource};
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, TryOutcome};
 use crate::{
+    plugin::Source,
     state::{clock::Clock, health::Finding},
     upstream::health::finding_of,
 };
@@ -27,6 +28,35 @@ pub(super) fn note_failure(exchange: &Exchange, error: &Error, clock: &Clock) {
         && let Some(finding) = finding(error)
     {
         note(exchange, finding, clock);
+    }
+}
+
+/// Tells the circuit of its address what a try came to.
+pub(super) fn judge_try(exchange: &mut Exchange, outcome: TryOutcome) {
+    let forward = &mut exchange.forward;
+    if let (Some(guard), Some(permit)) = (&forward.guard, forward.permit.take()) {
+        match outcome {
+            TryOutcome::Failed(_) => guard.judge(permit, None),
+            TryOutcome::Status(status) => guard.judge(permit, Some(status)),
+            TryOutcome::Stale => drop(permit),
+        }
+    }
+}
+
+/// Tells the circuit of its address what the last try came to, once the exchange is over.
+pub(super) fn judge_end(exchange: &mut Exchange) {
+    if exchange.forward.permit.is_none() {
+        return;
+    }
+    let outcome = &exchange.outcome;
+    match outcome.reason {
+        Some(reason) if reason.is_of_upstream() => {
+            judge_try(exchange, TryOutcome::Failed(reason));
+        }
+        None if outcome.source == Source::Upstream => {
+            judge_try(exchange, TryOutcome::Status(outcome.status));
+        }
+        _ => exchange.forward.permit = None,
     }
 }
 

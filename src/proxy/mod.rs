@@ -30,10 +30,12 @@ mod body;
 
 mod forward;
 mod health;
+mod retry;
 mod tunnel;
 mod verify;
 
 mod deliver;
+mod inspect;
 
 mod error_body;
 mod failure;
@@ -130,7 +132,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
-        forward::peer(session, exchange, &self.state.identifiers).await
+        forward::peer(session, exchange, &self.state).await
     }
 
     async fn connected_to_upstream(
@@ -171,7 +173,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        forward::after_connect_failure(exchange, &mut error, &self.state.clock);
+        retry::after_connect_failure(exchange, &mut error, &self.state);
         error
     }
 
@@ -183,13 +185,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         from_pool: bool,
     ) -> Box<Error> {
-        forward::after_exchange_failure(
-            session,
-            exchange,
-            &mut error,
-            from_pool,
-            &self.state.clock,
-        );
+        retry::after_exchange_failure(session, exchange, &mut error, from_pool, &self.state);
         error
     }
 

@@ -6,7 +6,7 @@ use pingora_core::Error;
 use pingora_proxy::Session;
 use tracing::debug;
 
-use super::{Gateway, access_log::Entry, exchange::Exchange, http2::ANSWERED};
+use super::{Gateway, access_log::Entry, exchange::Exchange, health, http2::ANSWERED};
 use crate::{
     entity::{consumer::Consumer, reason::Reason},
     plugin::{Latencies, Record, Source},
@@ -27,6 +27,7 @@ pub(super) fn record(
     if exchange.outcome.status == 0 || (aborted && exchange.outcome.reason.is_none()) {
         note_abort(error, exchange, telemetry);
     }
+    health::judge_end(exchange);
     let forward = &exchange.forward;
     let latencies = Latencies {
         total: ended - exchange.began,

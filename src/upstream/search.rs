@@ -100,6 +100,15 @@ impl Search {
         }
     }
 
+    /// Whether a request may go to an address that was not tried in vain.
+    pub fn has_untried(&self, balancer: &Balancer) -> bool {
+        let mut targets = balancer.targets().iter().enumerate();
+        targets.any(|(place, target)| {
+            target.weight > 0
+                && target.has_address(|address| !self.failed.contains(&(place, address)))
+        })
+    }
+
     /// Notes that the certificate at an address was not accepted: it is not asked again. Whether
     /// anything else is left.
     pub fn distrust(&mut self, balancer: &Balancer, (place, address): (usize, IpAddr)) -> bool {

@@ -74,6 +74,8 @@ impl Names {
             let (what, of) = match held {
                 Held::Counts(id) => ("counts", self.name(id)),
                 Held::Turns(id) => ("turns", self.name(id)),
+                Held::Budget(id) => ("retry budget", self.name(id)),
+                Held::Circuits(id) => ("circuits", self.name(id)),
                 Held::Slots {
                     upstream,
                     target,
