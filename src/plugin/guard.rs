@@ -38,7 +38,11 @@ impl CircuitGuard {
             address,
         };
         self.circuits.find_or_create(key, || {
-            let route = if self.of_route { route.label.as_str() } else { "" };
+            let route = if self.of_route {
+                route.label.as_str()
+            } else {
+                ""
+            };
             self.telemetry.circuit(&CircuitLabels {
                 service: service.label.clone(),
                 route: route.to_owned(),

@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue, request, response};
 use uuid::Uuid;
 
 use super::{
-    CircuitGuard, Client, ConfigError, Env, Halt, Identity, Latencies, Matched, Metrics, Notes, Plugin, Record,
-    Reply, Request, RequestBody, Response, Scheme, Scope, Source, Surroundings,
+    CircuitGuard, Client, ConfigError, Env, Halt, Identity, Latencies, Matched, Metrics, Notes,
+    Plugin, Record, Reply, Request, RequestBody, Response, Scheme, Scope, Source, Surroundings,
 };
 use crate::{
     entity::{

@@ -367,7 +367,10 @@ mod tests {
                 .expect_err("refused")
                 .field
         };
-        assert_eq!(refused("{ consecutive_failures: 0 }"), "consecutive_failures");
+        assert_eq!(
+            refused("{ consecutive_failures: 0 }"),
+            "consecutive_failures"
+        );
         world.configured::<CircuitBreaker>("{ consecutive_failures: 0, failure_ratio: 0.5 }");
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn deliver(
     let mut head = parts::of_response(response);
     let fields = Fields::of(&head.headers);
     inspect::check(&head, fields)?;
-    health::note_status(exchange, status, &state.clock);
+    health::note_status(exchange, status);
     retry::check_status(session, exchange, status, state)?;
     exchange.outcome.status = status;
     exchange.outcome.source = Source::Upstream;

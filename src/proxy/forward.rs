@@ -1,6 +1,6 @@
 //! Step 5: pick a target for a try, and shape the request for it.
 
-use std::{borrow::Cow, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
@@ -12,7 +12,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{
-    exchange::{Connection, Exchange, Outcome},
+    exchange::{Connection, Exchange, Forward, Outcome},
     failure,
     fields::Fields,
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     entity::reason::Reason,
-    plugin::Reply,
+    plugin::{CircuitGuard, Reply},
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
     state::{State, clock::Clock},
     upstream::{
-        self, Target,
+        self, Member,
         search::{Absent, Found},
     },
 };
@@ -49,6 +49,8 @@ const UPSTREAM_STREAMS_MAX: u32 = 100;
 /// connection: enough that slow clients do not hold up the others.
 const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = UPSTREAM_STREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX;
+/// How often a circuit may refuse what it seemed to let pass before the search is given up.
+const PROBES_LOST_MAX: usize = 8;
 /// What the gateway calls itself in `Via`.
 pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"));
 
@@ -78,57 +80,44 @@ pub(super) async fn peer(
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
-    let policy = retry::policy(route, service);
     let mut now = state.clock.instant();
+    let policy = retry::policy(route, service);
     forward.begin(route, service, now);
     let mut left = forward
         .patience(policy, now)
         .map_err(|reply| ended(outcome, reply))?;
-    // What an earlier try holds is given back before the next asks for it.
-    forward.slot = None;
-    forward.permit = None;
     let connect = service.timeouts.connect;
     let patience = left.map_or(connect, |left| connect.min(left));
-    let found = match forward.search.next(&service.balancer, patience).await {
-        Ok(found) => found,
-        Err(absent) => {
-            let reply = if forward.is_late(state.clock.instant()) {
-                failure::total_timeout()
-            } else {
-                reply_to_absence(absent, forward.tries)
-            };
-            return Err(ended(outcome, Box::new(reply)));
+    let found = find(forward, route, service, patience).await;
+    let Found { member, hold } = found.map_err(|reply| {
+        if forward.is_late(state.clock.instant()) {
+            ended(outcome, Box::new(failure::total_timeout()))
+        } else {
+            ended(outcome, reply)
         }
-    };
+    })?;
     if forward.deadline.is_some() {
+        // Finding it may have taken its time.
         now = state.clock.instant();
         left = forward
             .patience(policy, now)
             .map_err(|reply| ended(outcome, reply))?;
     }
     let limit = |own: Duration| left.map_or(own, |left| own.min(left));
-    let Found {
-        place,
-        target,
-        address,
-        slot,
-    } = found;
-    forward.slot = slot;
-    forward.target = Some(place);
     forward.tries += 1;
     forward.try_began = Some(now);
-    let backend = SocketAddr::new(address, target.port);
-    forward.backend = Some(backend);
+    forward.hold = Some(hold);
     let mut peer = match &service.tls {
         Some(tls) => {
             let verify = tls.verifies();
-            let name = server_name(session.req_header(), route, service, target, verify);
-            let mut peer = HttpPeer::new(backend, true, name);
+            let name = server_name(session.req_header(), route, service, &member, verify);
+            let mut peer = HttpPeer::new(member.address, true, name);
             tls.equip(&mut peer);
             peer
         }
-        None => HttpPeer::new(backend, false, String::new()),
+        None => HttpPeer::new(member.address, false, String::new()),
     };
+    forward.member = Some(member);
     let options = &mut peer.options;
     options.connection_timeout = Some(limit(connect));
     options.total_connection_timeout = Some(limit(connect));
@@ -168,9 +157,68 @@ fn ended(outcome: &mut Outcome, reply: Box<Reply>) -> Box<Error> {
     Error::new(ErrorType::Custom("no target"))
 }
 
+/// Finds the member of the next try: one whose circuit is not open, where it has one.
+///
+/// # Errors
+/// The answer, if there is none.
+async fn find(
+    forward: &mut Forward,
+    route: &Route,
+    service: &Service,
+    patience: Duration,
+) -> Result<Found, Box<Reply>> {
+    // What an earlier try holds is given back before the next asks for it.
+    forward.hold = None;
+    forward.permit = None;
+    let key = forward.key;
+    let Some(guard) = &forward.guard else {
+        let found = forward
+            .search
+            .next(&service.balancer, key, patience, |_| true);
+        let tries = forward.tries;
+        return found
+            .await
+            .map_err(|absent| Box::new(reply_to_absence(absent, tries)));
+    };
+    let facts = &service.facts;
+    let usable = |member: &Member| guard.check(facts, member.address).is_ok();
+    let mut left = Duration::ZERO;
+    // Another request may take the last place of a probe in between.
+    for _ in 0..PROBES_LOST_MAX {
+        let search = &mut forward.search;
+        let found = search.next(&service.balancer, key, patience, usable).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(Absent::Usable) => {
+                left = soonest(guard, service);
+                break;
+            }
+            Err(absent) => return Err(Box::new(reply_to_absence(absent, forward.tries))),
+        };
+        let circuit = guard.circuit(facts, &route.facts, Some(found.member.address));
+        match circuit.admit(&guard.limits) {
+            Ok(permit) => {
+                forward.permit = Some(permit);
+                return Ok(found);
+            }
+            Err(other) => left = other,
+        }
+    }
+    Err(Box::new(guard.refuse(left)))
+}
+
+/// When the first circuit of the members of `service` lets a request pass again.
+fn soonest(guard: &CircuitGuard, service: &Service) -> Duration {
+    let members = service.balancer.members();
+    let left = members
+        .iter()
+        .filter_map(|member| guard.check(&service.facts, member.address).err());
+    left.min().unwrap_or_default()
+}
+
 fn reply_to_absence(absent: Absent, tries: u32) -> Reply {
     match absent {
-        Absent::Target | Absent::Slot => no_target(tries),
+        Absent::Target | Absent::Usable | Absent::Slot => no_target(tries),
         Absent::Address => Reply::message(503, Reason::NameResolution, "name resolution failed"),
         Absent::Verified => failure::unverified(),
     }
@@ -193,21 +241,21 @@ fn server_name(
     head: &Parts,
     route: &Route,
     service: &Service,
-    target: &Target,
+    member: &Member,
     verify: bool,
 ) -> String {
-    let host = host_header(head, route, service, target)
+    let host = host_header(head, route, service, member)
         .to_str()
         .unwrap_or_default();
-    upstream::server_name(host, &target.server_name, verify)
+    upstream::server_name(host, &member.called.server_name, verify)
 }
 
-/// The `Host` that `target` gets.
+/// The `Host` that `member` gets.
 pub(super) fn host_header<'h>(
     head: &'h Parts,
     route: &Route,
     service: &'h Service,
-    target: &'h Target,
+    member: &'h Member,
 ) -> &'h HeaderValue {
     if route.preserve_host
         && let Some(host) = head.headers.get(header::HOST)
@@ -216,7 +264,7 @@ pub(super) fn host_header<'h>(
     }
     match &service.balancer.host_header {
         Some(host) => host,
-        None => target.host_header(service.protocol),
+        None => member.host_header(service.protocol),
     }
 }
 
@@ -250,7 +298,7 @@ pub(super) async fn shape(
     Ok(())
 }
 
-/// Makes of `head`, a copy of `client`'s head with these `fields`, what the target of the current
+/// Makes of `head`, a copy of `client`'s head with these `fields`, what the member of the current
 /// try gets.
 ///
 /// # Errors
@@ -278,13 +326,10 @@ pub(super) fn rewrite(
     // One step for all that is added.
     head.headers.reserve(ADDED_FIELDS);
     if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
-        && let Some(target) = exchange
-            .forward
-            .target
-            .and_then(|place| service.balancer.targets().get(place))
+        && let Some(member) = &exchange.forward.member
     {
         let prefix = set_target(head, client, exchange, route, service)?;
-        let host = host_header(client, route, service, target);
+        let host = host_header(client, route, service, member);
         head.headers.insert(header::HOST, host.clone());
         set_forwarding(&mut head.headers, client, fields, exchange, prefix);
     }

@@ -1,10 +1,7 @@
 //! Whether a request goes upstream once more after a try that failed, when, and where not. It decides;
 //! what a try is, and what it tells of its target, is elsewhere.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use http::Method;
 use pingora_core::{Error, ErrorSource, ErrorType};
@@ -18,7 +15,7 @@ use crate::{
     plugin::Reply,
     snapshot::{Retry, Route, Service},
     state::State,
-    upstream::{Balancer, search::Search},
+    upstream::{Balancer, Member, search::Search},
 };
 
 /// What a try ends with whose status is one to try again for.
@@ -57,7 +54,9 @@ impl Forward {
         };
         match deadline.saturating_duration_since(now) {
             Duration::ZERO => Err(Box::new(failure::total_timeout())),
-            left => Ok(Some(policy.per_try.map_or(left, |per_try| per_try.min(left)))),
+            left => Ok(Some(
+                policy.per_try.map_or(left, |per_try| per_try.min(left)),
+            )),
         }
     }
 
@@ -69,8 +68,8 @@ impl Forward {
 
 /// Decides on another try after no connection was made: nothing was sent, so any method may.
 pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, state: &State) {
-    health::note_failure(exchange, error, &state.clock);
-    with_search(exchange, Search::rule_out);
+    health::note_failure(exchange, error);
+    rule_out_member(exchange);
     decide(exchange, error, true, state);
 }
 
@@ -121,7 +120,7 @@ pub(super) fn after_exchange_failure(
             || was_not_looked_at(error)
             || (is_stale && nothing_was_written(session, exchange, error)));
     if !is_stale {
-        health::note_failure(exchange, error, &state.clock);
+        health::note_failure(exchange, error);
     }
     if is_safe && is_stale && !exchange.forward.is_late(state.clock.instant()) {
         note_failed_try(exchange, TryOutcome::Stale, state);
@@ -132,16 +131,18 @@ pub(super) fn after_exchange_failure(
         error.set_retry(true);
         return;
     }
-    with_search(exchange, Search::rule_out);
+    rule_out_member(exchange);
     decide(exchange, error, is_safe, state);
 }
 
 /// Decides on another try after the certificate of a connection was not accepted: nothing was sent,
 /// so any method may, but only somewhere else.
 fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error, state: &State) {
-    health::note_failure(exchange, error, &state.clock);
-    let has_another = with_search(exchange, Search::distrust).unwrap_or(false);
-    decide(exchange, error, has_another, state);
+    health::note_failure(exchange, error);
+    let has_another = with_search(exchange, |search, balancer, member| {
+        search.distrust(balancer, member)
+    });
+    decide(exchange, error, has_another.unwrap_or(false), state);
 }
 
 /// Whether the request goes again because of the `status` of its response, of which nothing was passed
@@ -163,7 +164,7 @@ pub(super) fn check_status(
     if !is_wanted {
         return Ok(());
     }
-    with_search(exchange, Search::rule_out);
+    rule_out_member(exchange);
     if !may_try_again(exchange, state) {
         return Ok(());
     }
@@ -209,7 +210,7 @@ fn may_try_again(exchange: &mut Exchange, state: &State) -> bool {
         return false;
     }
     if let Some(share) = policy.budget
-        && !forward.search.has_untried(&service.balancer)
+        && !has_untried(forward, service)
         && !service.budget.spend(share, now)
     {
         service.repeats.refused.inc();
@@ -218,6 +219,15 @@ fn may_try_again(exchange: &mut Exchange, state: &State) -> bool {
     service.repeats.made.inc();
     forward.pause = pause;
     true
+}
+
+/// Whether a try may go where none went before.
+fn has_untried(forward: &Forward, service: &Service) -> bool {
+    let usable = |member: &Member| {
+        let guard = forward.guard.as_ref();
+        guard.is_none_or(|guard| guard.check(&service.facts, member.address).is_ok())
+    };
+    forward.search.has_untried(&service.balancer, usable)
 }
 
 /// From 0 to 1, by chance.
@@ -230,9 +240,9 @@ fn chance(state: &State) -> f64 {
 fn note_failed_try(exchange: &mut Exchange, outcome: TryOutcome, state: &State) {
     health::judge_try(exchange, outcome);
     let forward = &mut exchange.forward;
-    if let (Some(address), Some(began)) = (forward.backend, forward.try_began.take()) {
+    if let (Some(member), Some(began)) = (&forward.member, forward.try_began.take()) {
         forward.failed_tries.push(FailedTry {
-            address,
+            address: member.address,
             outcome,
             took: state.clock.instant().saturating_duration_since(began),
         });
@@ -287,10 +297,15 @@ fn nothing_was_written(session: &Session, exchange: &Exchange, error: &Error) ->
         && bytes + head.raw_path().len() <= ONE_WRITE_BYTES_MAX
 }
 
-/// Tells the search something of the address of the current try.
+/// Notes that the member of the current try is of no use.
+fn rule_out_member(exchange: &mut Exchange) {
+    with_search(exchange, |search, _, member| search.rule_out(member));
+}
+
+/// Tells the search something of the member of the current try.
 fn with_search<T>(
     exchange: &mut Exchange,
-    tell: impl FnOnce(&mut Search, &Balancer, (usize, IpAddr)) -> T,
+    tell: impl FnOnce(&mut Search, &Balancer, &Member) -> T,
 ) -> Option<T> {
     let Exchange {
         snapshot,
@@ -298,11 +313,7 @@ fn with_search<T>(
         forward,
         ..
     } = exchange;
-    let (place, backend) = (forward.target?, forward.backend?);
+    let member = forward.member.as_ref()?;
     let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
-    Some(tell(
-        &mut forward.search,
-        &service.balancer,
-        (place, backend.ip()),
-    ))
+    Some(tell(&mut forward.search, &service.balancer, member))
 }

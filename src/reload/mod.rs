@@ -213,6 +213,7 @@ impl Reloader {
         state.circuits.sweep();
         self.forget_circuits();
         state.health.sweep();
+        state.loads.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 

@@ -66,9 +66,7 @@ mod tests {
     use crate::state::clock::Clock;
 
     fn spent(budget: &RetryBudget, share: f64, now: Instant) -> usize {
-        (0..1000)
-            .take_while(|_| budget.spend(share, now))
-            .count()
+        (0..1000).take_while(|_| budget.spend(share, now)).count()
     }
 
     #[test]

@@ -5,16 +5,18 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
-use super::registry::Registry;
+use super::{
+    feed::{Feed, News, Record},
+    registry::Registry,
+};
 
 /// How often a name is resolved again if nothing else is said. The system resolver tells no lifetime.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -31,29 +33,23 @@ const LOOKUPS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Name {
     host: String,
-    addresses: ArcSwapOption<Vec<IpAddr>>,
-    /// Whether a look-up has ended, with or without addresses.
-    answered: std::sync::atomic::AtomicBool,
-    answer: Notify,
-    position: AtomicUsize,
+    feed: Feed,
 }
 
 impl Name {
-    fn new(host: String) -> Self {
+    fn new(host: String, news: Arc<News>) -> Self {
         Self {
             host,
-            addresses: ArcSwapOption::empty(),
-            answered: std::sync::atomic::AtomicBool::new(false),
-            answer: Notify::new(),
-            position: AtomicUsize::new(0),
+            feed: Feed::new(news),
         }
     }
 
     /// A name whose addresses are known and stay as they are.
     #[cfg(test)]
     pub(crate) fn of_addresses(host: &str, addresses: Vec<IpAddr>) -> Self {
-        let name = Self::new(host.to_owned());
-        name.addresses.store(Some(Arc::new(addresses)));
+        let name = Self::new(host.to_owned(), Arc::default());
+        let records = addresses.into_iter().map(Record::of_address);
+        name.feed.publish(records.collect());
         name
     }
 
@@ -62,73 +58,14 @@ impl Name {
         &self.host
     }
 
+    /// What it stands for.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
     /// Whether an address is known.
     pub fn is_resolved(&self) -> bool {
-        self.addresses.load().is_some()
-    }
-
-    /// The addresses that are known.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        self.addresses
-            .load()
-            .as_ref()
-            .map_or_else(Vec::new, |addresses| addresses.to_vec())
-    }
-
-    /// How many addresses are known, and how many of them are `usable`.
-    pub fn count(&self, usable: impl Fn(IpAddr) -> bool) -> (usize, usize) {
-        let addresses = self.addresses.load();
-        let addresses = addresses.as_ref().map_or(&[][..], |known| known.as_slice());
-        let is_usable = |address: &&IpAddr| usable(**address);
-        (addresses.len(), addresses.iter().filter(is_usable).count())
-    }
-
-    /// The next address in turn that is `usable`; one that is also `preferred` while there is one.
-    /// Waits up to `patience` for the very first answer of the resolver; `None` if no such address
-    /// is known then.
-    pub async fn address(
-        &self,
-        patience: Duration,
-        usable: impl Fn(IpAddr) -> bool + Send,
-        preferred: impl Fn(IpAddr) -> bool + Send,
-    ) -> Option<IpAddr> {
-        let known = self.next(&usable, &preferred);
-        if known.is_some() || self.answered.load(Ordering::Acquire) {
-            return known;
-        }
-        let answer = self.answer.notified();
-        tokio::pin!(answer);
-        answer.as_mut().enable();
-        if !self.answered.load(Ordering::Acquire) {
-            // A timeout is an answer too: there is no address.
-            let _ = tokio::time::timeout(patience, answer).await;
-        }
-        self.next(&usable, &preferred)
-    }
-
-    fn next(
-        &self,
-        usable: &impl Fn(IpAddr) -> bool,
-        preferred: &impl Fn(IpAddr) -> bool,
-    ) -> Option<IpAddr> {
-        let addresses = self.addresses.load();
-        let addresses = addresses.as_ref()?;
-        // One turn fixes where to begin, so that others who take turns meanwhile hide no address.
-        let first = self.position.fetch_add(1, Ordering::Relaxed);
-        let mut spare = None;
-        for passed_over in 0..addresses.len() {
-            let turn = first.wrapping_add(passed_over) % addresses.len();
-            let Some(address) = addresses.get(turn).filter(|address| usable(**address)) else {
-                continue;
-            };
-            if preferred(*address) {
-                // The turns that fell on others are over.
-                self.position.fetch_add(passed_over, Ordering::Relaxed);
-                return Some(*address);
-            }
-            spare.get_or_insert(*address);
-        }
-        spare
+        !self.feed.records().is_empty()
     }
 
     async fn resolve(&self) {
@@ -138,21 +75,19 @@ impl Name {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the resolver did not answer".to_owned()),
         };
-        let first = !self.answered.load(Ordering::Acquire);
+        let first = !self.feed.is_answered();
         match found {
             Ok(addresses) if !addresses.is_empty() => {
-                let known = self.addresses.load();
-                if known.as_ref().is_none_or(|known| **known != addresses) {
+                let records = addresses.iter().copied().map(Record::of_address);
+                if self.feed.publish(records.collect()) {
                     info!(name = self.host, ?addresses, "name has new addresses");
-                    self.addresses.store(Some(Arc::new(addresses)));
                 }
             }
             Ok(_) if first => warn!(name = self.host, "name has no address"),
             Err(cause) if first => warn!(name = self.host, cause, "name does not resolve"),
             Ok(_) | Err(_) => {}
         }
-        self.answered.store(true, Ordering::Release);
-        self.answer.notify_waiters();
+        self.feed.note_answer();
     }
 }
 
@@ -171,21 +106,13 @@ fn sorted(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
 #[derive(Debug)]
 pub struct Names {
     known: Registry<String, Name>,
-    news: Notify,
+    /// Says that a name is to be resolved.
+    wanted: Notify,
+    /// Hears of new addresses.
+    news: Arc<News>,
     /// Milliseconds between two look-ups of a name with addresses, and of one without.
     refresh_ms: AtomicU64,
     retry_ms: AtomicU64,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            known: Registry::default(),
-            news: Notify::new(),
-            refresh_ms: AtomicU64::new(milliseconds(REFRESH)),
-            retry_ms: AtomicU64::new(milliseconds(RETRY)),
-        }
-    }
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -193,13 +120,24 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 impl Names {
+    /// No names yet; `news` will hear of their addresses.
+    pub fn new(news: Arc<News>) -> Self {
+        Self {
+            known: Registry::default(),
+            wanted: Notify::new(),
+            news,
+            refresh_ms: AtomicU64::new(milliseconds(REFRESH)),
+            retry_ms: AtomicU64::new(milliseconds(RETRY)),
+        }
+    }
+
     /// The name `host`, which is resolved from now on.
     pub fn get(&self, host: &str) -> Arc<Name> {
         let name = self.known.get_or_create(host.to_ascii_lowercase(), || {
-            Name::new(host.to_ascii_lowercase())
+            Name::new(host.to_ascii_lowercase(), Arc::clone(&self.news))
         });
-        if !name.answered.load(Ordering::Acquire) {
-            self.news.notify_one();
+        if !name.feed.is_answered() {
+            self.wanted.notify_one();
         }
         name
     }
@@ -239,7 +177,7 @@ impl Names {
             while lookups.join_next().await.is_some() {}
             let until_refresh = pause(&self.refresh_ms).saturating_sub(refreshed.elapsed());
             tokio::select! {
-                () = self.news.notified() => {}
+                () = self.wanted.notified() => {}
                 () = tokio::time::sleep(until_refresh.min(pause(&self.retry_ms))) => {}
             }
         }
@@ -252,20 +190,19 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_request_waits_for_the_first_answer() {
-        let names = Arc::new(Names::default());
+        let names = Arc::new(Names::new(Arc::default()));
         let name = names.get("LocalHost");
         let resolver = Arc::clone(&names);
         let task = tokio::spawn(async move { resolver.run().await });
-        let address = name
-            .address(Duration::from_secs(5), |_| true, |_| true)
-            .await;
-        assert_eq!(address, Some(IpAddr::from([127, 0, 0, 1])));
+        name.feed().first_answer(Duration::from_secs(5)).await;
+        let records = name.feed().records();
+        assert!(records.contains(&Record::of_address(IpAddr::from([127, 0, 0, 1]))));
         task.abort();
     }
 
     #[test]
     fn no_name_is_resolved_more_often_than_once_a_second() {
-        let names = Names::default();
+        let names = Names::new(Arc::default());
         names.set_pace(Duration::ZERO, Duration::from_secs(30));
         assert_eq!(names.refresh_ms.load(Ordering::Relaxed), 1000);
         assert_eq!(names.retry_ms.load(Ordering::Relaxed), 30_000);
@@ -273,55 +210,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_does_not_resolve_has_no_address() {
-        let names = Names::default();
+        let names = Names::new(Arc::default());
         let name = names.get("no-such-host.invalid");
         name.resolve().await;
-        let address = name.address(Duration::from_secs(5), |_| true, |_| true);
-        assert_eq!(address.await, None);
-    }
-
-    #[test]
-    fn addresses_take_turns_and_unusable_ones_are_passed_over() {
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
-        let next = |out| name.next(&|known| known != address(out), &|_| true);
-        let picks: Vec<_> = (0..4).map(|_| next(2)).collect();
-        assert_eq!(picks, [1, 3, 1, 3].map(|last| Some(address(last))));
-        assert_eq!(name.next(&|_| false, &|_| true), None);
-        assert_eq!(name.count(|known| known != address(2)), (3, 2));
-    }
-
-    #[test]
-    fn an_address_that_is_not_preferred_is_taken_only_if_no_other_is_left() {
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
-        let usable = |known| known != address(3);
-        for _ in 0..4 {
-            let next = name.next(&usable, &|known| known != address(1));
-            assert_eq!(next, Some(address(2)));
-        }
-        assert!(name.next(&usable, &|_| false).is_some_and(usable));
-    }
-
-    #[test]
-    fn threads_that_take_turns_together_hide_no_address_from_each_other() {
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let name = Name::of_addresses("a.test", vec![address(1), address(2)]);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        let next = name.next(&|known| known == address(2), &|_| true);
-                        assert_eq!(next, Some(address(2)));
-                    }
-                });
-            }
-        });
+        assert!(name.feed().is_answered() && !name.is_resolved());
     }
 
     #[test]
     fn a_name_is_shared_and_lives_with_its_holders() {
-        let names = Names::default();
+        let names = Names::new(Arc::default());
         let one = names.get("a.test");
         assert!(Arc::ptr_eq(&one, &names.get("A.test")));
     }

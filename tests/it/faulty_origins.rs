@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::harness::http2::{Http2Client, INTERNAL_ERROR};
-use crate::harness::{Client, Gateway, Gate, Origin, Reply, Request, free_port, wait_until};
+use crate::harness::{Client, Gate, Gateway, Origin, Reply, Request, free_port, wait_until};
 
 /// A catch-all route to this origin, with more fields for the service.
 fn service(origin: &Origin, fields: &str) -> String {
@@ -196,18 +196,16 @@ fn a_body_that_breaks_off_aborts_the_client_and_is_logged() {
             .then_close()
         };
         match request.target.as_str() {
-            "/length" => {
-                Reply::raw(format!("{head}Content-Length: 9\r\n\r\nshort")).then_close()
-            }
+            "/length" => Reply::raw(format!("{head}Content-Length: 9\r\n\r\nshort")).then_close(),
             "/length-reset" => reset(&format!("{head}Content-Length: 9\r\n\r\nshort")),
-            "/chunked" => {
-                Reply::raw(format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n"))
-                    .then_close()
-            }
-            "/chunk" => {
-                Reply::raw(format!("{head}Transfer-Encoding: chunked\r\n\r\n9\r\nshort"))
-                    .then_close()
-            }
+            "/chunked" => Reply::raw(format!(
+                "{head}Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n"
+            ))
+            .then_close(),
+            "/chunk" => Reply::raw(format!(
+                "{head}Transfer-Encoding: chunked\r\n\r\n9\r\nshort"
+            ))
+            .then_close(),
             "/chunk-size" => Reply::raw(format!(
                 "{head}Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\nzz\r\nmore"
             )),
@@ -230,7 +228,8 @@ fn a_body_that_breaks_off_aborts_the_client_and_is_logged() {
     ] {
         let over_1 = gateway.connect().try_send(&Request::get(path));
         assert!(
-            over_1.is_err() || over_1.is_ok_and(|response| !response.complete || response.status == 502),
+            over_1.is_err()
+                || over_1.is_ok_and(|response| !response.complete || response.status == 502),
             "{path}"
         );
         let over_2 = http2.begin(http2.request("GET", path), true).try_finish();
@@ -279,7 +278,11 @@ fn what_has_no_body_is_not_given_one_and_its_connection_is_closed() {
     let gateway = Gateway::start(&service(&origin, "retries: 0,"));
     let mut client = gateway.connect();
 
-    for (method, path, status) in [("GET", "/204", 204), ("GET", "/304", 304), ("HEAD", "/", 200)] {
+    for (method, path, status) in [
+        ("GET", "/204", 204),
+        ("GET", "/304", 304),
+        ("HEAD", "/", 200),
+    ] {
         for _ in 0..3 {
             let response = client.send(&Request::new(method, path));
             assert_eq!(
@@ -417,7 +420,10 @@ fn garbage_before_an_answer_is_repeated_for_what_may_be() {
         });
         let gateway = Gateway::start(&service(&origin, "retries: 3,"));
 
-        assert_eq!(gateway.send(&Request::new(method, "/").body("x")).status, status);
+        assert_eq!(
+            gateway.send(&Request::new(method, "/").body("x")).status,
+            status
+        );
         assert_eq!(origin.count(), requests, "{method}");
     }
 }
@@ -437,7 +443,11 @@ fn a_post_on_a_kept_connection_that_closes_is_sent_once() {
 
     assert_eq!(gateway.send(&Request::post("/", "once")).status, 502);
 
-    let posts = origin.requests().iter().filter(|request| request.method == "POST").count();
+    let posts = origin
+        .requests()
+        .iter()
+        .filter(|request| request.method == "POST")
+        .count();
     assert_eq!((posts, origin.connections()), (1, 1));
 }
 
@@ -454,5 +464,9 @@ fn an_upstream_that_refuses_is_tried_as_often_as_it_may_be_and_no_more() {
     assert!((retries - 3.0).abs() < f64::EPSILON, "{retries}");
     wait_until("the entry", || gateway.access_log().contains("/refused"));
     let log = gateway.access_log();
-    assert_eq!(log.matches("\"outcome\":\"upstream_connect\"").count(), 4, "{log}");
+    assert_eq!(
+        log.matches("\"outcome\":\"upstream_connect\"").count(),
+        4,
+        "{log}"
+    );
 }

@@ -63,11 +63,7 @@ impl Retry {
 
 /// Checks `retry` and `total_timeout` of an entity; `stream` is the protocol of one that carries
 /// connections, which have neither.
-pub(super) fn settle(
-    retry: Option<&Retry>,
-    stream: Option<&str>,
-    inspection: &mut Inspection<'_>,
-) {
+pub(super) fn settle(retry: Option<&Retry>, stream: Option<&str>, inspection: &mut Inspection<'_>) {
     if let Some(protocol) = stream {
         for field in ["retry", "total_timeout"] {
             if inspection.has(field) {

@@ -92,7 +92,11 @@ impl Entry {
             route: exchange.route,
             identity: take(&mut exchange.identity),
             notes: take(&mut exchange.notes),
-            backend: exchange.forward.backend,
+            backend: exchange
+                .forward
+                .member
+                .as_ref()
+                .map(|member| member.address),
             failed_tries: take(&mut exchange.forward.failed_tries),
             last_try: exchange.forward.try_began.map(|began| {
                 let answered = exchange.forward.answered_at.unwrap_or(ended);

@@ -278,7 +278,11 @@ impl Machine {
                     if !has_failed && failures == 0 {
                         return None;
                     }
-                    let failures = if has_failed { (failures + 1).min(REST_MASK) } else { 0 };
+                    let failures = if has_failed {
+                        (failures + 1).min(REST_MASK)
+                    } else {
+                        0
+                    };
                     match self.cause_to_open(has_failed, failures, limits, now) {
                         Some(cause) => (word.changed(opened(now)), Some((Phase::Open, cause))),
                         None => (word.within(State::Closed { failures }), None),
@@ -360,7 +364,8 @@ impl Machine {
         let ratio = limits.ratio?;
         let slice = slice(limits, now);
         let (failed, all) = (self.failed.sum(slice), self.all.sum(slice));
-        let is_over = all >= u64::from(limits.requests_min) && number(failed) >= ratio * number(all);
+        let is_over =
+            all >= u64::from(limits.requests_min) && number(failed) >= ratio * number(all);
         is_over.then_some(Cause::Ratio { failed, all })
     }
 

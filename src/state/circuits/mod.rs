@@ -293,7 +293,10 @@ mod tests {
         ));
         circuits.keep(|service| *service == Uuid::from_u128(2));
         assert!(circuits.find(&key(1, None)).is_none());
-        assert!(Arc::ptr_eq(&two, &circuits.find(&key(2, None)).expect("kept")));
+        assert!(Arc::ptr_eq(
+            &two,
+            &circuits.find(&key(2, None)).expect("kept")
+        ));
     }
 
     #[test]
@@ -313,7 +316,10 @@ mod tests {
             assert!(permit.is_probe());
             assert!(circuit.admit(&LIMITS).is_err());
         }
-        circuit.admit(&LIMITS).expect("a probe").judge(false, &LIMITS);
+        circuit
+            .admit(&LIMITS)
+            .expect("a probe")
+            .judge(false, &LIMITS);
         assert_eq!(circuit.phase(), Phase::Closed);
     }
 

@@ -57,7 +57,10 @@ fn transitions(gateway: &Gateway, to: &str) -> f64 {
 
 #[track_caller]
 fn assert_is(found: f64, expected: f64) {
-    assert!((found - expected).abs() < f64::EPSILON, "{found}, not {expected}");
+    assert!(
+        (found - expected).abs() < f64::EPSILON,
+        "{found}, not {expected}"
+    );
 }
 
 /// S16
@@ -201,7 +204,9 @@ fn a_probe_whose_client_goes_away_leaves_its_place_to_another() {
     assert_eq!(gateway.get("/").status, 500);
     wait_until("the probe is under way", || {
         let mut client = gateway.connect();
-        client.write(Request::get("/slow").bytes()).expect("written");
+        client
+            .write(Request::get("/slow").bytes())
+            .expect("written");
         wait_until("the origin or the gateway has it", || {
             origin.count() == 2 || client.hears_within(std::time::Duration::from_millis(20))
         });
@@ -240,7 +245,9 @@ fn connections_that_fail_count_and_clients_that_go_away_do_not() {
     let gateway = breaking(&origin, "consecutive_failures: 3");
     for number in 1..6 {
         let mut client = gateway.connect();
-        client.write(Request::get("/never").bytes()).expect("written");
+        client
+            .write(Request::get("/never").bytes())
+            .expect("written");
         origin.wait_until("the request", |requests| requests.len() == number);
         drop(client);
         origin.wait_for_open_connections(0);
@@ -339,7 +346,10 @@ fn pool_of(origins: &[&Origin], config: &str) -> String {
 
 #[test]
 fn per_target_each_try_counts_and_when_all_are_open_nobody_is_asked() {
-    let dead = [Origin::start(|_| Reply::close()), Origin::start(|_| Reply::close())];
+    let dead = [
+        Origin::start(|_| Reply::close()),
+        Origin::start(|_| Reply::close()),
+    ];
     let gateway = Gateway::start(&pool_of(
         &[&dead[0], &dead[1]],
         "consecutive_failures: 2, open_timeout: 60, error_code: 500, error_message: nobody",
@@ -399,7 +409,9 @@ fn circuits_stay_open_over_a_reload_and_go_with_their_service() {
     assert!(response.text().contains("still open"));
     assert_eq!(moody.origin.count(), 1);
 
-    gateway.reload("services: [{ name: other, host: other.test }]\nplugins: [{ name: circuit-breaker }]\n");
+    gateway.reload(
+        "services: [{ name: other, host: other.test }]\nplugins: [{ name: circuit-breaker }]\n",
+    );
     let shown = gateway.admin("/status/circuits").json();
     assert_eq!(shown["circuits"].as_array().map(Vec::len), Some(0));
     let page = gateway.admin("/metrics").text();

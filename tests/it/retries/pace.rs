@@ -120,7 +120,11 @@ fn all_tries_together_end_in_time() {
     let response = gateway.get("/");
 
     assert_eq!(response.status, 504);
-    assert!(response.text().contains("The upstream server is timing out"));
+    assert!(
+        response
+            .text()
+            .contains("The upstream server is timing out")
+    );
     let took = watch.elapsed();
     assert!(
         took >= Duration::from_millis(490) && took < Duration::from_secs(4),
@@ -154,9 +158,8 @@ fn the_time_of_a_route_takes_the_place_of_the_services_and_none_is_none() {
         assert_eq!(gateway.get(path).status, 504, "{path}");
         assert!(watch.elapsed() >= Duration::from_millis(least), "{path}");
     }
-    let timeouts = |reason: &str| {
-        gateway.metric(&format!("tollgate_replies_total{{reason=\"{reason}\"}}"))
-    };
+    let timeouts =
+        |reason: &str| gateway.metric(&format!("tollgate_replies_total{{reason=\"{reason}\"}}"));
     assert!((timeouts("total_timeout") - 2.0).abs() < f64::EPSILON);
     assert!((timeouts("upstream_timeout") - 1.0).abs() < f64::EPSILON);
 }

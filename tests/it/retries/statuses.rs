@@ -149,7 +149,10 @@ fn a_status_of_a_grpc_upstream_is_repeated_and_its_stream_is_over() {
     assert!(!response.text().contains("not this one"));
     assert_eq!((origin.calls().len(), origin.connections()), (2, 1));
     wait_until("the first call is given up", || {
-        origin.calls().first().is_some_and(|call| call.ended == Some(false))
+        origin
+            .calls()
+            .first()
+            .is_some_and(|call| call.ended == Some(false))
     });
 }
 
@@ -210,9 +213,7 @@ fn what_means_nothing_is_refused_with_its_place() {
         ("total_timeout: -1", "total_timeout"),
         ("protocol: tcp, retry: {}", "retry"),
     ] {
-        let outcome = check(&format!(
-            "services: [{{ name: a, host: a.test, {retry} }}]"
-        ));
+        let outcome = check(&format!("services: [{{ name: a, host: a.test, {retry} }}]"));
         assert_eq!(outcome.code, Some(1), "{retry}: {outcome:?}");
         assert!(
             outcome.stderr.contains(message),

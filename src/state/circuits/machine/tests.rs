@@ -202,7 +202,8 @@ impl Obvious {
         let failed = self.outcomes.iter().filter(|(_, failed)| *failed).count();
         let by_row = self.limits.consecutive > 0 && self.in_a_row >= self.limits.consecutive;
         let by_ratio = self.limits.ratio.is_some_and(|ratio| {
-            all >= self.limits.requests_min as usize && number(failed as u64) >= ratio * number(all as u64)
+            all >= self.limits.requests_min as usize
+                && number(failed as u64) >= ratio * number(all as u64)
         });
         if has_failed && (by_row || by_ratio) {
             self.opened_at = now;
