@@ -69,6 +69,7 @@ impl Compiler {
         let consumers = Arc::new(consumers::compile(config, &references, state));
         let keys = Arc::new(keys::compile(config, &references));
         state.telemetry.exports().begin();
+        let destinations = chains::destinations(config);
         let instances = chains::configure(
             config,
             &references,
@@ -77,6 +78,7 @@ impl Compiler {
                 families: &self.families,
                 consumers: &consumers,
                 keys: &keys,
+                destinations: &destinations,
                 body_bytes_max: settings.body_buffer_bytes_max,
             },
             diagnostics,
@@ -89,10 +91,11 @@ impl Compiler {
         let balancers = upstreams::compile(config, &references, &outbound, state);
         let services = upstreams::services(config, &references, &balancers, &outbound, state);
         let mut chains = precedence::Chains::new(config, &instances);
-        let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
+        let mut served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let streams = streams::compile(config, &references, state, diagnostics);
         let unrouted = chains.global();
         let chains = chains.into_chains(diagnostics)?;
+        routes::add_series(&mut served.routes, &chains, &instances, &services, state);
         let origins = origins::compile(
             config,
             &references,
@@ -109,6 +112,10 @@ impl Compiler {
             router: served.router,
             routes: served.routes,
             streams,
+            service_facts: services
+                .iter()
+                .map(|service| Arc::clone(&service.facts))
+                .collect(),
             services,
             consumers,
             chains,

@@ -7,7 +7,7 @@ use super::references::References;
 use crate::{
     config::{
         Code, Config, Diagnostics,
-        model::{gateway::Gateway, settings::TrustedCertificates},
+        model::{gateway::Gateway, tls::TrustedCertificates},
         pem_files::{PairFiles, PemFile},
     },
     tls::{self, Authorities, Identity, Pair, PairError, Trust, UpstreamTls},

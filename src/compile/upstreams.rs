@@ -120,7 +120,7 @@ pub(super) fn services(
             let label = fields.name.clone().unwrap_or_else(|| fields.host.clone());
             Service {
                 repeats: state.telemetry.retries(&label),
-                facts: ServiceFacts {
+                facts: Arc::new(ServiceFacts {
                     id: written.id,
                     name: fields.name.clone(),
                     label,
@@ -129,7 +129,7 @@ pub(super) fn services(
                     protocol: fields.protocol.as_str(),
                     path: fields.path.clone(),
                     tags: fields.tags.clone(),
-                },
+                }),
                 protocol: fields.protocol,
                 path: fields.path.clone().filter(|path| path != "/"),
                 retries: fields.retries,

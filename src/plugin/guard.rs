@@ -66,10 +66,15 @@ impl CircuitGuard {
         }
     }
 
+    /// Whether the `status` of an upstream is a failure.
+    pub fn is_failure(&self, status: u16) -> bool {
+        self.failures.contains(&status)
+    }
+
     /// Tells what the request with `permit` came to: the status of an upstream, or none if there was
     /// no response.
     pub fn judge(&self, permit: Permit, status: Option<u16>) {
-        let has_failed = status.is_none_or(|status| self.failures.contains(&status));
+        let has_failed = status.is_none_or(|status| self.is_failure(status));
         permit.judge(has_failed, &self.limits);
     }
 

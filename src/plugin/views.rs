@@ -16,14 +16,14 @@ use http::{
 };
 
 use super::{
-    CircuitGuard, Halt,
+    CircuitGuard, Directions, Halt, Reply,
     headers::{RequestHeaders, ResponseHeaders},
 };
 use crate::{
     entity::{
         consumer::{Consumer, ConsumerIndex, Consumers},
         credential::KeyCredential,
-        facts::{RouteFacts, ServiceFacts},
+        facts::{RouteFacts, ServiceFacts, ServiceIndex},
         reason::Reason,
     },
     telemetry::requests::RouteSeries,
@@ -80,7 +80,10 @@ pub struct Surroundings<'a> {
     pub host: &'a str,
     pub port: u16,
     pub route: &'a RouteFacts,
+    /// The service that the request goes to: that of the route, unless a plugin chose another.
     pub service: Option<&'a ServiceFacts>,
+    /// All services, by their places.
+    pub services: &'a [Arc<ServiceFacts>],
     pub consumers: &'a Consumers,
     /// Names of arguments whose values nobody may see, see `Plugin::secret_arguments`.
     pub secret_arguments: &'a [String],
@@ -106,10 +109,7 @@ pub struct Request<'a> {
     pub identity: &'a mut Identity,
     pub notes: &'a mut Notes,
     body: &'a mut dyn RequestBody,
-    /// The query to send upstream, where a plugin changed it.
-    forward_query: &'a mut Option<String>,
-    /// The circuits of the addresses that it may go to.
-    guard: &'a mut Option<Arc<CircuitGuard>>,
+    directions: &'a mut Directions,
 }
 
 /// Where a whole request body comes from.
@@ -123,6 +123,11 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 
     /// Sends `bytes` upstream in place of the client's body.
     fn replace(&mut self, bytes: Bytes);
+
+    /// Waits until the client has gone away; for ever while it stays.
+    async fn client_left(&mut self) {
+        std::future::pending().await
+    }
 }
 
 impl<'a> Request<'a> {
@@ -133,8 +138,7 @@ impl<'a> Request<'a> {
         identity: &'a mut Identity,
         notes: &'a mut Notes,
         body: &'a mut dyn RequestBody,
-        forward_query: &'a mut Option<String>,
-        guard: &'a mut Option<Arc<CircuitGuard>>,
+        directions: &'a mut Directions,
     ) -> Self {
         Self {
             headers: RequestHeaders(head),
@@ -142,8 +146,7 @@ impl<'a> Request<'a> {
             identity,
             notes,
             body,
-            forward_query,
-            guard,
+            directions,
         }
     }
 
@@ -238,6 +241,13 @@ impl<'a> Request<'a> {
         self.body.read().await
     }
 
+    /// Waits until the client has gone away, for ever while it stays: what a plugin that waits for something
+    /// else waits for as well. Gives what to end the request with then.
+    pub async fn client_left(&mut self) -> Halt {
+        self.body.client_left().await;
+        Reply::empty(499, Reason::ClientClosed).into()
+    }
+
     /// Sends `bytes` upstream in place of the client's body. Content-Length follows.
     pub fn replace_body(&mut self, bytes: Bytes) {
         self.body.replace(bytes);
@@ -245,18 +255,25 @@ impl<'a> Request<'a> {
 
     /// The query that goes upstream: an earlier plugin's, else the client's.
     pub fn forwarded_query(&self) -> Option<&str> {
-        self.forward_query.as_deref().or_else(|| self.query())
+        self.directions.query.as_deref().or_else(|| self.query())
     }
 
     /// Sends `query` (without `?`) upstream in place of the client's; empty means none.
     pub fn forward_query(&mut self, query: String) {
-        *self.forward_query = Some(query);
+        self.directions.query = Some(query);
+    }
+
+    /// Sends the request to this service in place of the route's. Its host, path, timeouts, retries and
+    /// TLS apply; its plugins do not.
+    pub fn send_to(&mut self, service: ServiceIndex) {
+        self.directions.service = Some(service);
+        self.about.service = self.about.services.get(service.0).map(|facts| &**facts);
     }
 
     /// Lets the circuits of `guard` decide to which addresses the request may go, and learn from each
     /// try.
     pub fn guard_targets(&mut self, guard: &Arc<CircuitGuard>) {
-        *self.guard = Some(Arc::clone(guard));
+        self.directions.guard = Some(Arc::clone(guard));
     }
 }
 
@@ -288,14 +305,17 @@ pub enum Source {
 pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
     pub source: Source,
+    /// Why the gateway answers by itself; absent if it does not.
+    pub reason: Option<Reason>,
 }
 
 impl<'a> Response<'a> {
     /// Puts a view together. The proxy and the test harness do so.
-    pub fn new(head: &'a mut response::Parts, source: Source) -> Self {
+    pub fn new(head: &'a mut response::Parts, source: Source, reason: Option<Reason>) -> Self {
         Self {
             headers: ResponseHeaders(head),
             source,
+            reason,
         }
     }
 

@@ -206,12 +206,21 @@ impl Plugin for CircuitBreaker {
         }
     }
 
+    /// A failure counts before the client can see it and come again; a success is one only when the
+    /// response was whole.
     fn response(&self, memo: &mut Option<Permit>, response: &mut Response<'_>) {
-        // A tunnel says what it has to say by opening: its end may be hours away.
-        if response.status() == 101
-            && let Some(permit) = memo.take()
-        {
-            self.guard.judge(permit, Some(101));
+        let status = match (response.source, response.reason) {
+            (_, Some(reason)) if reason.is_of_upstream() => None,
+            // A tunnel says what it has to say by opening: its end may be hours away.
+            (Source::Upstream, None)
+                if response.status() == 101 || self.guard.is_failure(response.status()) =>
+            {
+                Some(response.status())
+            }
+            _ => return,
+        };
+        if let Some(permit) = memo.take() {
+            self.guard.judge(permit, status);
         }
     }
 

@@ -58,6 +58,7 @@ pub(super) fn deliver(
     inspect::check(&head, fields)?;
     health::note_status(exchange, status);
     retry::check_status(session, exchange, status, state)?;
+    health::judge_status(exchange, status);
     exchange.outcome.status = status;
     exchange.outcome.source = Source::Upstream;
     exchange
@@ -85,6 +86,9 @@ pub(super) fn deliver(
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())
     {
+        if let Some(handshake) = &exchange.forward.handshake {
+            handshake.end();
+        }
         let silence = service.timeouts.read.min(service.timeouts.write);
         connection.wire.begin_tunnel(silence);
     }

@@ -9,11 +9,11 @@ use std::{
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{http2::Stream, retry, stream::Wire};
+use super::{http2::Stream, retry, stream::Wire, tunnel::Handshake};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
-    plugin::{CircuitGuard, Client, Identity, Notes, Reply, Scheme, Source},
+    plugin::{Client, Directions, Identity, Notes, Reply, Scheme, Source},
     router::PatternId,
     snapshot::{ChainIndex, Retry, Route, RouteIndex, Service, Snapshot},
     state::{circuits::Permit, identifiers::RequestId},
@@ -81,8 +81,8 @@ pub(super) type Host = SmallVec<[u8; 64]>;
 /// The way of a request upstream.
 #[derive(Debug, Default)]
 pub struct Forward {
-    /// The query that a plugin put in place of the client's, without `?`.
-    pub query: Option<String>,
+    /// What plugins decided of it.
+    pub directions: Directions,
     /// Bytes of the body that went by, where a limit is set.
     pub body_bytes: u64,
     /// What of the request decides its target.
@@ -92,6 +92,8 @@ pub struct Forward {
     /// Where the last try went.
     pub member: Option<Arc<Member>>,
     pub tunnel: bool,
+    /// Whether the upstream still owes an answer to a request for a tunnel.
+    pub handshake: Option<Handshake>,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
     /// It was counted and has its deadline.
@@ -107,8 +109,6 @@ pub struct Forward {
     /// When the current try began.
     pub try_began: Option<Instant>,
     pub failed_tries: Vec<FailedTry>,
-    /// The circuits of the addresses that it may go to.
-    pub guard: Option<Arc<CircuitGuard>>,
     /// What the circuit of the current address gave.
     pub permit: Option<Permit>,
     /// Counts the request for the member of the current try.
@@ -198,9 +198,10 @@ impl Exchange {
         self.snapshot.routes.get(self.route?)
     }
 
-    /// The service of the route.
+    /// The service that the request goes to: that of the route, unless a plugin chose another.
     pub fn service(&self) -> Option<&Service> {
-        self.snapshot.service(self.route()?)
+        let chosen = self.forward.directions.service;
+        self.snapshot.service(self.route()?, chosen)
     }
 
     /// How tries are repeated.
@@ -220,10 +221,12 @@ impl Exchange {
         })
     }
 
-    /// The metric series of the route, or those of requests without one.
-    pub fn series(&self) -> &RouteSeries {
+    /// The metric series of the route and the service, or those of requests without a route.
+    pub fn series(&self) -> &Arc<RouteSeries> {
         self.route()
-            .map_or(&self.snapshot.unrouted_series, |route| &route.series)
+            .map_or(&self.snapshot.unrouted_series, |route| {
+                route.series_of(self.forward.directions.service)
+            })
     }
 
     /// The host as text.

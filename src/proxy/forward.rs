@@ -76,7 +76,7 @@ pub(super) async fn peer(
     } = exchange;
     let Some((route, service)) = route
         .and_then(|route| snapshot.routes.get(route))
-        .and_then(|route| Some((route, snapshot.service(route)?)))
+        .and_then(|route| Some((route, snapshot.service(route, forward.directions.service)?)))
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
@@ -130,7 +130,13 @@ pub(super) async fn peer(
     }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        options.custom_l4 = Some(tunnel::connector(limit(connect)));
+        let handshake = tunnel::Handshake::default();
+        forward.handshake = Some(handshake.clone());
+        options.custom_l4 = Some(tunnel::connector(
+            limit(connect),
+            limit(service.timeouts.read),
+            handshake,
+        ));
     } else {
         options.read_timeout = Some(limit(service.timeouts.read));
         options.write_timeout = Some(limit(service.timeouts.write));
@@ -171,7 +177,7 @@ async fn find(
     forward.hold = None;
     forward.permit = None;
     let key = forward.key;
-    let Some(guard) = &forward.guard else {
+    let Some(guard) = &forward.directions.guard else {
         let found = forward
             .search
             .next(&service.balancer, key, patience, |_| true);
@@ -271,13 +277,22 @@ pub(super) fn host_header<'h>(
 /// Shapes the request for the upstream.
 ///
 /// # Errors
-/// When the client is gone, or a path is not sendable, which is a bug of ours.
+/// When the client is gone, when an upstream for gRPC speaks HTTP/1 only, or when a path is not
+/// sendable, which is a bug of ours.
 pub(super) async fn shape(
     session: &mut Session,
     request: &mut RequestHeader,
     exchange: &mut Exchange,
     clock: &Clock,
 ) -> Result<()> {
+    let is_call = exchange
+        .service()
+        .is_some_and(|service| service.protocol.is_grpc());
+    if is_call && request.version != http::Version::HTTP_2 {
+        return Err(
+            Error::explain(ErrorType::InvalidH2, "the upstream does not speak HTTP/2").into_up(),
+        );
+    }
     let mut head = parts::of_request(request);
     let fields = Fields::of(&head.headers);
     if fields.has(Fields::EXPECT)
@@ -295,6 +310,9 @@ pub(super) async fn shape(
     rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
+    if let Some(handshake) = &exchange.forward.handshake {
+        handshake.begin();
+    }
     Ok(())
 }
 
@@ -354,13 +372,13 @@ fn set_target(
     let unchanged = cut.is_none()
         && service.path.is_none()
         && exchange.normal_path.is_none()
-        && exchange.forward.query.is_none();
+        && exchange.forward.directions.query.is_none();
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
         return Ok(None);
     }
     let path = join(service.path.as_deref(), normal, cut, route.path_handling);
     let mut target = encode_for_wire(&path).into_owned();
-    let query = exchange.forward.query.as_deref();
+    let query = exchange.forward.directions.query.as_deref();
     match query {
         Some("") => {}
         Some(query) => {

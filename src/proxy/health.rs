@@ -30,12 +30,21 @@ pub(super) fn note_failure(exchange: &Exchange, error: &Error) {
 /// Tells the circuit of its address what a try came to.
 pub(super) fn judge_try(exchange: &mut Exchange, outcome: TryOutcome) {
     let forward = &mut exchange.forward;
-    if let (Some(guard), Some(permit)) = (&forward.guard, forward.permit.take()) {
+    if let (Some(guard), Some(permit)) = (&forward.directions.guard, forward.permit.take()) {
         match outcome {
             TryOutcome::Failed(_) => guard.judge(permit, None),
             TryOutcome::Status(status) => guard.judge(permit, Some(status)),
             TryOutcome::Stale => drop(permit),
         }
+    }
+}
+
+/// Tells the circuit of its address that the `status` of a response is a failure, where it is: before
+/// the client can see it and come again. A success is one only when the response was whole.
+pub(super) fn judge_status(exchange: &mut Exchange, status: u16) {
+    let guard = exchange.forward.directions.guard.as_ref();
+    if guard.is_some_and(|guard| guard.is_failure(status)) {
+        judge_try(exchange, TryOutcome::Status(status));
     }
 }
 

@@ -20,8 +20,6 @@ use crate::{
     snapshot::{RealIp, Settings, Trusted},
 };
 
-/// How long a client may take none of its response.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -106,7 +104,7 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
 /// Bounds how long the session waits for its client.
 pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
     session.set_read_timeout(Some(settings.body_timeout));
-    session.set_write_timeout(Some(SEND_TIMEOUT));
+    session.set_write_timeout(Some(settings.send_timeout));
     session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
     let drainable = is_drainable(&session.req_header().headers);
     session.set_close_on_response_before_downstream_finish(!drainable);

@@ -53,6 +53,7 @@ pub(super) fn record(
     let Exchange {
         snapshot,
         route,
+        forward,
         run,
         identity,
         outcome,
@@ -60,7 +61,9 @@ pub(super) fn record(
     } = exchange;
     let series = route
         .and_then(|route| snapshot.routes.get(route))
-        .map_or(&snapshot.unrouted_series, |route| &route.series);
+        .map_or(&snapshot.unrouted_series, |route| {
+            route.series_of(forward.directions.service)
+        });
     let record = Record {
         status: outcome.status,
         source: outcome.source,

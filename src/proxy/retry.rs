@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, FailedTry, Forward, TryOutcome},
-    failure, health,
+    failure, health, tunnel,
 };
 use crate::{
     plugin::Reply,
@@ -88,6 +88,7 @@ pub(super) fn after_exchange_failure(
     from_pool: bool,
     state: &State,
 ) {
+    tunnel::name_silence(error);
     if error.etype() == &REPEATED_STATUS {
         error.set_retry(true);
         return;
@@ -196,7 +197,7 @@ fn may_try_again(exchange: &mut Exchange, state: &State) -> bool {
     } = exchange;
     let Some((route, service)) = route
         .and_then(|route| snapshot.routes.get(route))
-        .and_then(|route| Some((route, snapshot.service(route)?)))
+        .and_then(|route| Some((route, snapshot.service(route, forward.directions.service)?)))
     else {
         return false;
     };
@@ -224,7 +225,7 @@ fn may_try_again(exchange: &mut Exchange, state: &State) -> bool {
 /// Whether a try may go where none went before.
 fn has_untried(forward: &Forward, service: &Service) -> bool {
     let usable = |member: &Member| {
-        let guard = forward.guard.as_ref();
+        let guard = forward.directions.guard.as_ref();
         guard.is_none_or(|guard| guard.check(&service.facts, member.address).is_ok())
     };
     forward.search.has_untried(&service.balancer, usable)
@@ -314,6 +315,7 @@ fn with_search<T>(
         ..
     } = exchange;
     let member = forward.member.as_ref()?;
-    let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
+    let route = snapshot.routes.get((*route)?)?;
+    let service = snapshot.service(route, forward.directions.service)?;
     Some(tell(&mut forward.search, &service.balancer, member))
 }

@@ -16,7 +16,7 @@ use crate::{
     compile::Compiler,
     config::{
         self, Config, Diagnostics, Gateway as Settings,
-        model::settings::{List, ListenEntry},
+        model::{listen::ListenEntry, settings::List},
     },
     snapshot::{Snapshot, live::Live},
     state::State,
@@ -207,7 +207,9 @@ impl Reloader {
         self.tell_what_needs_a_restart(&loaded.config);
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
+        state.turnstiles.sweep();
         state.positions.sweep();
+        state.splits.sweep();
         state.slots.sweep();
         state.budgets.sweep();
         state.circuits.sweep();

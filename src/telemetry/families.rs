@@ -115,6 +115,12 @@ families! {
     CIRCUIT_TRANSITIONS: Counter "tollgate_circuit_transitions_total"
         ["service", "route", "target", "to"]
         "How often a circuit became `closed`, `half-open` or `open`.";
+    CONCURRENT_REQUESTS: Gauge "tollgate_concurrency_requests"
+        ["state"]
+        "Requests where their number is limited: `running` for those that hold a place, `waiting` for those in a queue.";
+    CONCURRENCY_REFUSALS: Counter "tollgate_concurrency_refused_total"
+        ["reason"]
+        "Requests that got no place: `queue_full`, `queue_timeout`, or `client_closed` for a client that left while it waited.";
     STREAM_SESSIONS: Counter "tollgate_stream_sessions_total"
         ["service", "route", "ending"]
         "Connections of stream listeners by how they ended.";

@@ -3,6 +3,7 @@
 //! Labels come from the configuration, never from a client's bytes. Nothing here reads a clock or
 //! knows a snapshot; whoever knows more hands it in.
 
+pub mod admissions;
 pub mod circuits;
 pub mod connections;
 mod count;
@@ -30,6 +31,7 @@ use std::sync::{
 use uuid::Uuid;
 
 use crate::entity::reason::Reason;
+use admissions::Admissions;
 use circuits::{CircuitLabels, CircuitSeries, Circuits};
 use connections::Connections;
 pub use count::Count;
@@ -53,6 +55,7 @@ pub struct Telemetry {
     exports: Exports,
     connections: Arc<Connections>,
     handshakes: Handshakes,
+    admissions: Arc<Admissions>,
     requests: Requests,
     retries: Held<str, Retries>,
     circuits: Circuits,
@@ -99,6 +102,7 @@ impl Telemetry {
             exports: Exports::default(),
             connections: Arc::default(),
             handshakes: Handshakes::default(),
+            admissions: Arc::default(),
             requests: Requests::default(),
             retries: Held::default(),
             circuits: Circuits::default(),
@@ -131,6 +135,11 @@ impl Telemetry {
     /// TLS handshakes with clients, and the certificates for them.
     pub fn handshakes(&self) -> &Handshakes {
         &self.handshakes
+    }
+
+    /// The requests that are under way where their number is limited.
+    pub fn admissions(&self) -> &Arc<Admissions> {
+        &self.admissions
     }
 
     /// The request series of a service and a route, by their labels; both empty for requests
@@ -221,6 +230,7 @@ impl Telemetry {
         self.connections
             .write(&mut page, &self.node_id, self.requests_received());
         self.handshakes.write(&mut page);
+        self.admissions.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let all = self.retries.sorted();

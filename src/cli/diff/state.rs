@@ -73,9 +73,14 @@ impl Names {
             let key = format!("{held:?}");
             let (what, of) = match held {
                 Held::Counts(id) => ("counts", self.name(id)),
+                Held::Places(id) => ("requests under way", self.name(id)),
                 Held::Turns(id) => ("turns", self.name(id)),
                 Held::Budget(id) => ("retry budget", self.name(id)),
                 Held::Circuits(id) => ("circuits", self.name(id)),
+                Held::Splits { instance, rule } => (
+                    "turns",
+                    format!("rule {} of {}", rule + 1, self.name(instance)),
+                ),
                 Held::Slots {
                     upstream,
                     target,

@@ -7,11 +7,12 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::listen::{Listen, ListenEntry, StreamListenEntry};
 use super::settings::{
-    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
-    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
-    TlsVersions, TrustedCertificates, TrustedNetwork,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
+    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
+use super::tls::{TlsVersions, TrustedCertificates};
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
@@ -59,6 +60,7 @@ pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("nginx_http_keepalive_requests", "keepalive_requests"),
     ("nginx_http_client_header_timeout", "client_header_timeout"),
     ("nginx_http_client_body_timeout", "client_body_timeout"),
+    ("nginx_http_send_timeout", "client_send_timeout"),
     ("proxy_access_log", "access_log"),
     ("proxy_error_log", "error_log"),
     ("lua_ssl_trusted_certificate", "trusted_certificates"),
@@ -217,6 +219,8 @@ pub struct Gateway {
     pub client_header_timeout: Seconds,
     /// Seconds between two parts of a request's body.
     pub client_body_timeout: Seconds,
+    /// Seconds in which a client must take some more of a response; else its connection or stream is cut.
+    pub client_send_timeout: Seconds,
     /// How much goes into the log.
     pub log_level: LogLevel,
     /// Where a line for each request goes: `stdout`, a path (best an absolute one), or `off`; JSON, or with ` plain` behind the place in the format of Kong's log.
@@ -304,6 +308,7 @@ impl Default for Gateway {
             keepalive_requests: 10_000,
             client_header_timeout: seconds(60),
             client_body_timeout: seconds(60),
+            client_send_timeout: seconds(60),
             log_level: LogLevel::Notice,
             access_log: AccessLog::default(),
             error_log: ErrorLog::Stderr,

@@ -25,7 +25,7 @@ pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
 pub(crate) use echo::EchoOrigin;
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
-pub(crate) use grpc::GrpcOrigin;
+pub(crate) use grpc::{GrpcOrigin, Says};
 pub(crate) use origin::{Origin, Received};
 pub(crate) use ports::free_port;
 pub(crate) use reply::{Gate, Reply};
