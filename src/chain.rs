@@ -195,7 +195,7 @@ pub enum Access {
     Passed,
     /// It would leave something behind or wait for somebody, so it was not run.
     NotRun,
-    /// It would have chosen one of these services; the rehearsal goes on with the likeliest.
+    /// It does this besides; of the services that it chooses from, the rehearsal goes on with the likeliest.
     Chooses(Choice),
     /// It would have found the consumer, who was taken for granted instead.
     Assumed,

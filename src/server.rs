@@ -155,6 +155,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
             state: Arc::clone(reloader.state()),
             drain: Arc::default(),
             access_log: Arc::new(access_log),
+            mirrors: Arc::default(),
         },
         watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
         follower: Follower::new(Arc::clone(&reloader.state().news)),

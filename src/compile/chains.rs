@@ -93,7 +93,7 @@ const ENTERPRISE_PLUGINS: &[(&str, &str)] = &[
     ("ai-semantic-response-guard", REMOVE),
     ("app-dynamics", REMOVE),
     ("application-registration", REMOVE),
-    ("canary", "use an upstream whose targets have weights"),
+    ("canary", "use `traffic-split`"),
     ("confluent", REMOVE),
     ("confluent-consume", REMOVE),
     ("datakit", REMOVE),
@@ -130,7 +130,10 @@ const ENTERPRISE_PLUGINS: &[(&str, &str)] = &[
     ("route-by-header", "use routes with `headers`"),
     ("route-transformer-advanced", REMOVE),
     ("saml", REMOVE),
-    ("service-protection", "use `rate-limiting` on the service"),
+    (
+        "service-protection",
+        "use `rate-limiting` or `concurrency-limit` on the service",
+    ),
     ("solace-consume", REMOVE),
     ("solace-log", REMOVE),
     ("solace-upstream", REMOVE),
@@ -216,6 +219,7 @@ pub(super) fn destinations(config: &Config) -> Destinations {
         Destination {
             id: service.id,
             name: fields.name.clone(),
+            is_grpc: fields.protocol.is_grpc(),
             obstacle: if !fields.enabled {
                 Some("has `enabled: false`; enable it, or leave it out here")
             } else if fields.protocol.is_stream() {

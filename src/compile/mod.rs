@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::{
     config::{Config, Diagnostics},
     plugins::Families,
-    snapshot::Snapshot,
+    snapshot::{Service, Snapshot},
     state::State,
 };
 
@@ -83,13 +83,17 @@ impl Compiler {
             },
             diagnostics,
         );
-        let outbound = outbound::compile(config, &references, diagnostics);
+        let outside = destinations.into_outside();
+        let verifies_outside = outside.iter().any(|place| place.is_encrypted);
+        let outbound = outbound::compile(config, &references, verifies_outside, diagnostics);
         routes::check_flavor(config, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }
         let balancers = upstreams::compile(config, &references, &outbound, state);
-        let services = upstreams::services(config, &references, &balancers, &outbound, state);
+        let written = upstreams::services(config, &references, &balancers, &outbound, state);
+        let outside = upstreams::outside(&outside, &outbound, state);
+        let services: Box<[Service]> = written.chain(outside).collect();
         let mut chains = precedence::Chains::new(config, &instances);
         let mut served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let streams = streams::compile(config, &references, state, diagnostics);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{chains::Instances, precedence::Chains, references::References, retries};
 use crate::{
-    chain::Chain,
+    chain::{Chain, Link},
     config::{Code, Config, Diagnostics, Entity, Route as Written, model::gateway::RouterFlavor},
     entity::facts::{RouteFacts, ServiceIndex},
     plugins::Instance,
@@ -143,7 +143,7 @@ pub(super) fn add_series(
             .filter_map(|chain| chains.get(chain.0 as usize));
         let chosen: BTreeSet<ServiceIndex> = chains
             .flat_map(Chain::links)
-            .flat_map(|link| link.instances())
+            .flat_map(Link::instances)
             .filter_map(|instance| instances.get(instance))
             .flat_map(Instance::services)
             .collect();

@@ -116,6 +116,9 @@ fn access(snapshot: &Snapshot, rehearsal: &Rehearsal, step: &Step) -> (Access, S
             Access::Open,
             "may answer: what it decides by is not touched here".to_owned(),
         ),
+        chain::Access::Chooses(choice) if choice.prospects.is_empty() => {
+            (Access::Passes, choice.by.clone())
+        }
         chain::Access::Chooses(choice) => (Access::Chooses, chosen(snapshot, rehearsal, choice)),
         chain::Access::Assumed => {
             let consumer = rehearsal

@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 
 use crate::entity::facts::ServiceIndex;
 
-pub use destinations::{Destination, Destinations};
-pub use directions::{Choice, Directions, Prospect};
+pub use destinations::{Destination, Destinations, Outside};
+pub use directions::{Choice, Directions, Duplicate, MIRRORED, Mirror, Prospect};
 pub use env::{ConfigError, Env, Kind, Metrics, Scope, Unknown};
 pub use guard::CircuitGuard;
 pub use halt::{Body, Fault, Halt, Reply};
@@ -75,8 +75,8 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// For explanations of a plugin that is not [`Self::REHEARSABLE`]: the services that `access` chooses
-    /// from for this request, without choosing one; `None` if it does not choose.
+    /// For explanations of a plugin that is not [`Self::REHEARSABLE`] and never answers: what `access` does for
+    /// this request, such as the services that it chooses from, without doing it; `None` if it may answer.
     fn choice(&self, _request: &Request<'_>) -> Option<Choice> {
         None
     }

@@ -76,6 +76,7 @@ impl World {
                     id: Uuid::from_u128(id),
                     name: Some((*name).to_owned()),
                     obstacle: None,
+                    is_grpc: false,
                 }
             })),
             services: SERVICES

@@ -15,8 +15,10 @@ use http::{
     request, response,
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{
-    CircuitGuard, Directions, Halt, Reply,
+    CircuitGuard, Directions, Duplicate, Halt, Mirror, Reply,
     headers::{RequestHeaders, ResponseHeaders},
 };
 use crate::{
@@ -126,7 +128,7 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 
     /// Waits until the client has gone away; for ever while it stays.
     async fn client_left(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -239,6 +241,12 @@ impl<'a> Request<'a> {
     /// See [`RequestBody::read`].
     pub async fn body(&mut self) -> Result<Bytes, Halt> {
         self.body.read().await
+    }
+
+    /// Sends a copy of the request to `mirror` in the background, once it has gone upstream whole. Nobody waits
+    /// for it. `place` is given back when the copy is done with.
+    pub fn mirror(&mut self, mirror: Arc<Mirror>, place: OwnedSemaphorePermit) {
+        self.directions.copy = Some(Box::new(Duplicate { mirror, place }));
     }
 
     /// Waits until the client has gone away, for ever while it stays: what a plugin that waits for something

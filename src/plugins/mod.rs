@@ -5,6 +5,7 @@ pub mod concurrency_limit;
 pub mod correlation_id;
 pub mod key_auth;
 pub mod prometheus;
+pub mod proxy_mirror;
 pub mod rate_limiting;
 pub mod request_termination;
 pub mod traffic_split;
@@ -29,6 +30,7 @@ plugins! {
         910 => rate_limiting::RateLimiting,
          60 => traffic_split::TrafficSplit,
          50 => circuit_breaker::CircuitBreaker,
+         40 => proxy_mirror::ProxyMirror,
          13 => prometheus::Prometheus,
           2 => request_termination::RequestTermination,
 }

@@ -9,7 +9,7 @@ use std::{
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{http2::Stream, retry, stream::Wire, tunnel::Handshake};
+use super::{http2::Stream, mirror::PendingCopy, retry, stream::Wire, tunnel::Handshake};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
@@ -94,6 +94,8 @@ pub struct Forward {
     pub tunnel: bool,
     /// Whether the upstream still owes an answer to a request for a tunnel.
     pub handshake: Option<Handshake>,
+    /// The copy of it that waits for its body.
+    pub(super) copy: Option<Box<PendingCopy>>,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
     /// It was counted and has its deadline.

@@ -107,16 +107,8 @@ pub(super) async fn peer(
     forward.tries += 1;
     forward.try_began = Some(now);
     forward.hold = Some(hold);
-    let mut peer = match &service.tls {
-        Some(tls) => {
-            let verify = tls.verifies();
-            let name = server_name(session.req_header(), route, service, &member, verify);
-            let mut peer = HttpPeer::new(member.address, true, name);
-            tls.equip(&mut peer);
-            peer
-        }
-        None => HttpPeer::new(member.address, false, String::new()),
-    };
+    let host = host_header(session.req_header(), route, service, &member);
+    let mut peer = peer_at(service, &member, host);
     forward.member = Some(member);
     let options = &mut peer.options;
     options.connection_timeout = Some(limit(connect));
@@ -242,18 +234,21 @@ fn no_target(tries: u32) -> Reply {
     )
 }
 
-/// The name that an https upstream must prove: the Host sent to it.
-fn server_name(
-    head: &Parts,
-    route: &Route,
-    service: &Service,
-    member: &Member,
-    verify: bool,
-) -> String {
-    let host = host_header(head, route, service, member)
-        .to_str()
-        .unwrap_or_default();
-    upstream::server_name(host, &member.called.server_name, verify)
+/// How `member` is connected to for `service`. Over https it must prove that it is `host`.
+pub(super) fn peer_at(service: &Service, member: &Member, host: &HeaderValue) -> HttpPeer {
+    let mut peer = match &service.tls {
+        Some(tls) => {
+            let host = host.to_str().unwrap_or_default();
+            let name = upstream::server_name(host, &member.called.server_name, tls.verifies());
+            let mut peer = HttpPeer::new(member.address, true, name);
+            tls.equip(&mut peer);
+            peer
+        }
+        None => HttpPeer::new(member.address, false, String::new()),
+    };
+    peer.options.connection_timeout = Some(service.timeouts.connect);
+    peer.options.total_connection_timeout = Some(service.timeouts.connect);
+    peer
 }
 
 /// The `Host` that `member` gets.
@@ -350,6 +345,23 @@ pub(super) fn rewrite(
         let host = host_header(client, route, service, member);
         head.headers.insert(header::HOST, host.clone());
         set_forwarding(&mut head.headers, client, fields, exchange, prefix);
+    }
+    Ok(())
+}
+
+/// Sets path and query of a head for `service` in place of the service that the request goes to.
+///
+/// # Errors
+/// When a path is not sendable, which is a bug of ours.
+pub(super) fn aim(
+    head: &mut Parts,
+    client: &Parts,
+    exchange: &Exchange,
+    service: &Service,
+) -> Result<()> {
+    head.uri.clone_from(&client.uri);
+    if let Some(route) = exchange.route() {
+        set_target(head, client, exchange, route, service)?;
     }
     Ok(())
 }

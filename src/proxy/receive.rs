@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entity::{path, reason::Reason},
-    plugin::{Client, Reply, Scheme, names},
+    plugin::{Client, MIRRORED, Reply, Scheme, names},
     snapshot::{RealIp, Settings, Trusted},
 };
 
@@ -286,7 +286,9 @@ fn is_claim(name: &str, identity: bool) -> bool {
     if names::ALL.iter().any(|known| same(&known.as_str())) || CERTIFICATE.iter().any(same) {
         return identity || has_twin;
     }
-    if identity && (name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_")) {
+    let is_ours = name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_");
+    // That a request is a copy is no claim, and what keeps gateways from copying it in a circle.
+    if identity && is_ours && name != MIRRORED.as_str() {
         return true;
     }
     has_twin && FORWARDING.iter().any(same)
@@ -384,6 +386,8 @@ mod tests {
             ("x_consumer_id", true, true),
             ("x-consumer_id", true, true),
             ("x-tollgate-aggregate", true, false),
+            ("x-tollgate-mirror", false, false),
+            ("x_tollgate_mirror", true, false),
             ("x-client-cert-subject-dn", true, false),
             ("x_client_cert_subject_dn", true, true),
             ("x_forwarded_for", true, true),

@@ -27,6 +27,9 @@ pub(super) fn record(
     if exchange.outcome.status == 0 || (aborted && exchange.outcome.reason.is_none()) {
         note_abort(error, exchange, telemetry);
     }
+    if exchange.forward.copy.take().is_some() {
+        telemetry.mirrors().incomplete.inc();
+    }
     health::judge_end(exchange);
     let forward = &exchange.forward;
     let latencies = Latencies {

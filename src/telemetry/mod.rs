@@ -17,6 +17,7 @@ mod histogram;
 pub mod log_file;
 pub mod logging;
 mod losses;
+pub mod mirrors;
 pub mod outbox;
 mod page;
 pub mod process;
@@ -40,6 +41,7 @@ use handshakes::Handshakes;
 use health::UpstreamsHealth;
 use held::Held;
 pub use losses::Losses;
+use mirrors::MirrorCounts;
 use page::Page;
 use requests::{Requests, RouteSeries};
 use streams::{StreamSeries, Streams};
@@ -56,6 +58,7 @@ pub struct Telemetry {
     connections: Arc<Connections>,
     handshakes: Handshakes,
     admissions: Arc<Admissions>,
+    mirrors: Arc<MirrorCounts>,
     requests: Requests,
     retries: Held<str, Retries>,
     circuits: Circuits,
@@ -103,6 +106,7 @@ impl Telemetry {
             connections: Arc::default(),
             handshakes: Handshakes::default(),
             admissions: Arc::default(),
+            mirrors: Arc::default(),
             requests: Requests::default(),
             retries: Held::default(),
             circuits: Circuits::default(),
@@ -140,6 +144,11 @@ impl Telemetry {
     /// The requests that are under way where their number is limited.
     pub fn admissions(&self) -> &Arc<Admissions> {
         &self.admissions
+    }
+
+    /// The copies of requests that are sent elsewhere.
+    pub fn mirrors(&self) -> &Arc<MirrorCounts> {
+        &self.mirrors
     }
 
     /// The request series of a service and a route, by their labels; both empty for requests
@@ -231,6 +240,7 @@ impl Telemetry {
             .write(&mut page, &self.node_id, self.requests_received());
         self.handshakes.write(&mut page);
         self.admissions.write(&mut page);
+        self.mirrors.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let all = self.retries.sorted();

@@ -69,7 +69,9 @@ impl Names {
 
     /// Every piece of state in words.
     pub(super) fn tell(&self, held: BTreeSet<Held>) -> impl Iterator<Item = Told> {
-        held.into_iter().map(|held| {
+        // A place that is named by URL has one target, which takes every turn.
+        let is_told = |held: &Held| !matches!(held, Held::Turns(id) if !self.0.contains_key(id));
+        held.into_iter().filter(is_told).map(|held| {
             let key = format!("{held:?}");
             let (what, of) = match held {
                 Held::Counts(id) => ("counts", self.name(id)),

@@ -196,9 +196,10 @@ impl Rule {
                 .iter()
                 .any(|candidate| candidate.service == service)
             {
-                let which = name.map_or("the route's own service".to_owned(), |name| {
-                    format!("service `{name}`")
-                });
+                let which = name.map_or_else(
+                    || "the route's own service".to_owned(),
+                    |name| format!("service `{name}`"),
+                );
                 let message = format!("{which} stands here twice: add the weights up");
                 return Err(ConfigError::at(place, message));
             }

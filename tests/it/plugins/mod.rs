@@ -7,6 +7,7 @@ mod correlation_id;
 mod key_auth;
 mod ordering;
 mod prometheus;
+mod proxy_mirror;
 mod rate_limiting;
 mod request_termination;
 mod scoping;
