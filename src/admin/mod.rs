@@ -1,6 +1,7 @@
 //! The admin listener: how the gateway is, for operators, orchestrators and Prometheus. It changes
 //! nothing and shows no secret. It is never reachable through the proxy's listeners.
 
+mod circuits;
 mod explain;
 mod metrics;
 pub mod serve;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use crate::{
     explain::{Explanation, Question, Unanswerable},
+    state::circuits::CircuitSurvey,
     telemetry::Telemetry,
     upstream::health::survey::UpstreamSurvey,
 };
@@ -42,6 +44,9 @@ pub trait Facts: Send + Sync + 'static {
 
     /// All upstreams, with their targets and how these are.
     fn upstreams(&self) -> Vec<UpstreamSurvey>;
+
+    /// All circuits, and how these are.
+    fn circuits(&self) -> Vec<CircuitSurvey>;
 
     /// The time, in Unix seconds.
     fn now(&self) -> i64;
@@ -104,6 +109,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/status", get(status::show))
         .route("/status/ready", get(status::ready))
         .route("/status/upstreams", get(upstreams::show))
+        .route("/status/circuits", get(circuits::show))
         .route("/health", get(upstreams::health))
         .route("/metrics", get(metrics::show))
         .route("/explain", post(explain::show))
@@ -145,8 +151,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        state::health::{Cause, Counters, Finding, Witness},
-        telemetry::{connections::Activity, health::TargetState},
+        state::{
+            circuits::{self, LastChange, Phase},
+            health::{Cause, Counters, Finding, Witness},
+        },
+        telemetry::{circuits::CircuitLabels, connections::Activity, health::TargetState},
         upstream::health::survey::{AddressSurvey, TargetSurvey, Watched},
     };
 
@@ -219,6 +228,21 @@ mod tests {
                 is_available: !self.is_down,
                 targets,
             }]
+        }
+
+        fn circuits(&self) -> Vec<CircuitSurvey> {
+            vec![
+                circuit("users", "", Phase::Closed, None),
+                circuit(
+                    "orders",
+                    "10.0.0.3:80",
+                    Phase::Open,
+                    Some(LastChange {
+                        at: 1_738_324_800_000,
+                        cause: circuits::Cause::Consecutive(5),
+                    }),
+                ),
+            ]
         }
 
         fn now(&self) -> i64 {
@@ -427,6 +451,50 @@ mod tests {
         let down = ask(admin(down), "GET", "/health").await;
         assert_eq!(down.status(), 503);
         assert_eq!(down.json()["status"], "down");
+    }
+
+    fn circuit(
+        service: &str,
+        target: &str,
+        phase: Phase,
+        last_change: Option<LastChange>,
+    ) -> CircuitSurvey {
+        CircuitSurvey {
+            labels: CircuitLabels {
+                service: service.into(),
+                route: String::new(),
+                target: target.into(),
+            },
+            phase,
+            last_change,
+        }
+    }
+
+    #[tokio::test]
+    async fn circuits_are_shown_with_since_when_and_why() {
+        let answer = ask(admin(Gateway::default()), "GET", "/status/circuits").await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(
+            answer.json(),
+            json!({"circuits": [
+                {
+                    "service": "orders",
+                    "route": null,
+                    "target": "10.0.0.3:80",
+                    "state": "open",
+                    "since": "2025-01-31T12:00:00Z",
+                    "why": "5 failures in a row",
+                },
+                {
+                    "service": "users",
+                    "route": null,
+                    "target": null,
+                    "state": "closed",
+                    "since": null,
+                    "why": null,
+                },
+            ]})
+        );
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod origins;
 mod outbound;
 mod precedence;
 mod references;
+mod retries;
 mod routes;
 mod settings;
 mod streams;

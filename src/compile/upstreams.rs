@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 use uuid::Uuid;
 
-use super::{balancing, health, outbound::Outbound, references::References};
+use super::{balancing, health, outbound::Outbound, references::References, retries};
 use crate::{
     config::{Config, Upstream},
     entity::{Protocol, Timeouts, facts::ServiceFacts, identifier::derive},
     plugin::Outside,
     snapshot::Service,
-    state::{State, addresses::TargetKey},
+    state::{State, addresses::TargetKey, budget::RetryBudget},
     upstream::{
         Algorithm, Balancer, Outline, Target, TargetHost,
         target::{Called, Slots},
@@ -141,6 +141,11 @@ pub(super) fn services(
                 protocol: fields.protocol,
                 path: fields.path.clone().filter(|path| path != "/"),
                 retries: fields.retries,
+                retry: retries::compile(fields.retry.as_ref()),
+                total_timeout: retries::limit(fields.total_timeout),
+                budget: state
+                    .budgets
+                    .get_or_create(written.id, || RetryBudget::new(state.clock.instant())),
                 timeouts: fields.timeouts(),
                 tls: outbound.of_service(index),
                 balancer,
@@ -185,6 +190,9 @@ pub(super) fn outside(
             protocol,
             path: path.clone(),
             retries: 0,
+            retry: retries::compile(None),
+            total_timeout: None,
+            budget: Arc::new(RetryBudget::new(state.clock.instant())),
             timeouts: Timeouts::default(),
             tls: place.is_encrypted.then(|| outbound.of_outside()).flatten(),
         }

@@ -4,11 +4,13 @@
 pub mod watch;
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     compile::Compiler,
@@ -209,9 +211,25 @@ impl Reloader {
         state.turns.sweep();
         state.splits.sweep();
         state.slots.sweep();
+        state.budgets.sweep();
+        state.circuits.sweep();
+        self.forget_circuits();
         state.health.sweep();
         state.loads.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))
+    }
+
+    /// Forgets the circuits of services that are gone, where their plugin is not.
+    fn forget_circuits(&self) {
+        let snapshot = self.live.take();
+        let served: HashSet<Uuid> = snapshot
+            .services
+            .iter()
+            .map(|service| service.facts.id)
+            .collect();
+        for circuits in self.state().circuits.values() {
+            circuits.keep(|service| served.contains(service));
+        }
     }
 
     fn refuse(&self, diagnostics: &Diagnostics) {

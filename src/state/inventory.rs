@@ -23,6 +23,10 @@ pub enum Held {
         target: String,
         limit: u32,
     },
+    /// What the retries of a service may still cost.
+    Budget(Uuid),
+    /// The circuits of a plugin instance.
+    Circuits(Uuid),
     /// How the addresses of a target are.
     Health {
         upstream: Uuid,
@@ -42,6 +46,8 @@ impl State {
             turns,
             splits,
             slots,
+            budgets,
+            circuits,
             health,
             names,
             // What goes on at the moment goes with the targets, whose turns are listed.
@@ -64,6 +70,8 @@ impl State {
             target,
             limit,
         }));
+        held.extend(budgets.keys().into_iter().map(Held::Budget));
+        held.extend(circuits.keys().into_iter().map(Held::Circuits));
         let health = health.keys().into_iter();
         held.extend(health.map(|(upstream, host, port)| Held::Health {
             upstream,

@@ -2,6 +2,8 @@
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
 pub mod addresses;
+pub mod budget;
+pub mod circuits;
 pub mod clock;
 pub mod feed;
 pub mod health;
@@ -13,6 +15,7 @@ pub mod rates;
 pub mod registry;
 pub mod turns;
 pub mod turnstiles;
+mod window;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -21,6 +24,8 @@ use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
 use addresses::{PerAddress, PerTarget};
+use budget::RetryBudget;
+use circuits::Circuits;
 use clock::Clock;
 use feed::News;
 use health::TargetsHealth;
@@ -49,6 +54,10 @@ pub struct State {
     pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
     /// What the addresses of targets have to do.
     pub loads: PerTarget<Load>,
+    /// What the retries of a service may still cost, by its id.
+    pub budgets: Registry<Uuid, RetryBudget>,
+    /// The circuits of a plugin instance, by its id.
+    pub circuits: Registry<Uuid, Circuits>,
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
@@ -72,6 +81,8 @@ impl State {
             splits: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),
+            budgets: Registry::default(),
+            circuits: Registry::default(),
             health: TargetsHealth::default(),
             names: Names::new(Arc::clone(&news)),
             news,

@@ -74,7 +74,7 @@ pub(super) async fn connect(
         if !has_another || stream.tries > u32::from(service.retries) {
             return Err(ending_of(error.etype()));
         }
-        service.repeats.inc();
+        service.repeats.made.inc();
     }
 }
 

@@ -108,6 +108,13 @@ impl Search {
         }
     }
 
+    /// Whether a request may go to a member that is `usable` and was not tried in vain.
+    pub fn has_untried(&self, balancer: &Balancer, usable: impl Fn(&Member) -> bool) -> bool {
+        let members = balancer.members();
+        let mut healthy = members.iter().filter(|member| member.is_healthy());
+        healthy.any(|member| !self.failed.contains(&member.address) && usable(member))
+    }
+
     /// Notes that the certificate of a member was not accepted: it is not asked again. Whether
     /// anything else is left.
     pub fn distrust(&mut self, balancer: &Balancer, member: &Member) -> bool {
