@@ -409,6 +409,9 @@ mod tests {
             json!({
                 "address": "10.0.0.2:80",
                 "state": "unhealthy",
+                "weight": 100,
+                "weight_percent": 100,
+                "requests": 0,
                 "since": "2025-01-31T12:00:00Z",
                 "why": "3/3 http 500 (active)",
                 "counters": {"active": none, "passive": none},
@@ -423,6 +426,9 @@ mod tests {
                 "addresses": [{
                     "address": "10.0.0.3:80",
                     "state": "healthchecks_off",
+                    "weight": 100,
+                    "weight_percent": 100,
+                    "requests": 0,
                     "since": null,
                     "why": null,
                 }],

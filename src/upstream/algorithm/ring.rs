@@ -139,7 +139,7 @@ mod tests {
         let owners: Vec<_> = (0..12)
             .filter_map(|number| ring.find(key(number), |_| true))
             .collect();
-        assert_eq!(owners, [0; 12]);
+        assert_eq!(owners, [1, 1, 0, 2, 2, 2, 2, 0, 0, 0, 0, 2]);
     }
 
     #[test]

@@ -301,6 +301,8 @@ fn no_more_addresses_are_probed_at_once_than_concurrency_says() {
     for backend in &backends {
         backend.answers(IS_SILENT);
     }
+    // Before the first probe can begin.
+    let watch = Stopwatch::start();
     let _gateway = Gateway::start(&watched(
         &backends.iter().collect::<Vec<_>>(),
         0,
@@ -308,7 +310,6 @@ fn no_more_addresses_are_probed_at_once_than_concurrency_says() {
     ));
     let asked = || backends.iter().map(|it| it.origin.count()).sum::<usize>();
 
-    let watch = Stopwatch::start();
     wait_until("four probes", || asked() >= 4);
 
     assert!(
