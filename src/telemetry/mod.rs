@@ -518,6 +518,11 @@ mod tests {
             series.transferred(100, 200, None);
         }
         let _retries = telemetry.retries("orders");
+        let _circuit = telemetry.circuit(&CircuitLabels {
+            service: "orders".into(),
+            route: String::new(),
+            target: String::new(),
+        });
         let _losses = telemetry.losses("some-log");
         telemetry
             .handshakes()
