@@ -29,8 +29,8 @@ use self::{
     service_manager::ServiceManager,
 };
 use crate::{
-    admin::{self, Admin, Configuration, Facts, Reload},
-    compile::Compiler,
+    admin::{self, Admin, Configuration, DiscoverySurvey, Facts, Reload},
+    compile::{self, Compiler},
     config::{
         Gateway as Settings,
         model::{
@@ -111,7 +111,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     let logging = logging::init(level(settings.log_level))?;
     logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
-    set_pace_of_names(&state, &settings);
+    state.names.adopt(compile::dns_settings(&settings));
     state.telemetry.watch_log(logging.lines_dropped());
     let compiler = Compiler::new(state)?;
     let mut diagnostics = loaded.diagnostics;
@@ -199,7 +199,10 @@ impl Running {
             self.listeners.adopt(&settings, bound);
             self.logging.set_level(level(settings.log_level));
             self.logging.write_to(place(&settings.error_log));
-            set_pace_of_names(&self.gateway.state, &settings);
+            self.gateway
+                .state
+                .names
+                .adopt(compile::dns_settings(&settings));
             let snapshot = self.gateway.live.take();
             self.gateway
                 .access_log
@@ -260,6 +263,20 @@ impl Facts for Running {
             .collect()
     }
 
+    fn discovery(&self) -> DiscoverySurvey {
+        let snapshot = self.gateway.live.take();
+        let followed = snapshot.discovered.upstreams.iter();
+        let named = followed.filter_map(|(index, service)| {
+            let upstream = snapshot.upstreams.get(*index)?;
+            Some((upstream.name.clone(), Arc::clone(service)))
+        });
+        DiscoverySurvey {
+            names: self.gateway.state.names.survey(),
+            upstreams: named.collect(),
+            catalog: snapshot.discovered.catalog.clone(),
+        }
+    }
+
     fn now(&self) -> i64 {
         self.gateway.state.clock.unix_seconds()
     }
@@ -289,7 +306,9 @@ async fn serve(
     // Before the first reload can happen.
     running.watchers.adopt(&gateway.live.take().upstreams);
     let state = Arc::clone(&gateway.state);
-    tokio::spawn(async move { state.names.run().await });
+    tokio::spawn(async move { state.names.run(&state.clock).await });
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { state.consul.run(&state.clock).await });
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { sweep(&state).await });
 
@@ -434,12 +453,6 @@ async fn sweep(state: &State) {
             state.clock.unix_milliseconds(),
         ));
     }
-}
-
-fn set_pace_of_names(state: &State, settings: &Settings) {
-    state
-        .names
-        .set_pace(settings.dns_valid_ttl.0, settings.dns_error_ttl.0);
 }
 
 fn place(written: &ErrorLog) -> Place {

@@ -1,6 +1,7 @@
 //! The admin listener: how the gateway is, for operators, orchestrators and Prometheus. It changes
 //! nothing and shows no secret. It is never reachable through the proxy's listeners.
 
+mod discovery;
 mod explain;
 mod metrics;
 pub mod serve;
@@ -24,6 +25,7 @@ use crate::{
     telemetry::Telemetry,
     upstream::health::survey::UpstreamSurvey,
 };
+pub use discovery::DiscoverySurvey;
 use turns::Turns;
 
 const SERVER: HeaderValue =
@@ -42,6 +44,9 @@ pub trait Facts: Send + Sync + 'static {
 
     /// All upstreams, with their targets and how these are.
     fn upstreams(&self) -> Vec<UpstreamSurvey>;
+
+    /// What is resolved and discovered, and how it stands with that.
+    fn discovery(&self) -> DiscoverySurvey;
 
     /// The time, in Unix seconds.
     fn now(&self) -> i64;
@@ -104,6 +109,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/status", get(status::show))
         .route("/status/ready", get(status::ready))
         .route("/status/upstreams", get(upstreams::show))
+        .route("/status/discovery", get(discovery::show))
         .route("/health", get(upstreams::health))
         .route("/metrics", get(metrics::show))
         .route("/explain", post(explain::show))
@@ -145,7 +151,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        state::health::{Cause, Counters, Finding, Witness},
+        state::{
+            health::{Cause, Counters, Finding, Witness},
+            names::Names,
+        },
         telemetry::{connections::Activity, health::TargetState},
         upstream::health::survey::{AddressSurvey, TargetSurvey, Watched},
     };
@@ -214,6 +223,15 @@ mod tests {
                 is_available: !self.is_down,
                 targets,
             }]
+        }
+
+        fn discovery(&self) -> DiscoverySurvey {
+            let names = Names::default();
+            let _name = names.get("users.internal");
+            DiscoverySurvey {
+                names: names.survey(),
+                ..DiscoverySurvey::default()
+            }
         }
 
         fn now(&self) -> i64 {
@@ -400,6 +418,27 @@ mod tests {
             })
         );
         assert_eq!(upstream["targets"][2]["state"], "dns_error");
+    }
+
+    #[tokio::test]
+    async fn discovery_shows_names_and_what_is_known_of_them() {
+        let answer = ask(admin(Gateway::default()), "GET", "/status/discovery").await;
+        assert_eq!(
+            answer.json(),
+            json!({
+                "names": [{
+                    "name": "users.internal",
+                    "state": "pending",
+                    "records": [],
+                    "by": null,
+                    "last_success": null,
+                    "error": null,
+                    "next_in_seconds": null,
+                }],
+                "upstreams": [],
+                "catalog": null,
+            })
+        );
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 mod certificates;
 mod chains;
 mod consumers;
+mod discovery;
+mod dns;
 mod health;
 mod keys;
 mod origins;
@@ -22,6 +24,9 @@ use crate::{
     snapshot::Snapshot,
     state::State,
 };
+
+pub use discovery::catalog;
+pub use dns::settings as dns_settings;
 
 /// Compiles configurations into snapshots that share one state, so that a reload loses nothing.
 #[derive(Debug)]
@@ -85,6 +90,7 @@ impl Compiler {
         if diagnostics.has_errors() {
             return None;
         }
+        let discovered = discovery::compile(config, state);
         let balancers = upstreams::compile(config, &references, &outbound, state);
         let services = upstreams::services(config, &references, &balancers, &outbound, state);
         let mut chains = precedence::Chains::new(config, &instances);
@@ -116,6 +122,7 @@ impl Compiler {
             unrouted,
             unrouted_series: state.telemetry.route("", ""),
             upstreams: balancers,
+            discovered,
             origins,
         })
     }

@@ -208,6 +208,8 @@ impl Reloader {
         state.positions.sweep();
         state.slots.sweep();
         state.health.sweep();
+        state.names.sweep();
+        state.consul.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 

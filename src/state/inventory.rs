@@ -27,6 +27,8 @@ pub enum Held {
     },
     /// The addresses of a host name.
     Addresses(String),
+    /// The instances of a service that Consul tells.
+    Instances { service: String, agent: String },
 }
 
 impl State {
@@ -38,6 +40,7 @@ impl State {
             slots,
             health,
             names,
+            consul,
             // These are the process's own, or count for its lifetime.
             clock: _,
             identifiers: _,
@@ -60,6 +63,8 @@ impl State {
             port,
         }));
         held.extend(names.hosts().into_iter().map(Held::Addresses));
+        let followed = consul.followed().into_iter();
+        held.extend(followed.map(|(service, agent)| Held::Instances { service, agent }));
         held
     }
 }

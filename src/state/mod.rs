@@ -2,6 +2,8 @@
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
 pub mod clock;
+pub mod consul;
+pub mod dns;
 pub mod feed;
 pub mod health;
 pub mod identifiers;
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
 use clock::Clock;
+use consul::Consul;
 use feed::News;
 use health::TargetsHealth;
 use identifiers::Identifiers;
@@ -38,6 +41,8 @@ pub struct State {
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
+    /// What is asked of Consul.
+    pub consul: Consul,
     /// Wakes whoever keeps balancers in step with what their targets stand for.
     pub news: Arc<News>,
     pub telemetry: Arc<Telemetry>,
@@ -48,6 +53,7 @@ impl State {
     pub fn new() -> Self {
         let identifiers = Arc::new(Identifiers::new());
         let telemetry = Arc::new(Telemetry::of_node(identifiers.process()));
+        let news = Arc::default();
         Self {
             clock: Clock::system(),
             identifiers,
@@ -55,8 +61,9 @@ impl State {
             positions: Registry::default(),
             slots: Registry::default(),
             health: TargetsHealth::default(),
-            names: Names::default(),
-            news: Arc::default(),
+            names: Names::new(Arc::clone(&news)),
+            consul: Consul::new(Arc::clone(&news)),
+            news,
             telemetry,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod connections;
 mod count;
+pub mod discovery;
 pub mod exports;
 pub mod families;
 mod growing_map;
@@ -215,6 +216,7 @@ impl Telemetry {
         if live.target_health {
             health::write(&mut page, upstreams);
         }
+        discovery::write(&mut page, &upstreams.discovery);
         let text = page.into_text();
         self.page_bytes.store(text.len(), Ordering::Relaxed);
         text
@@ -305,6 +307,7 @@ mod tests {
                 address: "10.0.0.1:80".into(),
                 state: TargetState::Healthy,
             }],
+            ..UpstreamsHealth::default()
         }
     }
 

@@ -6,6 +6,8 @@ pub mod ca_certificate;
 pub mod certificate;
 pub mod consumer;
 pub mod consumer_group;
+pub mod discovery;
+pub mod dns;
 pub mod gateway;
 pub mod healthchecks;
 pub mod hmacauth_credential;

@@ -4,21 +4,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::discovery::Discovery;
 use super::healthchecks::{self, Healthchecks};
 use super::reference::Reference;
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 
-const REFUSED: &[(&str, &str)] = &[
-    (
-        "discovery",
-        "targets are listed in the file or found by DNS; leave the field out",
-    ),
-    (
-        "sticky_sessions_cookie",
-        "it belongs to the algorithm `sticky-sessions`; leave the field out",
-    ),
-];
+const REFUSED: &[(&str, &str)] = &[(
+    "sticky_sessions_cookie",
+    "it belongs to the algorithm `sticky-sessions`; leave the field out",
+)];
 
 const ROUND_ROBIN_ONLY: &str = "use round-robin";
 const ALGORITHMS: &[(&str, &str)] = &[
@@ -109,6 +104,8 @@ pub struct Upstream {
     /// The `certificates` entry that is shown to targets over https, by id, where the service names none.
     #[serde(skip_serializing)]
     pub client_certificate: Option<Reference>,
+    /// Where its instances are asked for; absent: it has the targets of the files.
+    pub discovery: Option<Discovery>,
     /// How the health of targets is watched. Nothing is watched by default.
     pub healthchecks: Healthchecks,
     /// Free words for finding the entity.
@@ -142,6 +139,7 @@ impl Default for Upstream {
             use_srv_name: false,
             max_connections: 0,
             client_certificate: None,
+            discovery: None,
             healthchecks: Healthchecks::default(),
             tags: Vec::new(),
             created_at: None,
