@@ -59,8 +59,8 @@ bench: bench-tools ## Compare the gateway with bare Pingora: processor time, thr
 	$(CARGO) bench --bench gateway
 
 bench-instructions: bench-tools ## The same as user instructions for each request, which repeat within a few percent
-	$(CARGO) build --release --example bare_pingora
-	$(CARGO) bench --bench gateway -- --instructions
+	$(CARGO) build --release --no-default-features --example bare_pingora
+	$(CARGO) bench --no-default-features --bench gateway -- --instructions
 
 bench-micro: tools ## Measure router, chain and compilation by themselves
 	$(CARGO) bench --bench router --bench chain --bench compile

@@ -47,7 +47,10 @@ use crate::{
     state::{State, rates::Timestamp},
     stream::StreamEdge,
     telemetry::logging::{self, Level, Logging, Place},
-    upstream::health::{survey::UpstreamSurvey, watchers::Watchers},
+    upstream::{
+        follower::Follower,
+        health::{survey::UpstreamSurvey, watchers::Watchers},
+    },
 };
 
 /// How long requests in flight may take once the process is told to stop.
@@ -151,6 +154,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
             access_log: Arc::new(access_log),
         },
         watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
+        follower: Follower::new(Arc::clone(&reloader.state().news)),
         reloader,
         logging,
         manager: Arc::clone(manager),
@@ -179,6 +183,7 @@ struct Running {
     reloader: Reloader,
     logging: Logging,
     watchers: Watchers,
+    follower: Follower,
     manager: Arc<ServiceManager>,
     accepting: AtomicBool,
     listeners: Listeners,
@@ -207,6 +212,7 @@ impl Running {
             self.gateway
                 .access_log
                 .adopt(snapshot.settings.access_log.as_ref());
+            self.follower.adopt(snapshot.balancers());
             self.watchers.adopt(&snapshot.upstreams);
         }
         if announced && self.readiness().is_ok() {
@@ -304,7 +310,12 @@ async fn serve(
     let (stop_keeping, keeping_stopped) = watch::channel(false);
 
     // Before the first reload can happen.
-    running.watchers.adopt(&gateway.live.take().upstreams);
+    let snapshot = gateway.live.take();
+    running.follower.adopt(snapshot.balancers());
+    running.watchers.adopt(&snapshot.upstreams);
+    drop(snapshot);
+    let following = Arc::clone(running);
+    tokio::spawn(async move { following.follower.run().await });
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { state.names.run(&state.clock).await });
     let state = Arc::clone(&gateway.state);

@@ -1,23 +1,18 @@
 //! Health checks of an upstream as they are written → as they run.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use uuid::Uuid;
 
 use crate::{
     config::{
         Upstream,
         model::healthchecks::{self as written, ActiveType, Healthchecks},
     },
-    state::{
-        State,
-        health::{Limits, TargetAddresses},
-    },
+    state::health::Limits,
     tls::UpstreamTls,
-    upstream::{
-        Target, TargetHost,
-        health::checks::{Active, Ask, Checks, HttpAsk, Intervals, Passive, Statuses, TlsAsk},
+    upstream::health::checks::{
+        Active, Ask, Checks, HttpAsk, Intervals, Passive, Statuses, TlsAsk,
     },
 };
 
@@ -44,23 +39,6 @@ fn is_active(active: &written::Active) -> bool {
 fn is_passive(passive: &written::Passive) -> bool {
     let limits = &passive.unhealthy;
     limits.http_failures > 0 || limits.tcp_failures > 0 || limits.timeouts > 0
-}
-
-/// The health of a target, found again if it was watched before.
-pub(super) fn of_target(upstream: Uuid, target: &Target, state: &State) -> Arc<TargetAddresses> {
-    let host = match &target.host {
-        TargetHost::Address(address) => address.to_string(),
-        TargetHost::Name(name) => name.host().to_owned(),
-    };
-    state
-        .health
-        .get_or_create((upstream, host, target.port), || match &target.host {
-            TargetHost::Address(address) => TargetAddresses::of_address(
-                SocketAddr::new(*address, target.port),
-                state.clock.unix_milliseconds(),
-            ),
-            TargetHost::Name(_) => TargetAddresses::of_name(target.port),
-        })
 }
 
 /// The checks of an upstream; `None` if all are off. `tls` says how probes over https speak, whether
@@ -225,23 +203,5 @@ mod tests {
             .headers
             .insert("Host".to_owned(), own);
         assert_eq!(host(&written), "b.test");
-    }
-
-    #[test]
-    fn a_reload_finds_the_health_of_a_target_again() {
-        let state = State::new();
-        let mut target = crate::upstream::tests::target(1);
-        let first = of_target(Uuid::nil(), &target, &state);
-        target.weight = 7;
-        target.label = "127.0.0.1".to_owned();
-        assert!(Arc::ptr_eq(
-            &first,
-            &of_target(Uuid::nil(), &target, &state)
-        ));
-        target.port += 1;
-        assert!(!Arc::ptr_eq(
-            &first,
-            &of_target(Uuid::nil(), &target, &state)
-        ));
     }
 }

@@ -91,7 +91,7 @@ impl Compiler {
             return None;
         }
         let discovered = discovery::compile(config, state);
-        let balancers = upstreams::compile(config, &references, &outbound, state);
+        let balancers = upstreams::compile(config, &references, &outbound, &discovered, state);
         let services = upstreams::services(config, &references, &balancers, &outbound, state);
         let mut chains = precedence::Chains::new(config, &instances);
         let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;

@@ -3,42 +3,58 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::{health, outbound::Outbound, references::References};
 use crate::{
-    config::Config,
-    entity::{Protocol, facts::ServiceFacts},
-    snapshot::Service,
-    state::State,
-    upstream::{Balancer, Target, TargetHost},
+    config::{Config, Entity, Upstream},
+    entity::facts::ServiceFacts,
+    snapshot::{Discovered, Service},
+    state::{State, addresses::TargetKey, consul},
+    upstream::{
+        Balancer, Outline, Target, TargetHost,
+        target::{Called, Slots},
+    },
 };
+
+/// The weight of what a registry tells, beside which there is nothing; each instance has its own.
+const INSTANCES_WEIGHT: u16 = 100;
 
 /// The balancers of the upstreams, in their order.
 pub(super) fn compile(
     config: &Config,
     references: &References,
     outbound: &Outbound,
+    discovered: &Discovered,
     state: &State,
 ) -> Vec<Arc<Balancer>> {
     let mut targets: Vec<Vec<Target>> = vec![Vec::new(); config.upstreams.len()];
-    for (written, upstream) in config.targets.iter().zip(&references.target_upstream) {
-        if let Some(targets) = upstream.and_then(|upstream| targets.get_mut(upstream)) {
-            let (host, port) = written.fields.address();
-            let mut target = target(
-                host,
-                port,
-                written.fields.weight,
-                written.fields.target.clone(),
-                state,
-            );
-            target.slots = slots(config, *upstream, &target.label, state);
-            target.health = upstream
-                .and_then(|upstream| config.upstreams.get(upstream))
-                .filter(|upstream| health::is_watched(&upstream.fields.healthchecks))
-                .map(|upstream| health::of_target(upstream.id, &target, state));
+    let mut instances: Vec<Option<Arc<consul::Service>>> = vec![None; config.upstreams.len()];
+    for (index, service) in &discovered.upstreams {
+        let places = targets.get_mut(*index).zip(instances.get_mut(*index));
+        if let (Some((targets, slot)), Some(upstream)) = (places, config.upstreams.get(*index)) {
+            let label = &service.key().service;
+            let host = TargetHost::Instances(Arc::clone(service));
+            let mut target = target(upstream.id, (host, label, 0), label, state);
+            target.weight = INSTANCES_WEIGHT;
+            watch(&mut target, upstream, state);
             targets.push(target);
+            *slot = Some(Arc::clone(service));
         }
+    }
+    for (written, index) in config.targets.iter().zip(&references.target_upstream) {
+        let Some((upstream, targets)) = index.and_then(|index| {
+            let upstream = config.upstreams.get(index)?;
+            Some((upstream, targets.get_mut(index)?))
+        }) else {
+            continue;
+        };
+        let fields = &written.fields;
+        let mut target = written_target(upstream.id, fields.address(), &fields.target, state);
+        target.weight = fields.weight;
+        target.until = index.and_then(|index| instances.get(index)?.clone());
+        watch(&mut target, upstream, state);
+        targets.push(target);
     }
     config
         .upstreams
@@ -46,38 +62,52 @@ pub(super) fn compile(
         .zip(targets)
         .enumerate()
         .map(|(index, (upstream, targets))| {
-            let host_header = upstream
-                .fields
+            let fields = &upstream.fields;
+            let host_header = fields
                 .host_header
                 .as_ref()
                 .and_then(|host| HeaderValue::from_str(host).ok());
-            Arc::new(Balancer::new(
-                (upstream.id, upstream.fields.name.clone()),
+            Arc::new(Balancer::new(Outline {
                 host_header,
-                targets,
-                state.positions.get_or_create(upstream.id, Default::default),
-                health::checks(&upstream.fields, |verify| outbound.of_probes(index, verify)),
-            ))
+                checks: health::checks(fields, |verify| outbound.of_probes(index, verify)),
+                ..outline(upstream.id, fields.name.clone(), targets, state)
+            }))
         })
         .collect()
 }
 
-/// The connections that a target of an upstream may take, where they are limited.
-fn slots(
-    config: &Config,
-    upstream: Option<usize>,
-    label: &str,
-    state: &State,
-) -> Option<Arc<Semaphore>> {
-    let upstream = config.upstreams.get(upstream?)?;
-    let limit = upstream.fields.max_connections;
-    (limit > 0).then(|| {
-        state
+/// Gives a target of `upstream` the limit of its connections, and a health if it is watched.
+fn watch(target: &mut Target, upstream: &Entity<Upstream>, state: &State) {
+    target.slots = slots(upstream.id, &upstream.fields, &target.label, state);
+    if health::is_watched(&upstream.fields.healthchecks) {
+        let key = key(upstream.id, target);
+        target.health = Some(state.health.get_or_create(key, Default::default));
+    }
+}
+
+/// The connections that each address of a target may take, where they are limited.
+fn slots(id: Uuid, upstream: &Upstream, label: &str, state: &State) -> Option<Slots> {
+    let limit = upstream.max_connections;
+    (limit > 0).then(|| Slots {
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        left: state
             .slots
-            .get_or_create((upstream.id, label.to_owned(), limit), || {
-                Semaphore::new(usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS))
-            })
+            .get_or_create((id, label.to_owned(), limit), Default::default),
     })
+}
+
+/// Turns among `targets` and nothing else.
+fn outline(id: Uuid, name: String, targets: Vec<Target>, state: &State) -> Outline {
+    Outline {
+        id,
+        name,
+        host_header: None,
+        targets,
+        position: state.positions.get_or_create(id, Default::default),
+        checks: None,
+        news: Arc::clone(&state.news),
+        clock: state.clock.clone(),
+    }
 }
 
 pub(super) fn services(
@@ -97,19 +127,18 @@ pub(super) fn services(
             let shared = upstream.and_then(|upstream| balancers.get(upstream));
             let balancer = match shared {
                 Some(balancer) => Arc::clone(balancer),
-                None => Arc::new(Balancer::new(
-                    (written.id, fields.host.clone()),
-                    None,
-                    vec![target(
-                        &fields.host,
-                        fields.port,
-                        1,
-                        format!("{}:{}", fields.host, fields.port),
+                None => {
+                    let address = (fields.host.as_str(), fields.port);
+                    let label = format!("{}:{}", fields.host, fields.port);
+                    let target = written_target(written.id, address, &label, state);
+                    let name = fields.host.clone();
+                    Arc::new(Balancer::new(outline(
+                        written.id,
+                        name,
+                        vec![target],
                         state,
-                    )],
-                    state.positions.get_or_create(written.id, Default::default),
-                    None,
-                )),
+                    )))
+                }
             };
             let label = fields.name.clone().unwrap_or_else(|| fields.host.clone());
             Service {
@@ -135,36 +164,51 @@ pub(super) fn services(
         .collect()
 }
 
-fn target(host: &str, port: u16, weight: u16, label: String, state: &State) -> Target {
+/// The target that is written as `host` and `port`, one of those of the upstream or service with this id.
+fn written_target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Target {
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
-    let (host, name) = match bare.parse() {
-        Ok(address @ std::net::IpAddr::V6(_)) => {
-            (TargetHost::Address(address), format!("[{bare}]"))
-        }
-        Ok(address) => (TargetHost::Address(address), bare.to_owned()),
-        Err(_) => (TargetHost::Name(state.names.get(bare)), bare.to_owned()),
+    let host = match bare.parse() {
+        Ok(address) => TargetHost::Address(address),
+        Err(_) => TargetHost::Name(state.names.get(bare)),
     };
-    let header = |protocol: Protocol| {
-        let text = if port == protocol.default_port() {
-            name.clone()
-        } else {
-            format!("{name}:{port}")
-        };
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-    };
-    Target {
-        host_headers: [header(Protocol::Http), header(Protocol::Https)],
+    target(id, (host, bare, port), label, state)
+}
+
+/// A target that is called `name`.
+fn target(
+    id: Uuid,
+    (host, name, port): (TargetHost, &str, u16),
+    label: &str,
+    state: &State,
+) -> Target {
+    let mut target = Target {
+        called: Called::new(name, port),
         host,
         port,
-        weight,
-        label,
+        weight: 1,
+        label: label.into(),
         health: None,
+        loads: Arc::default(),
         slots: None,
-        server_name: bare.into(),
-    }
+        until: None,
+    };
+    target.loads = state
+        .loads
+        .get_or_create(key(id, &target), Default::default);
+    target
+}
+
+/// Finds what is kept of a target again.
+fn key(id: Uuid, target: &Target) -> TargetKey {
+    let host = match &target.host {
+        TargetHost::Address(address) => address.to_string(),
+        TargetHost::Name(name) => name.host().to_owned(),
+        TargetHost::Instances(service) => service.key().service.clone(),
+    };
+    (id, host, target.port)
 }
 
 #[cfg(test)]
@@ -172,20 +216,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_header_names_the_port_unless_it_is_the_protocols() {
+    fn what_is_kept_of_a_target_is_found_again_however_it_is_spelled() {
         let state = State::new();
-        let host = |host, port, protocol| {
-            let target = target(host, port, 1, String::new(), &state);
-            target
-                .host_header(protocol)
-                .to_str()
-                .expect("text")
-                .to_owned()
-        };
-        assert_eq!(host("a.test", 80, Protocol::Http), "a.test");
-        assert_eq!(host("a.test", 80, Protocol::Https), "a.test:80");
-        assert_eq!(host("a.test", 443, Protocol::Https), "a.test");
-        assert_eq!(host("::1", 8080, Protocol::Http), "[::1]:8080");
-        assert_eq!(host("[::1]", 80, Protocol::Http), "[::1]");
+        let first = written_target(Uuid::nil(), ("127.0.0.1", 80), "127.0.0.1:80", &state);
+        let again = written_target(Uuid::nil(), ("127.0.0.1", 80), "127.0.0.1", &state);
+        assert!(Arc::ptr_eq(&first.loads, &again.loads));
+        let other = written_target(Uuid::nil(), ("127.0.0.1", 81), "127.0.0.1:81", &state);
+        assert!(!Arc::ptr_eq(&first.loads, &other.loads));
+    }
+
+    #[test]
+    fn an_address_may_stand_in_brackets() {
+        let state = State::new();
+        let target = written_target(Uuid::nil(), ("[::1]", 80), "[::1]:80", &state);
+        assert_eq!(target.places()[0].address.to_string(), "[::1]:80");
+        assert_eq!(&*target.called.server_name, "::1");
     }
 }

@@ -67,7 +67,7 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
             .take(TARGETS_MAX)
             .enumerate()
             .map(|(place, target)| Target {
-                target: target.label.clone(),
+                target: target.label.to_string(),
                 weight: target.weight,
                 host: rehearsal.host_for(target).unwrap_or_default(),
                 addresses: survey
@@ -112,7 +112,7 @@ pub(super) fn sent(
         .iter()
         .position(|target| target.weight > 0)
         .unwrap_or(0);
-    let to = targets.get(place)?.label.clone();
+    let to = targets.get(place)?.label.to_string();
     let head = rehearsal.sent_to(place)?;
     let other = again.sent_to(place)?;
     let client = parse(bytes)?;

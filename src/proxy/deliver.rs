@@ -49,7 +49,7 @@ pub(super) fn deliver(
         )
         .into_up());
     }
-    health::note_status(exchange, response.status.as_u16(), &state.clock);
+    health::note_status(exchange, response.status.as_u16());
     exchange.outcome.status = response.status.as_u16();
     exchange.outcome.source = Source::Upstream;
     exchange

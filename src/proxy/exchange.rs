@@ -8,7 +8,6 @@ use std::{
 
 use http::HeaderValue;
 use smallvec::SmallVec;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{http2::Stream, stream::Wire};
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     state::identifiers::RequestId,
     telemetry::requests::RouteSeries,
     tls::TlsFacts,
-    upstream::search::Search,
+    upstream::{Member, balancer::Key, member::Hold, search::Search},
 };
 
 /// What is known of a client connection before its first request. Made once, shared by its
@@ -86,19 +85,19 @@ pub struct Forward {
     pub query: Option<String>,
     /// Bytes of the body that went by, where a limit is set.
     pub body_bytes: u64,
+    /// What of the request decides its target.
+    pub key: Key,
     pub search: Search,
     pub tries: u32,
-    /// The place of the target of the current try.
-    pub target: Option<usize>,
-    /// The address of the last try.
-    pub backend: Option<SocketAddr>,
+    /// Where the last try went.
+    pub member: Option<Arc<Member>>,
     pub tunnel: bool,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
     pub stale_repeated: bool,
-    /// The place among the connections of the current target, where those are limited.
-    pub slot: Option<OwnedSemaphorePermit>,
+    /// Counts the request for the member of the current try.
+    pub hold: Option<Hold>,
     /// When the request was sent, and when the response head came.
     pub sent_at: Option<Instant>,
     pub answered_at: Option<Instant>,

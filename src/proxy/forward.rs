@@ -1,10 +1,6 @@
 //! Step 5: pick a target, shape the request for it, and try again where that is safe.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
@@ -33,7 +29,7 @@ use crate::{
     snapshot::{Route, Service},
     state::{clock::Clock, identifiers::Identifiers},
     upstream::{
-        self, Balancer, Target,
+        self, Balancer, Member,
         search::{Absent, Found, Search},
     },
 };
@@ -80,36 +76,30 @@ pub(super) async fn peer(
         return Err(Error::new(ErrorType::InternalError));
     };
     let patience = service.timeouts.connect;
-    // A place at an earlier target is given back before one is asked for at the next.
-    forward.slot = None;
-    let found = match forward.search.next(&service.balancer, patience).await {
+    // A place at an earlier member is given back before one is asked for at the next.
+    forward.hold = None;
+    let search = &mut forward.search;
+    let found = search.next(&service.balancer, forward.key, patience, |_| true);
+    let Found { member, hold } = match found.await {
         Ok(found) => found,
         Err(absent) => {
             outcome.failure = Some(Box::new(reply_to_absence(absent, forward.tries)));
             return Err(Error::new(ErrorType::Custom("no target")));
         }
     };
-    let Found {
-        place,
-        target,
-        address,
-        slot,
-    } = found;
-    forward.slot = slot;
-    forward.target = Some(place);
     forward.tries += 1;
-    let backend = SocketAddr::new(address, target.port);
-    forward.backend = Some(backend);
+    forward.hold = Some(hold);
     let mut peer = match &service.tls {
         Some(tls) => {
             let verify = tls.verifies();
-            let name = server_name(session.req_header(), route, service, target, verify);
-            let mut peer = HttpPeer::new(backend, true, name);
+            let name = server_name(session.req_header(), route, service, &member, verify);
+            let mut peer = HttpPeer::new(member.address, true, name);
             tls.equip(&mut peer);
             peer
         }
-        None => HttpPeer::new(backend, false, String::new()),
+        None => HttpPeer::new(member.address, false, String::new()),
     };
+    forward.member = Some(member);
     let options = &mut peer.options;
     options.connection_timeout = Some(service.timeouts.connect);
     options.total_connection_timeout = Some(service.timeouts.connect);
@@ -142,7 +132,7 @@ pub(super) async fn peer(
 
 fn reply_to_absence(absent: Absent, tries: u32) -> Reply {
     match absent {
-        Absent::Target | Absent::Slot => no_target(tries),
+        Absent::Target | Absent::Usable | Absent::Slot => no_target(tries),
         Absent::Address => Reply::message(503, Reason::NameResolution, "name resolution failed"),
         Absent::Verified => failure::unverified(),
     }
@@ -165,21 +155,21 @@ fn server_name(
     head: &Parts,
     route: &Route,
     service: &Service,
-    target: &Target,
+    member: &Member,
     verify: bool,
 ) -> String {
-    let host = host_header(head, route, service, target)
+    let host = host_header(head, route, service, member)
         .to_str()
         .unwrap_or_default();
-    upstream::server_name(host, &target.server_name, verify)
+    upstream::server_name(host, &member.called.server_name, verify)
 }
 
-/// The `Host` that `target` gets.
+/// The `Host` that `member` gets.
 pub(super) fn host_header<'h>(
     head: &'h Parts,
     route: &Route,
     service: &'h Service,
-    target: &'h Target,
+    member: &'h Member,
 ) -> &'h HeaderValue {
     if route.preserve_host
         && let Some(host) = head.headers.get(header::HOST)
@@ -188,7 +178,7 @@ pub(super) fn host_header<'h>(
     }
     match &service.balancer.host_header {
         Some(host) => host,
-        None => target.host_header(service.protocol),
+        None => member.host_header(service.protocol),
     }
 }
 
@@ -222,7 +212,7 @@ pub(super) async fn shape(
     Ok(())
 }
 
-/// Makes of `head`, a copy of `client`'s head with these `fields`, what the target of the current
+/// Makes of `head`, a copy of `client`'s head with these `fields`, what the member of the current
 /// try gets.
 ///
 /// # Errors
@@ -250,13 +240,10 @@ pub(super) fn rewrite(
     // One step for all that is added.
     head.headers.reserve(ADDED_FIELDS);
     if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
-        && let Some(target) = exchange
-            .forward
-            .target
-            .and_then(|place| service.balancer.targets().get(place))
+        && let Some(member) = &exchange.forward.member
     {
         let prefix = set_target(head, client, exchange, route, service)?;
-        let host = host_header(client, route, service, target);
+        let host = host_header(client, route, service, member);
         head.headers.insert(header::HOST, host.clone());
         set_forwarding(&mut head.headers, client, fields, exchange, prefix);
     }
@@ -419,10 +406,10 @@ fn te_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Decides on another try after no connection was made: nothing was sent, so any method may.
-pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
-    health::note_failure(exchange, error, clock);
+pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error) {
+    health::note_failure(exchange, error);
     let another = may_try_again(exchange);
-    rule_out_address(exchange);
+    rule_out_member(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
@@ -439,10 +426,9 @@ pub(super) fn after_exchange_failure(
     exchange: &mut Exchange,
     error: &mut Error,
     from_pool: bool,
-    clock: &Clock,
 ) {
     if error.etype() == &ErrorType::InvalidCert {
-        after_bad_certificate(exchange, error, clock);
+        after_bad_certificate(exchange, error);
         return;
     }
     if error.esource() == &ErrorSource::Upstream
@@ -466,7 +452,7 @@ pub(super) fn after_exchange_failure(
             ErrorType::ReadTimedout | ErrorType::WriteTimedout
         );
     if !stale {
-        health::note_failure(exchange, error, clock);
+        health::note_failure(exchange, error);
     }
     if safe && stale {
         exchange.forward.stale_repeated = true;
@@ -475,17 +461,19 @@ pub(super) fn after_exchange_failure(
         return;
     }
     let another = safe && may_try_again(exchange);
-    rule_out_address(exchange);
+    rule_out_member(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
 
 /// Decides on another try after the certificate of a connection was not accepted: nothing was sent,
 /// so any method may, but only somewhere else.
-fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error, clock: &Clock) {
-    health::note_failure(exchange, error, clock);
-    let another =
-        with_search(exchange, Search::distrust).unwrap_or(false) && may_try_again(exchange);
+fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error) {
+    health::note_failure(exchange, error);
+    let has_another = with_search(exchange, |search, balancer, member| {
+        search.distrust(balancer, member)
+    });
+    let another = has_another.unwrap_or(false) && may_try_again(exchange);
     error.set_retry(another);
     count_repeat(exchange, another);
 }
@@ -508,15 +496,15 @@ fn may_try_again(exchange: &Exchange) -> bool {
         .is_some_and(|service| exchange.forward.tries <= u32::from(service.retries))
 }
 
-/// Notes that the address of the current try is of no use, and its target if no other is left there.
-fn rule_out_address(exchange: &mut Exchange) {
-    with_search(exchange, Search::rule_out);
+/// Notes that the member of the current try is of no use.
+fn rule_out_member(exchange: &mut Exchange) {
+    with_search(exchange, |search, _, member| search.rule_out(member));
 }
 
-/// Tells the search something of the address of the current try.
+/// Tells the search something of the member of the current try.
 fn with_search<T>(
     exchange: &mut Exchange,
-    tell: impl FnOnce(&mut Search, &Balancer, (usize, IpAddr)) -> T,
+    tell: impl FnOnce(&mut Search, &Balancer, &Member) -> T,
 ) -> Option<T> {
     let Exchange {
         snapshot,
@@ -524,13 +512,9 @@ fn with_search<T>(
         forward,
         ..
     } = exchange;
-    let (place, backend) = (forward.target?, forward.backend?);
+    let member = forward.member.as_ref()?;
     let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
-    Some(tell(
-        &mut forward.search,
-        &service.balancer,
-        (place, backend.ip()),
-    ))
+    Some(tell(&mut forward.search, &service.balancer, member))
 }
 
 fn count_repeat(exchange: &Exchange, another: bool) {

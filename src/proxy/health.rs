@@ -4,41 +4,34 @@
 use pingora_core::{Error, ErrorSource};
 
 use super::exchange::Exchange;
-use crate::{
-    state::{clock::Clock, health::Finding},
-    upstream::health::finding_of,
-};
+use crate::{state::health::Finding, upstream::health::finding_of};
 
 /// Notes the upstream's own status, before any plugin changes it.
-pub(super) fn note_status(exchange: &Exchange, status: u16, clock: &Clock) {
+pub(super) fn note_status(exchange: &Exchange, status: u16) {
     let Some(service) = exchange.service() else {
         return;
     };
     if let Some(checks) = service.balancer.passive_checks()
         && let Some(finding) = checks.statuses.judge(status)
     {
-        note(exchange, finding, clock);
+        note(exchange, finding);
     }
 }
 
 /// Notes a try that ended before a response.
-pub(super) fn note_failure(exchange: &Exchange, error: &Error, clock: &Clock) {
+pub(super) fn note_failure(exchange: &Exchange, error: &Error) {
     if exchange.forward.answered_at.is_none()
         && let Some(finding) = finding(error)
     {
-        note(exchange, finding, clock);
+        note(exchange, finding);
     }
 }
 
-fn note(exchange: &Exchange, finding: Finding, clock: &Clock) {
-    let forward = &exchange.forward;
+fn note(exchange: &Exchange, finding: Finding) {
     if let Some(service) = exchange.service()
-        && let Some(place) = forward.target
-        && let Some(backend) = forward.backend
+        && let Some(member) = &exchange.forward.member
     {
-        service
-            .balancer
-            .note_passively(place, backend.ip(), finding, clock);
+        service.balancer.note_passively(member, finding);
     }
 }
 

@@ -171,7 +171,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        forward::after_connect_failure(exchange, &mut error, &self.state.clock);
+        forward::after_connect_failure(exchange, &mut error);
         error
     }
 
@@ -183,13 +183,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         from_pool: bool,
     ) -> Box<Error> {
-        forward::after_exchange_failure(
-            session,
-            exchange,
-            &mut error,
-            from_pool,
-            &self.state.clock,
-        );
+        forward::after_exchange_failure(session, exchange, &mut error, from_pool);
         error
     }
 

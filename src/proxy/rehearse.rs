@@ -208,15 +208,16 @@ impl Rehearsal {
 
     /// The `Host` that `target` gets; absent if there is no route with a service.
     pub fn host_for(&self, target: &Target) -> Option<String> {
-        let host = forward::host_header(&self.head, self.route()?, self.service()?, target);
+        let member = target.stand_in();
+        let host = forward::host_header(&self.head, self.route()?, self.service()?, &member);
         Some(String::from_utf8_lossy(host.as_bytes()).into_owned())
     }
 
     /// The head that goes to the target at `place` of the service's balancer; `None` without a
     /// service or such a target.
     pub fn sent_to(&mut self, place: usize) -> Option<Parts> {
-        self.service()?.balancer.targets().get(place)?;
-        self.exchange.forward.target = Some(place);
+        let member = self.service()?.balancer.targets().get(place)?.stand_in();
+        self.exchange.forward.member = Some(Arc::new(member));
         let mut request = self.head.clone();
         request.version = Version::HTTP_11;
         let fields = Fields::of(&request.headers);

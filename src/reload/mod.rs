@@ -210,6 +210,7 @@ impl Reloader {
         state.health.sweep();
         state.names.sweep();
         state.consul.sweep();
+        state.loads.sweep();
         (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 

@@ -83,6 +83,17 @@ impl Snapshot {
             .expect("a chain index comes from the snapshot that it is used with")
     }
 
+    /// All balancers: those of upstreams, and those of services whose host is none.
+    pub fn balancers(&self) -> impl Iterator<Item = Arc<Balancer>> {
+        // A balancer of its own has the id of the service.
+        let own = self
+            .services
+            .iter()
+            .filter(|service| service.balancer.id == service.facts.id);
+        let own = own.map(|service| &service.balancer);
+        self.upstreams.iter().chain(own).cloned()
+    }
+
     /// The service of a route.
     pub fn service(&self, route: &Route) -> Option<&Service> {
         self.services.get(route.service?)

@@ -111,8 +111,11 @@ impl Feed {
 
     /// Notes an answer that says nothing: what is known stays.
     pub fn note_answer(&self) {
-        self.answered.store(true, Ordering::Release);
+        let is_first = !self.answered.swap(true, Ordering::AcqRel);
         self.answer.notify_waiters();
+        if is_first {
+            self.news.tell();
+        }
     }
 
     /// Waits up to `patience` for the very first answer.

@@ -41,6 +41,8 @@ impl State {
             health,
             names,
             consul,
+            // What goes on at the moment goes with the targets, whose turns are listed.
+            loads: _,
             // These are the process's own, or count for its lifetime.
             clock: _,
             identifiers: _,

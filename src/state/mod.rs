@@ -1,6 +1,7 @@
 //! What outlives a snapshot: clock, identifiers, rate counters, balancer positions, health, resolved
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
+pub mod addresses;
 pub mod clock;
 pub mod consul;
 pub mod dns;
@@ -8,6 +9,7 @@ pub mod feed;
 pub mod health;
 pub mod identifiers;
 mod inventory;
+pub mod load;
 pub mod names;
 pub mod rates;
 pub mod registry;
@@ -18,12 +20,14 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
+use addresses::{PerAddress, PerTarget};
 use clock::Clock;
 use consul::Consul;
 use feed::News;
 use health::TargetsHealth;
 use identifiers::Identifiers;
 pub use inventory::Held;
+use load::Load;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
@@ -36,8 +40,10 @@ pub struct State {
     pub rates: Rates,
     /// The round-robin position of each upstream or service host, by the entity's id.
     pub positions: Registry<Uuid, AtomicU64>,
-    /// The connections that a target may still take, by upstream, target and limit.
-    pub slots: Registry<(Uuid, String, u32), Semaphore>,
+    /// The connections that each address of a target may still take, by upstream, target and limit.
+    pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
+    /// What the addresses of targets have to do.
+    pub loads: PerTarget<Load>,
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
@@ -53,13 +59,14 @@ impl State {
     pub fn new() -> Self {
         let identifiers = Arc::new(Identifiers::new());
         let telemetry = Arc::new(Telemetry::of_node(identifiers.process()));
-        let news = Arc::default();
+        let news = Arc::new(News::default());
         Self {
             clock: Clock::system(),
             identifiers,
             rates: Rates::default(),
             positions: Registry::default(),
             slots: Registry::default(),
+            loads: PerTarget::default(),
             health: TargetsHealth::default(),
             names: Names::new(Arc::clone(&news)),
             consul: Consul::new(Arc::clone(&news)),

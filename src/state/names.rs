@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -41,7 +41,6 @@ const LOOKUPS_MAX: usize = 64;
 pub struct Name {
     host: String,
     feed: Feed,
-    position: AtomicUsize,
     standing: Mutex<Standing>,
     outcomes: [AtomicU64; Outcome::ALL.len()],
 }
@@ -109,7 +108,6 @@ impl Name {
         Self {
             host,
             feed: Feed::new(news),
-            position: AtomicUsize::new(0),
             standing: Mutex::default(),
             outcomes: Default::default(),
         }
@@ -119,10 +117,8 @@ impl Name {
     #[cfg(test)]
     pub(crate) fn of_addresses(host: &str, addresses: Vec<IpAddr>) -> Self {
         let name = Self::new(host.to_owned(), Arc::default());
-        if !addresses.is_empty() {
-            let records = addresses.into_iter().map(Record::of_address);
-            name.feed.publish(records.collect());
-        }
+        let records = addresses.into_iter().map(Record::of_address);
+        name.feed.publish(records.collect());
         name
     }
 
@@ -136,59 +132,9 @@ impl Name {
         &self.feed
     }
 
-    /// The addresses that are known.
-    pub fn addresses(&self) -> Vec<IpAddr> {
+    fn addresses(&self) -> Vec<IpAddr> {
         let records = self.feed.records();
         records.iter().map(|record| record.address).collect()
-    }
-
-    /// How many addresses are known, and how many of them are `usable`.
-    pub fn count(&self, usable: impl Fn(IpAddr) -> bool) -> (usize, usize) {
-        let records = self.feed.records();
-        let is_usable = |record: &&Record| usable(record.address);
-        (records.len(), records.iter().filter(is_usable).count())
-    }
-
-    /// The next address in turn that is `usable`; one that is also `preferred` while there is one.
-    /// Waits up to `patience` for the very first answer of the resolver; `None` if no such address
-    /// is known then.
-    pub async fn address(
-        &self,
-        patience: Duration,
-        usable: impl Fn(IpAddr) -> bool + Send,
-        preferred: impl Fn(IpAddr) -> bool + Send,
-    ) -> Option<IpAddr> {
-        let known = self.next(&usable, &preferred);
-        if known.is_some() || self.feed.is_answered() {
-            return known;
-        }
-        self.feed.first_answer(patience).await;
-        self.next(&usable, &preferred)
-    }
-
-    fn next(
-        &self,
-        usable: &impl Fn(IpAddr) -> bool,
-        preferred: &impl Fn(IpAddr) -> bool,
-    ) -> Option<IpAddr> {
-        let records = self.feed.records();
-        // One turn fixes where to begin, so that others who take turns meanwhile hide no address.
-        let first = self.position.fetch_add(1, Ordering::Relaxed);
-        let mut spare = None;
-        for passed_over in 0..records.len() {
-            let turn = first.wrapping_add(passed_over) % records.len();
-            let address = records.get(turn).map(|record| record.address);
-            let Some(address) = address.filter(|address| usable(*address)) else {
-                continue;
-            };
-            if preferred(address) {
-                // The turns that fell on others are over.
-                self.position.fetch_add(passed_over, Ordering::Relaxed);
-                return Some(address);
-            }
-            spare.get_or_insert(address);
-        }
-        spare
     }
 
     /// How it is.
@@ -487,11 +433,13 @@ mod tests {
         let name = names.get("LocalHost");
         let resolver = Arc::clone(&names);
         let task = tokio::spawn(async move { resolver.run(&Clock::system()).await });
-        let address = name
-            .address(Duration::from_secs(5), |_| true, |_| true)
-            .await;
-        assert_eq!(address, Some(IpAddr::from([127, 0, 0, 1])));
+        name.feed().first_answer(Duration::from_secs(5)).await;
+        assert_eq!(name.addresses(), [IpAddr::from([127, 0, 0, 1])]);
         task.abort();
+    }
+
+    fn unasked() -> Name {
+        Name::new("a.test".to_owned(), Arc::default())
     }
 
     fn found(ttl: u64, last: u8) -> Result<Found, Unresolved> {
@@ -513,7 +461,7 @@ mod tests {
 
     #[test]
     fn an_answer_holds_as_long_as_it_says_but_at_least_a_second() {
-        let name = Name::of_addresses("a.test", Vec::new());
+        let name = unasked();
         let mut settings = Settings::default();
         assert_eq!(pause(&name, &settings, found(0, 1)), 1);
         assert_eq!(pause(&name, &settings, found(7, 1)), 7);
@@ -524,7 +472,7 @@ mod tests {
 
     #[test]
     fn failures_are_retried_more_and_more_slowly_up_to_half_a_minute() {
-        let name = Name::of_addresses("a.test", Vec::new());
+        let name = unasked();
         let settings = Settings::default();
         let pauses: Vec<u64> = (0..7).map(|_| pause(&name, &settings, failed())).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
@@ -536,7 +484,7 @@ mod tests {
 
     #[test]
     fn what_was_known_stays_whatever_comes_later() {
-        let name = Name::of_addresses("a.test", Vec::new());
+        let name = unasked();
         let settings = Settings::default();
         let state = |found| {
             pause(&name, &settings, found);
@@ -571,45 +519,6 @@ mod tests {
         assert_eq!(next.expect("one is due").host(), "soon");
         schedule.add(vec![Arc::downgrade(&late)]);
         assert_eq!(schedule.due.len(), 1, "it has one place in the schedule");
-    }
-
-    #[test]
-    fn addresses_take_turns_and_unusable_ones_are_passed_over() {
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
-        let next = |out| name.next(&|known| known != address(out), &|_| true);
-        let picks: Vec<_> = (0..4).map(|_| next(2)).collect();
-        assert_eq!(picks, [1, 3, 1, 3].map(|last| Some(address(last))));
-        assert_eq!(name.next(&|_| false, &|_| true), None);
-        assert_eq!(name.count(|known| known != address(2)), (3, 2));
-    }
-
-    #[test]
-    fn an_address_that_is_not_preferred_is_taken_only_if_no_other_is_left() {
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let name = Name::of_addresses("a.test", (1..=3).map(address).collect());
-        let usable = |known| known != address(3);
-        for _ in 0..4 {
-            let next = name.next(&usable, &|known| known != address(1));
-            assert_eq!(next, Some(address(2)));
-        }
-        assert!(name.next(&usable, &|_| false).is_some_and(usable));
-    }
-
-    #[test]
-    fn threads_that_take_turns_together_hide_no_address_from_each_other() {
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let name = Name::of_addresses("a.test", vec![address(1), address(2)]);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        let next = name.next(&|known| known == address(2), &|_| true);
-                        assert_eq!(next, Some(address(2)));
-                    }
-                });
-            }
-        });
     }
 
     #[test]

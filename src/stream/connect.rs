@@ -6,7 +6,6 @@ use pingora_core::{Error, ErrorType, Result, protocols::l4::ext};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
 };
 use tracing::warn;
 
@@ -16,9 +15,11 @@ use crate::{
     state::{clock::Clock, health::Finding},
     telemetry::streams::Ending,
     upstream::{
-        Target,
+        Member,
+        balancer::Key,
         health::finding_of,
-        search::{Absent, Search},
+        member::Hold,
+        search::{Absent, Found, Search},
         server_name,
     },
 };
@@ -27,8 +28,8 @@ use crate::{
 pub(super) trait Upstream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Upstream for S {}
 
-/// The place among the connections of a target, where those are limited, and the connection.
-pub(super) type Connected = (Option<OwnedSemaphorePermit>, Box<dyn Upstream>);
+/// The connection, and what counts it for the target's address as long as it lasts.
+pub(super) type Connected = (Hold, Box<dyn Upstream>);
 
 /// Connects to a target of `service`; tries as many more as its retries say.
 pub(super) async fn connect(
@@ -41,31 +42,30 @@ pub(super) async fn connect(
     let mut search = Search::default();
     let mut ending = None;
     loop {
-        let found = match search.next(balancer, patience).await {
+        let found = search.next(balancer, Key::Nothing, patience, |_| true);
+        let Found { member, hold } = match found.await {
             Ok(found) => found,
             // What the last try showed says more than that there is no further one.
             Err(absent) => return Err(ending.unwrap_or_else(|| ending_of_absence(absent))),
         };
         stream.tries += 1;
-        let address = SocketAddr::new(found.address, found.target.port);
-        stream.backend = Some(address);
-        let tried = (found.place, found.address);
-        let error = match try_one(service, found.target, address, patience).await {
+        stream.backend = Some(member.address);
+        let error = match try_one(service, &member, patience).await {
             Ok(upstream) => {
-                balancer.note_passively(found.place, found.address, Finding::Connected, clock);
-                return Ok((found.slot, upstream));
+                balancer.note_passively(&member, Finding::Connected);
+                return Ok((hold, upstream));
             }
             Err(error) => error,
         };
         if let Some(finding) = finding_of(error.etype()) {
-            balancer.note_passively(found.place, found.address, finding, clock);
+            balancer.note_passively(&member, finding);
         }
         ending = Some(ending_of(error.etype()));
         let has_another = if error.etype() == &ErrorType::InvalidCert {
-            say_unverified(service, address, &error, clock);
-            search.distrust(balancer, tried)
+            say_unverified(service, member.address, &error, clock);
+            search.distrust(balancer, &member)
         } else {
-            search.rule_out(balancer, tried);
+            search.rule_out(&member);
             true
         };
         if !has_another || stream.tries > u32::from(service.retries) {
@@ -77,23 +77,22 @@ pub(super) async fn connect(
 
 async fn try_one(
     service: &Service,
-    target: &Target,
-    address: SocketAddr,
+    member: &Member,
     patience: Duration,
 ) -> Result<Box<dyn Upstream>> {
     let connecting = async {
         // Pingora's own, so that its errors tell the upstream's trouble from that of this machine.
-        let tcp = ext::connect(&address, None).await?;
+        let tcp = ext::connect(&member.address, None).await?;
         // A stream without it works, only slower.
         let _ = tcp.set_nodelay(true);
-        secured(service, target, tcp).await
+        secured(service, member, tcp).await
     };
     tokio::time::timeout(patience, connecting)
         .await
         .map_err(|_| Error::explain(ErrorType::ConnectTimedout, "no connection in time"))?
 }
 
-async fn secured(service: &Service, target: &Target, tcp: TcpStream) -> Result<Box<dyn Upstream>> {
+async fn secured(service: &Service, member: &Member, tcp: TcpStream) -> Result<Box<dyn Upstream>> {
     let Some(tls) = &service.tls else {
         return Ok(Box::new(tcp));
     };
@@ -102,8 +101,8 @@ async fn secured(service: &Service, target: &Target, tcp: TcpStream) -> Result<B
         .host_header
         .as_ref()
         .and_then(|host| host.to_str().ok())
-        .unwrap_or(&target.server_name);
-    let name = server_name(host, &target.server_name, tls.verifies());
+        .unwrap_or(&member.called.server_name);
+    let name = server_name(host, &member.called.server_name, tls.verifies());
     Ok(Box::new(tls.connect(tcp, &name).await?))
 }
 
@@ -124,7 +123,7 @@ fn say_unverified(service: &Service, address: SocketAddr, error: &Error, clock: 
 
 const fn ending_of_absence(absent: Absent) -> Ending {
     match absent {
-        Absent::Target | Absent::Slot => Ending::NoTarget,
+        Absent::Target | Absent::Usable | Absent::Slot => Ending::NoTarget,
         Absent::Address => Ending::NameResolution,
         Absent::Verified => Ending::UpstreamUnverified,
     }

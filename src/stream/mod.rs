@@ -197,10 +197,8 @@ impl StreamEdge {
             Err(ending) => return ending,
         };
         drop(taken);
-        let (slot, upstream) = upstream;
-        let ending = relay::relay(client, upstream, idle, &stream.traffic).await;
-        drop(slot);
-        ending
+        let (_hold, upstream) = upstream;
+        relay::relay(client, upstream, idle, &stream.traffic).await
     }
 
     fn record(&self, stream: &Stream, ending: Ending) {

@@ -1,37 +1,66 @@
-//! Picks a target for each try of a request.
+//! Picks a member for each try of a request.
 
 use std::{
-    net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
+use futures_util::future::select_all;
 use http::HeaderValue;
-use smallvec::SmallVec;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    Target,
+    Member, Target,
     health::{
         Whose,
         checks::{Active, Checks, Passive},
         note,
     },
-    wheel::Wheel,
+    roster::Roster,
 };
 use crate::state::{
     clock::Clock,
+    feed::{Feed, News},
     health::{Finding, Witness},
 };
 
-/// How many turns in a row may fall on targets that cannot be picked before they are looked
+/// How many turns in a row may fall on members that cannot be picked before they are looked
 /// through in their order.
 const TURNS_MAX: usize = 64;
 
-/// The targets of an upstream, or the one host of a service, with their turns.
+/// What of a request decides where it goes, where the algorithm asks for something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Key {
+    /// Nothing does.
+    #[default]
+    Nothing,
+}
+
+/// What a balancer is made of.
+#[derive(Debug)]
+pub struct Outline {
+    /// The id of the upstream, or of the service.
+    pub id: Uuid,
+    /// The upstream's name, or the service's host.
+    pub name: String,
+    /// `host_header` of the upstream.
+    pub host_header: Option<HeaderValue>,
+    pub targets: Vec<Target>,
+    /// Where its turns go on.
+    pub position: Arc<AtomicU64>,
+    /// They go with targets that have a health.
+    pub checks: Option<Checks>,
+    /// Hears of changes that the turns are to follow.
+    pub news: Arc<News>,
+    pub clock: Clock,
+}
+
+/// The members of an upstream, or of the one host of a service, and the choice among them.
 ///
 /// The position lives in the state, so a reload goes on where the old configuration stopped, also
 /// with new weights. One position serves all threads: the counts are exact whatever `threads` is.
@@ -44,63 +73,39 @@ pub struct Balancer {
     /// `host_header` of the upstream.
     pub host_header: Option<HeaderValue>,
     targets: Box<[Target]>,
-    wheel: Wheel,
+    roster: ArcSwap<Roster>,
+    /// Held by whoever makes a new roster.
+    following: Mutex<()>,
     position: Arc<AtomicU64>,
-    watched: Option<Watched>,
-}
-
-/// What an upstream with health checks has beside its targets.
-#[derive(Debug)]
-struct Watched {
-    checks: Checks,
-    /// The turns of the targets that are available, while not all are. They follow the health with
-    /// a short delay, so whoever has a turn is asked all the same.
-    reduced: ArcSwapOption<Reduced>,
+    checks: Option<Checks>,
     /// Whether enough of the weight is available. It follows the health: a pick cannot count.
     is_above_threshold: AtomicBool,
+    news: Arc<News>,
+    clock: Clock,
 }
-
-#[derive(Debug)]
-struct Reduced {
-    /// By place: which targets have turns.
-    available: Box<[bool]>,
-    wheel: Wheel,
-}
-
-/// The targets of which a request has tried every address in vain, by their places.
-pub type Tried = SmallVec<[usize; 4]>;
-
-/// The addresses that a request has tried in vain, each with the place of its target.
-pub type Failed = SmallVec<[(usize, IpAddr); 4]>;
 
 impl Balancer {
-    /// A balancer that goes on from `position`. `checks` go with targets that have a health.
-    pub fn new(
-        (id, name): (Uuid, String),
-        host_header: Option<HeaderValue>,
-        targets: Vec<Target>,
-        position: Arc<AtomicU64>,
-        checks: Option<Checks>,
-    ) -> Self {
-        let weights: Vec<u16> = targets.iter().map(|target| target.weight).collect();
+    /// A balancer with the members that its targets stand for now.
+    pub fn new(outline: Outline) -> Self {
+        let roster = Roster::new(&outline.targets, &[], outline.clock.unix_milliseconds());
         let balancer = Self {
-            id,
-            name,
-            host_header,
-            wheel: Wheel::new(&weights),
-            targets: targets.into_boxed_slice(),
-            position,
-            watched: checks.map(|checks| Watched {
-                checks,
-                reduced: ArcSwapOption::empty(),
-                is_above_threshold: AtomicBool::new(true),
-            }),
+            id: outline.id,
+            name: outline.name,
+            host_header: outline.host_header,
+            targets: outline.targets.into_boxed_slice(),
+            roster: ArcSwap::from_pointee(roster),
+            following: Mutex::default(),
+            position: outline.position,
+            checks: outline.checks,
+            is_above_threshold: AtomicBool::new(true),
+            news: outline.news,
+            clock: outline.clock,
         };
-        balancer.follow_health();
+        balancer.follow_threshold();
         balancer
     }
 
-    /// The name of the way in which targets are picked, in Kong's words.
+    /// The name of the way in which members are picked, in Kong's words.
     pub fn algorithm(&self) -> &'static str {
         "round-robin"
     }
@@ -110,110 +115,102 @@ impl Balancer {
         &self.targets
     }
 
+    /// The members at the moment: the addresses of all targets with a weight.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.roster.load().members.to_vec()
+    }
+
     /// Whether the health of its targets is watched.
     pub fn is_watched(&self) -> bool {
-        self.watched.is_some()
+        self.checks.is_some()
     }
 
     /// The active health checks, if any are on.
     pub fn active_checks(&self) -> Option<&Active> {
-        self.watched.as_ref()?.checks.active.as_ref()
+        self.checks.as_ref()?.active.as_ref()
     }
 
     /// The passive health checks, if any are on.
     pub fn passive_checks(&self) -> Option<&Passive> {
-        self.watched.as_ref()?.checks.passive.as_ref()
+        self.checks.as_ref()?.passive.as_ref()
     }
 
-    /// Notes what a request showed of `address` of the target at `place`.
-    pub fn note_passively(&self, place: usize, address: IpAddr, finding: Finding, clock: &Clock) {
-        let Some(passive) = self.passive_checks() else {
-            return;
-        };
-        let Some(target) = self.targets.get(place) else {
-            return;
-        };
-        let Some(addresses) = &target.health else {
+    /// Notes what a request showed of `member`.
+    pub fn note_passively(&self, member: &Member, finding: Finding) {
+        let (Some(passive), Some(health)) = (self.passive_checks(), &member.health) else {
             return;
         };
         let whose = Whose {
             upstream: &self.name,
-            target: &target.label,
+            target: &member.label,
         };
-        let health = if finding.is_success() {
-            // An address of which nothing was noted has nothing to recover from.
-            match addresses.find(address) {
-                Some(health) => health,
-                None => return,
-            }
-        } else {
-            addresses.find_or_create(address, clock.unix_milliseconds())
-        };
-        let has_changed = note(
-            whose,
-            &health,
-            (Witness::Passive, finding),
-            passive.limits,
-            clock,
-        );
-        if has_changed {
-            self.follow_threshold();
+        let seen = (Witness::Passive, finding);
+        if note(whose, health, seen, passive.limits, &self.clock) {
+            self.health_has_changed();
         }
     }
 
-    /// The next available target; passes over those in `tried` while another is left. `None` if no
-    /// target that is available has a positive weight, or too little of the weight is available.
-    pub fn pick(&self, tried: &Tried) -> Option<(usize, &Target)> {
-        if let Some(watched) = &self.watched
-            && !watched.is_above_threshold.load(Ordering::Relaxed)
-        {
+    /// The next healthy member that is `usable`. `None` if there is none, or if too little of the
+    /// weight is healthy.
+    pub fn pick(&self, key: Key, usable: impl Fn(&Member) -> bool) -> Option<Arc<Member>> {
+        if !self.is_above_threshold.load(Ordering::Relaxed) {
             return None;
         }
-        let reduced = self.watched.as_ref().map(|watched| watched.reduced.load());
-        let wheel = match reduced.as_ref().and_then(|reduced| reduced.as_deref()) {
-            Some(reduced) => &reduced.wheel,
-            None => &self.wheel,
+        let roster = self.roster.load();
+        let is_usable = |member: &Arc<Member>| member.is_healthy() && usable(member);
+        let place = match key {
+            Key::Nothing => self.next_turn(&roster, is_usable),
         };
-        let place = self
-            .next_turn(wheel, tried)
-            .or_else(|| self.candidates().next())?;
-        self.targets.get(place).map(|target| (place, target))
+        place.and_then(|place| roster.members.get(place)).cloned()
     }
 
-    /// Whether a request would find an address now.
-    pub fn is_available(&self) -> bool {
-        let mut candidates = self.targets.iter().filter(|target| target.weight > 0);
-        self.is_above_threshold() && candidates.any(|target| target.has_address(|_| true))
-    }
-
-    fn next_turn(&self, wheel: &Wheel, tried: &Tried) -> Option<usize> {
-        let untried = || self.candidates().find(|place| !tried.contains(place));
-        let mut spare = None;
+    fn next_turn(&self, roster: &Roster, usable: impl Fn(&Arc<Member>) -> bool) -> Option<usize> {
         for _ in 0..TURNS_MAX {
-            let place = wheel.target(self.position.fetch_add(1, Ordering::Relaxed))?;
-            if !self.targets.get(place).is_some_and(Target::is_available) {
-                continue;
-            }
-            if !tried.contains(&place) {
+            let turn = self.position.fetch_add(1, Ordering::Relaxed);
+            let Some(place) = roster.wheel.target(turn) else {
+                break;
+            };
+            if roster.members.get(place).is_some_and(&usable) {
                 return Some(place);
             }
-            if spare.is_none() {
-                spare = Some(place);
-                if untried().is_none() {
-                    return spare;
-                }
-            }
         }
-        untried().or(spare)
+        roster.members.iter().position(usable)
     }
 
-    /// The places of the targets that may be picked.
-    fn candidates(&self) -> impl Iterator<Item = usize> {
-        self.targets
-            .iter()
-            .enumerate()
-            .filter(|(_, target)| has_turns(target))
-            .map(|(place, _)| place)
+    /// Whether a request would find a member now.
+    pub fn is_available(&self) -> bool {
+        self.is_above_threshold() && self.roster.load().members.iter().any(|it| it.is_healthy())
+    }
+
+    /// Whether it has no members only because no address is known of its names.
+    pub(super) fn lacks_addresses(&self) -> bool {
+        self.roster.load().members.is_empty() && self.feeds().next().is_some()
+    }
+
+    /// Waits up to `patience` for the very first answers about its names, unless there is a member
+    /// already.
+    pub(super) async fn first_members(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while self.roster.load().members.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            let awaited: Vec<_> = self
+                .feeds()
+                .filter(|feed| !feed.is_answered())
+                .map(|feed| Box::pin(feed.first_answer(left)))
+                .collect();
+            if awaited.is_empty() || left.is_zero() {
+                return;
+            }
+            select_all(awaited).await;
+            // Whoever follows the feeds may be a moment behind, or follow a newer configuration.
+            self.follow();
+        }
+    }
+
+    /// What says which addresses its targets with a weight stand for.
+    fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        let targets = self.targets.iter().filter(|target| target.weight > 0);
+        targets.filter_map(|target| target.host.feed())
     }
 
     /// Each address has the weight of its target here, as in Kong.
@@ -222,111 +219,128 @@ impl Balancer {
         reason = "a sum of weights is far below 2^52"
     )]
     fn is_above_threshold(&self) -> bool {
-        let threshold = match &self.watched {
-            Some(watched) if watched.checks.threshold > 0.0 => watched.checks.threshold,
+        let threshold = match &self.checks {
+            Some(checks) if checks.threshold > 0.0 => checks.threshold,
             _ => return true,
         };
-        let (mut total, mut available) = (0, 0);
-        for target in &self.targets {
-            let (known, healthy) = target.count();
-            total += known * usize::from(target.weight);
-            available += healthy * usize::from(target.weight);
+        let (mut total, mut available) = (0_u64, 0_u64);
+        for member in &self.roster.load().members {
+            total += u64::from(member.weight);
+            if member.is_healthy() {
+                available += u64::from(member.weight);
+            }
         }
         // Without any address there is nothing to be healthy or not.
         total == 0 || available as f64 * 100.0 > total as f64 * threshold
     }
 
-    /// Sees whether enough of the weight is available now.
-    pub(super) fn follow_threshold(&self) {
-        if let Some(watched) = &self.watched {
+    fn follow_threshold(&self) {
+        if self.checks.is_some() {
             let is_above = self.is_above_threshold();
-            watched
-                .is_above_threshold
-                .store(is_above, Ordering::Relaxed);
+            self.is_above_threshold.store(is_above, Ordering::Relaxed);
         }
     }
 
-    /// Gives turns to the targets that are available now, and to no others.
-    pub(super) fn follow_health(&self) {
-        let Some(watched) = &self.watched else {
-            return;
-        };
+    /// Notes that the health of a member is another now: at once whether enough of them is left,
+    /// and a moment later in the turns.
+    pub(super) fn health_has_changed(&self) {
         self.follow_threshold();
-        let is_missing = |target: &Target| target.weight > 0 && !target.is_available();
-        if !self.targets.iter().any(is_missing) {
-            watched.reduced.store(None);
-            return;
-        }
-        let available: Box<[bool]> = self.targets.iter().map(has_turns).collect();
-        let is_known = watched
-            .reduced
-            .load()
-            .as_ref()
-            .is_some_and(|reduced| reduced.available == available);
-        if is_known {
-            return;
-        }
-        let weights: Vec<u16> = self
-            .targets
-            .iter()
-            .zip(&available)
-            .map(|(target, available)| if *available { target.weight } else { 0 })
-            .collect();
-        watched.reduced.store(Some(Arc::new(Reduced {
-            available,
-            wheel: Wheel::new(&weights),
-        })));
+        self.news.tell();
     }
-}
 
-fn has_turns(target: &Target) -> bool {
-    target.weight > 0 && target.is_available()
+    /// Follows what the targets stand for now and how that is. Forgets what nobody names any more.
+    pub(super) fn follow(&self) {
+        if self.checks.is_none() && self.feeds().next().is_none() {
+            return;
+        }
+        let _alone = self
+            .following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.unix_milliseconds();
+        let before = self.roster.load_full();
+        let after = Roster::new(&self.targets, &before.members, now);
+        self.forget(&after.members, now);
+        if !after.is_like(&before) {
+            self.roster.store(Arc::new(after));
+        }
+        self.follow_threshold();
+    }
+
+    fn forget(&self, members: &[Arc<Member>], now: i64) {
+        let mut rest = members;
+        for (index, target) in self.targets.iter().enumerate() {
+            // Members stand in the order of their targets.
+            let (own, others) =
+                rest.split_at(rest.partition_point(|member| member.target <= index));
+            rest = others;
+            let is_named = |address| own.iter().any(|member| member.address == address);
+            if target.host.feed().is_none() {
+                continue;
+            }
+            if let Some(health) = &target.health {
+                health.follow(is_named, now);
+            }
+            target.loads.follow(is_named, now);
+            if let Some(slots) = &target.slots {
+                slots.left.follow(is_named, now);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+pub(crate) mod tests {
+    use std::net::IpAddr;
 
     use proptest::prelude::*;
-    use smallvec::smallvec;
 
     use super::*;
     use crate::{
-        state::{
-            health::{Limits, TargetAddresses},
-            names::Name,
-        },
-        upstream::{TargetHost, tests::target},
+        state::{feed::Record, health::Limits, names::Name},
+        upstream::{TargetHost, target::tests::at},
     };
 
-    fn balancer(weights: &[u16], position: &Arc<AtomicU64>) -> Balancer {
-        Balancer::new(
-            (Uuid::nil(), "pool".into()),
-            None,
-            weights.iter().map(|weight| target(*weight)).collect(),
-            Arc::clone(position),
-            None,
-        )
+    /// A balancer over `targets` that nobody watches.
+    pub(crate) fn outline(targets: Vec<Target>) -> Outline {
+        Outline {
+            id: Uuid::nil(),
+            name: "pool".into(),
+            host_header: None,
+            targets,
+            position: Arc::default(),
+            checks: None,
+            news: Arc::default(),
+            clock: Clock::manual(0),
+        }
     }
 
-    fn watched(weights: &[u16], threshold: f64) -> Balancer {
-        let healthy = |weight: &u16| {
-            let mut target = target(*weight);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-            target.health = Some(Arc::new(TargetAddresses::of_address(address, 0)));
-            target
-        };
-        Balancer::new(
-            (Uuid::nil(), "pool".into()),
-            None,
-            weights.iter().map(healthy).collect(),
-            Arc::default(),
-            Some(Checks {
+    fn targets(weights: &[u16]) -> Vec<Target> {
+        let weights = weights.iter().zip(1..);
+        weights.map(|(weight, last)| at(last, *weight)).collect()
+    }
+
+    fn balancer(weights: &[u16], position: &Arc<AtomicU64>) -> Balancer {
+        Balancer::new(Outline {
+            position: Arc::clone(position),
+            ..outline(targets(weights))
+        })
+    }
+
+    /// Over targets that are watched.
+    pub(crate) fn watched(weights: &[u16], threshold: f64) -> Balancer {
+        let mut targets = targets(weights);
+        for target in &mut targets {
+            target.health = Some(Arc::default());
+        }
+        Balancer::new(Outline {
+            checks: Some(Checks {
                 threshold,
                 active: None,
                 passive: None,
             }),
-        )
+            ..outline(targets)
+        })
     }
 
     fn report(balancer: &Balancer, place: usize, finding: Finding) {
@@ -335,16 +349,14 @@ mod tests {
             timeouts: 1,
             ..Limits::default()
         };
-        let target = balancer.targets.get(place).expect("a target");
-        target
-            .health
-            .as_ref()
-            .and_then(|health| health.find(Ipv4Addr::LOCALHOST.into()))
+        let health = balancer.members()[place].health.clone();
+        health
             .expect("a health")
             .report(Witness::Active, finding, limits, || 0);
     }
 
-    fn fail(balancer: &Balancer, place: usize) {
+    /// Takes the member at `place` out.
+    pub(crate) fn fail(balancer: &Balancer, place: usize) {
         report(balancer, place, Finding::TimedOut);
     }
 
@@ -352,9 +364,14 @@ mod tests {
         report(balancer, place, Finding::Connected);
     }
 
+    fn place(member: &Member) -> usize {
+        member.target
+    }
+
     fn picks(balancer: &Balancer, count: usize) -> Vec<usize> {
         (0..count)
-            .filter_map(|_| balancer.pick(&Tried::new()).map(|(place, _)| place))
+            .filter_map(|_| balancer.pick(Key::Nothing, |_| true))
+            .map(|member| place(&member))
             .collect()
     }
 
@@ -366,24 +383,15 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_takes_an_untried_target_while_there_is_one() {
-        let balancer = balancer(&[3, 1, 0], &Arc::default());
-        for _ in 0..8 {
-            assert_eq!(
-                balancer.pick(&smallvec![0]).map(|(place, _)| place),
-                Some(1)
-            );
+    fn what_is_not_usable_is_passed_over_also_if_it_has_nearly_all_turns() {
+        for weights in [[3, 1], [60_000, 1]] {
+            let balancer = balancer(&weights, &Arc::default());
+            for _ in 0..8 {
+                let member = balancer.pick(Key::Nothing, |member| member.target != 0);
+                assert_eq!(member.as_deref().map(place), Some(1));
+            }
+            assert!(balancer.pick(Key::Nothing, |_| false).is_none());
         }
-        assert!(balancer.pick(&smallvec![0, 1]).is_some());
-    }
-
-    #[test]
-    fn a_retry_finds_a_target_with_few_turns_too() {
-        let balancer = balancer(&[60_000, 1], &Arc::default());
-        assert_eq!(
-            balancer.pick(&smallvec![0]).map(|(place, _)| place),
-            Some(1)
-        );
     }
 
     #[test]
@@ -405,56 +413,75 @@ mod tests {
     }
 
     #[test]
-    fn without_weight_there_is_no_target() {
-        assert!(
-            balancer(&[0, 0], &Arc::default())
-                .pick(&Tried::new())
-                .is_none()
-        );
+    fn without_weight_there_is_no_member() {
+        assert!(picks(&balancer(&[0, 0], &Arc::default()), 1).is_empty());
     }
 
     #[test]
-    fn an_unhealthy_target_is_passed_over_at_once_and_comes_back() {
+    fn an_unhealthy_member_is_passed_over_at_once_and_comes_back() {
         let balancer = watched(&[1, 1, 1], 0.0);
         fail(&balancer, 1);
         assert_eq!(picks(&balancer, 4), [0, 2, 0, 2]);
-        balancer.follow_health();
+        balancer.follow();
         assert!(!picks(&balancer, 6).contains(&1));
         heal(&balancer, 1);
-        balancer.follow_health();
+        balancer.follow();
         assert_eq!(picks(&balancer, 3).iter().sum::<usize>(), 3);
     }
 
     #[test]
-    fn a_healed_target_is_found_before_the_turns_follow() {
+    fn a_healed_member_is_found_before_the_turns_follow() {
         let balancer = watched(&[1, 1], 0.0);
         fail(&balancer, 0);
         fail(&balancer, 1);
-        balancer.follow_health();
+        balancer.follow();
         assert!(picks(&balancer, 1).is_empty() && !balancer.is_available());
         heal(&balancer, 1);
         assert_eq!(picks(&balancer, 2), [1, 1]);
     }
 
     #[test]
-    fn a_retry_prefers_a_healthy_target_that_was_tried_to_an_unhealthy_one() {
-        let balancer = watched(&[1, 1, 1], 0.0);
-        fail(&balancer, 2);
-        let pick = |tried: Tried| balancer.pick(&tried).map(|(place, _)| place);
-        assert_eq!(pick(smallvec![0]), Some(1));
-        assert!(pick(smallvec![0, 1]).is_some_and(|place| place < 2));
+    fn a_name_without_an_address_makes_nothing_available() {
+        let mut named = at(1, 1);
+        named.host = TargetHost::Name(Arc::new(Name::of_addresses("a.test", Vec::new())));
+        let lacking = Balancer::new(outline(vec![named.clone(), at(2, 0)]));
+        assert!(!lacking.is_available() && lacking.lacks_addresses());
+        let rest = Balancer::new(outline(vec![named, at(2, 1)]));
+        assert!(rest.is_available() && !rest.lacks_addresses());
     }
 
     #[test]
-    fn a_name_without_an_address_makes_nothing_available() {
-        let mut named = target(1);
-        named.host = TargetHost::Name(Arc::new(Name::of_addresses("a.test", Vec::new())));
-        let balancer = |targets| {
-            let id = (Uuid::nil(), "pool".into());
-            Balancer::new(id, None, targets, Arc::default(), None)
+    fn addresses_come_and_go_and_keep_their_health() {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let name = Arc::new(Name::of_addresses("a.test", vec![address(1), address(2)]));
+        let publish = |last: &[u8]| {
+            let records = last.iter().map(|last| Record::of_address(address(*last)));
+            name.feed().publish(records.collect());
         };
-        assert!(!balancer(vec![named.clone(), target(0)]).is_available());
-        assert!(balancer(vec![named, target(1)]).is_available());
+        let balancer = Balancer::new(Outline {
+            checks: Some(Checks {
+                threshold: 0.0,
+                active: None,
+                passive: None,
+            }),
+            ..outline(vec![Target {
+                host: TargetHost::Name(Arc::clone(&name)),
+                health: Some(Arc::default()),
+                ..at(1, 1)
+            }])
+        });
+        fail(&balancer, 0);
+        publish(&[2]);
+        balancer.follow();
+        assert_eq!(balancer.members().len(), 1);
+        publish(&[1, 2]);
+        balancer.follow();
+        let healthy: Vec<bool> = balancer
+            .members()
+            .iter()
+            .map(|it| it.is_healthy())
+            .collect();
+        assert_eq!(healthy, [false, true]);
     }
 
     #[test]
@@ -472,9 +499,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn healthy_targets_keep_their_proportions(
+        fn healthy_members_keep_their_proportions(
             // So that no row of unavailable turns is longer than `TURNS_MAX`.
-            weights in proptest::collection::vec(0_u16..7, 1..10),
+            weights in proptest::collection::vec(1_u16..7, 1..10),
             out in proptest::collection::vec(any::<bool>(), 10),
             start in 0_u64..1000,
             follow in any::<bool>(),
@@ -485,7 +512,7 @@ mod tests {
                 fail(&balancer, place);
             }
             if follow {
-                balancer.follow_health();
+                balancer.follow();
             }
             let left: Vec<u16> = weights
                 .iter()

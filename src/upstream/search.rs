@@ -1,38 +1,39 @@
-//! The search for a target over the tries of one request or stream: what was tried in vain is passed
+//! The search for a member over the tries of one request or stream: what was tried in vain is passed
 //! over while something else is left.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Balancer, Failed, Target, Tried};
+use super::{Balancer, Member, balancer::Key, member::Hold};
+
+type Addresses = SmallVec<[SocketAddr; 2]>;
 
 /// What was tried so far.
 #[derive(Debug, Default)]
 pub struct Search {
-    tried: Tried,
-    failed: Failed,
+    failed: Addresses,
     /// Of the failed ones, those whose certificate was not accepted: they are not asked again.
-    unverified: Failed,
+    unverified: Addresses,
 }
 
 /// Where the next try goes.
 #[derive(Debug)]
-pub struct Found<'b> {
-    /// The place of the target.
-    pub place: usize,
-    pub target: &'b Target,
-    pub address: IpAddr,
-    /// The place among the connections of the target, where those are limited.
-    pub slot: Option<OwnedSemaphorePermit>,
+pub struct Found {
+    pub member: Arc<Member>,
+    /// To be kept as long as the try lasts.
+    pub hold: Hold,
 }
 
 /// Why there is no next try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
-    /// No target is available.
+    /// No member is healthy.
     Target,
-    /// The target takes no more connections.
+    /// Those that are healthy are not usable.
+    Usable,
+    /// They take no more connections.
     Slot,
     /// No address is known for a name.
     Address,
@@ -41,87 +42,228 @@ pub enum Absent {
 }
 
 impl Search {
-    /// Finds the next target and address. Waits up to `patience` for a place at a target and for the
-    /// first answer of the resolver.
+    /// Finds the next member that is `usable`: one that was not tried in vain, while there is one.
+    /// Waits up to `patience` for a place among its connections and for the first answer about a
+    /// name.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn next<'b>(
+    pub async fn next(
         &mut self,
-        balancer: &'b Balancer,
+        balancer: &Balancer,
+        key: Key,
         patience: Duration,
-    ) -> Result<Found<'b>, Absent> {
-        // Each round rules out one target that cannot be used, so the loop ends.
+        usable: impl Fn(&Member) -> bool,
+    ) -> Result<Found, Absent> {
+        let mut full = Addresses::new();
+        let mut has_waited = false;
+        // Each round but one rules out one member that cannot be used, so the loop ends.
         loop {
-            let (place, target) = balancer.pick(&self.tried).ok_or(Absent::Target)?;
-            let (has_slot, slot) = slot(target, patience).await;
-            // After the wait for a place, as the target may have become unhealthy meanwhile.
-            let address = if has_slot {
-                let failed = &self.failed;
-                let untried = |address| !failed.contains(&(place, address));
-                target.address(patience, untried).await
-            } else {
-                None
-            };
-            if let Some(address) = address {
-                if self.unverified.contains(&(place, address)) {
-                    return Err(Absent::Verified);
+            let Some(member) = self.pick(balancer, key, &full, &usable) else {
+                if has_waited || !balancer.lacks_addresses() {
+                    return Err(self.absence(balancer, &full, &usable));
                 }
-                return Ok(Found {
-                    place,
-                    target,
-                    address,
-                    slot,
-                });
+                has_waited = true;
+                balancer.first_members(patience).await;
+                continue;
+            };
+            let Some(slot) = slot(&member, patience).await else {
+                full.push(member.address);
+                continue;
+            };
+            // It may have become unhealthy or unusable while a place was waited for.
+            if slot.is_some() && !(member.is_healthy() && usable(&member)) {
+                full.push(member.address);
+                continue;
             }
-            if self.tried.contains(&place) {
-                return Err(if has_slot && target.is_available() {
-                    Absent::Address
-                } else {
-                    Absent::Slot
-                });
-            }
-            self.tried.push(place);
+            return Ok(Found {
+                hold: Hold::new(Arc::clone(&member), slot),
+                member,
+            });
         }
     }
 
-    /// Notes that an address is of no use, and its target if no other is left there.
-    pub fn rule_out(&mut self, balancer: &Balancer, (place, address): (usize, IpAddr)) {
-        let tried = (place, address);
-        if !self.failed.contains(&tried) {
-            self.failed.push(tried);
+    fn pick(
+        &self,
+        balancer: &Balancer,
+        key: Key,
+        full: &Addresses,
+        usable: &impl Fn(&Member) -> bool,
+    ) -> Option<Arc<Member>> {
+        let is_left = |member: &Member| !full.contains(&member.address) && usable(member);
+        let untried = |member: &Member| !self.failed.contains(&member.address) && is_left(member);
+        let picked = balancer.pick(key, untried);
+        if picked.is_some() || self.failed.is_empty() {
+            return picked;
         }
-        let failed = &self.failed;
-        let has_another = balancer.targets().get(place).is_some_and(|target| {
-            target.has_address(|address| !failed.contains(&(place, address)))
-        });
-        if !has_another && !self.tried.contains(&place) {
-            self.tried.push(place);
-        }
-    }
-
-    /// Notes that the certificate at an address was not accepted: it is not asked again. Whether
-    /// anything else is left.
-    pub fn distrust(&mut self, balancer: &Balancer, (place, address): (usize, IpAddr)) -> bool {
-        self.rule_out(balancer, (place, address));
-        self.unverified.push((place, address));
-        let unverified = &self.unverified;
-        let mut targets = balancer.targets().iter().enumerate();
-        targets.any(|(place, target)| {
-            target.weight > 0
-                && target.has_address(|address| !unverified.contains(&(place, address)))
+        balancer.pick(key, |member| {
+            !self.unverified.contains(&member.address) && is_left(member)
         })
+    }
+
+    fn absence(
+        &self,
+        balancer: &Balancer,
+        full: &Addresses,
+        usable: &impl Fn(&Member) -> bool,
+    ) -> Absent {
+        if !full.is_empty() {
+            return Absent::Slot;
+        }
+        if balancer.lacks_addresses() {
+            return Absent::Address;
+        }
+        let members = balancer.members();
+        let mut healthy = members.iter().filter(|member| member.is_healthy());
+        if !balancer.is_available() {
+            Absent::Target
+        } else if healthy.any(|member| usable(member)) {
+            Absent::Verified
+        } else {
+            Absent::Usable
+        }
+    }
+
+    /// Notes that a member is of no use.
+    pub fn rule_out(&mut self, member: &Member) {
+        if !self.failed.contains(&member.address) {
+            self.failed.push(member.address);
+        }
+    }
+
+    /// Notes that the certificate of a member was not accepted: it is not asked again. Whether
+    /// anything else is left.
+    pub fn distrust(&mut self, balancer: &Balancer, member: &Member) -> bool {
+        self.rule_out(member);
+        self.unverified.push(member.address);
+        let members = balancer.members();
+        let mut healthy = members.iter().filter(|member| member.is_healthy());
+        healthy.any(|member| !self.unverified.contains(&member.address))
     }
 }
 
-/// Waits up to `patience` for a place among the connections of `target`. Whether it may be used,
-/// and the place, where places are limited.
-async fn slot(target: &Target, patience: Duration) -> (bool, Option<OwnedSemaphorePermit>) {
-    let Some(slots) = &target.slots else {
-        return (true, None);
+/// Waits up to `patience` for a place among the connections of `member`; `None` if it gets none,
+/// else the place, where places are limited.
+async fn slot(member: &Member, patience: Duration) -> Option<Option<OwnedSemaphorePermit>> {
+    let Some(slots) = &member.slots else {
+        return Some(None);
     };
     match tokio::time::timeout(patience, Arc::clone(slots).acquire_owned()).await {
-        Ok(Ok(slot)) => (true, Some(slot)),
-        Ok(Err(_)) | Err(_) => (false, None),
+        Ok(Ok(slot)) => Some(Some(slot)),
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{
+        state::names::Name,
+        upstream::{
+            TargetHost,
+            balancer::tests::{fail, outline, watched},
+            target::{Slots, tests::at},
+        },
+    };
+
+    async fn next(search: &mut Search, balancer: &Balancer) -> Result<usize, Absent> {
+        let found = search.next(balancer, Key::Nothing, Duration::ZERO, |_| true);
+        found.await.map(|found| found.member.target)
+    }
+
+    #[tokio::test]
+    async fn a_retry_takes_an_untried_member_while_there_is_one() {
+        let balancer = watched(&[3, 1, 0], 0.0);
+        for _ in 0..4 {
+            let mut search = Search::default();
+            search.rule_out(&balancer.members()[0]);
+            assert_eq!(next(&mut search, &balancer).await, Ok(1));
+            search.rule_out(&balancer.members()[1]);
+            assert!(next(&mut search, &balancer).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_retry_prefers_a_healthy_member_that_was_tried_to_an_unhealthy_one() {
+        let balancer = watched(&[1, 1, 1], 0.0);
+        fail(&balancer, 2);
+        let mut search = Search::default();
+        for place in [0, 1] {
+            search.rule_out(&balancer.members()[place]);
+        }
+        assert!(next(&mut search, &balancer).await.is_ok_and(|it| it < 2));
+    }
+
+    #[tokio::test]
+    async fn a_retry_goes_to_another_address_of_the_same_name() {
+        let addresses = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let name = Name::of_addresses("a.test", addresses.to_vec());
+        let mut target = at(1, 1);
+        target.host = TargetHost::Name(Arc::new(name));
+        let balancer = Balancer::new(outline(vec![target]));
+        let mut search = Search::default();
+        search.rule_out(&balancer.members()[0]);
+        for _ in 0..3 {
+            let found = search.next(&balancer, Key::Nothing, Duration::ZERO, |_| true);
+            let member = found.await.expect("a member").member;
+            assert_eq!(member.address.ip(), addresses[1]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_verified_is_never_asked_again() {
+        let balancer = watched(&[1, 1], 0.0);
+        let mut search = Search::default();
+        assert!(search.distrust(&balancer, &balancer.members()[0]));
+        search.rule_out(&balancer.members()[1]);
+        assert_eq!(next(&mut search, &balancer).await, Ok(1));
+        assert!(!search.distrust(&balancer, &balancer.members()[1]));
+        assert_eq!(next(&mut search, &balancer).await, Err(Absent::Verified));
+    }
+
+    #[tokio::test]
+    async fn it_is_told_why_there_is_none() {
+        let balancer = watched(&[1], 0.0);
+        let mut search = Search::default();
+        let unusable = search.next(&balancer, Key::Nothing, Duration::ZERO, |_| false);
+        assert_eq!(unusable.await.map(|_| ()), Err(Absent::Usable));
+        fail(&balancer, 0);
+        assert_eq!(next(&mut search, &balancer).await, Err(Absent::Target));
+        let mut named = at(1, 1);
+        named.host = TargetHost::Name(Arc::new(Name::of_addresses("a.test", Vec::new())));
+        let balancer = Balancer::new(outline(vec![named]));
+        assert_eq!(next(&mut search, &balancer).await, Err(Absent::Address));
+    }
+
+    #[tokio::test]
+    async fn a_member_whose_connections_are_taken_is_passed_over_after_the_wait() {
+        let limited = |last| {
+            let mut target = at(last, 1);
+            target.slots = Some(Slots {
+                limit: 1,
+                left: Arc::default(),
+            });
+            target
+        };
+        let balancer = Balancer::new(outline(vec![limited(1), limited(2)]));
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut search = Search::default();
+            let found = search.next(&balancer, Key::Nothing, Duration::from_millis(1), |_| true);
+            held.push(found.await.expect("a place"));
+        }
+        let mut search = Search::default();
+        assert_eq!(next(&mut search, &balancer).await, Err(Absent::Slot));
+        held.pop();
+        assert!(next(&mut search, &balancer).await.is_ok());
+        let slots = balancer.members()[0].slots.as_ref().map(|slots| {
+            let slots: &Semaphore = slots;
+            slots.available_permits()
+        });
+        assert_eq!(slots, Some(0), "the first is still held");
     }
 }

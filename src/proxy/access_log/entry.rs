@@ -89,7 +89,11 @@ impl Entry {
             route: exchange.route,
             identity: take(&mut exchange.identity),
             notes: take(&mut exchange.notes),
-            backend: exchange.forward.backend,
+            backend: exchange
+                .forward
+                .member
+                .as_ref()
+                .map(|member| member.address),
             tries: exchange.forward.tries,
             status: exchange.outcome.status,
             source: exchange.outcome.source,

@@ -113,7 +113,7 @@ fn host<'a>(ask: &'a HttpAsk, target: &'a Target) -> &'a HeaderValue {
     };
     ask.host
         .as_ref()
-        .unwrap_or_else(|| target.host_header(protocol))
+        .unwrap_or_else(|| target.called.host_header(protocol))
 }
 
 fn request(ask: &HttpAsk, target: &Target) -> Result<RequestHeader> {
@@ -138,7 +138,7 @@ fn peer(ask: &HttpAsk, target: &Target, address: SocketAddr) -> HttpPeer {
         Some(name) => name.clone(),
         None => server_name(
             host(ask, target).to_str().unwrap_or_default(),
-            &target.server_name,
+            &target.called.server_name,
             tls.tls.verifies(),
         ),
     };
@@ -162,7 +162,7 @@ mod tests {
         tls::UpstreamTls,
         upstream::{
             health::checks::{Intervals, Statuses, TlsAsk},
-            tests::target,
+            target::tests::target,
         },
     };
 

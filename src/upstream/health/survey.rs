@@ -1,13 +1,13 @@
 //! How the targets of an upstream are, as plain data: for metrics and the admin listener.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use uuid::Uuid;
 
 use crate::{
     state::health::{Cause, Counters},
     telemetry::health::TargetState,
-    upstream::{Balancer, Target},
+    upstream::{Balancer, Target, target::Place},
 };
 
 /// An upstream and its targets.
@@ -64,12 +64,12 @@ impl UpstreamSurvey {
 impl TargetSurvey {
     fn of(target: &Target) -> Self {
         Self {
-            target: target.label.clone(),
+            target: target.label.to_string(),
             weight: target.weight,
             addresses: target
-                .addresses()
-                .into_iter()
-                .map(|address| AddressSurvey::of(target, address))
+                .places()
+                .iter()
+                .map(|place| AddressSurvey::of(target, place))
                 .collect(),
         }
     }
@@ -85,11 +85,11 @@ impl TargetSurvey {
 }
 
 impl AddressSurvey {
-    fn of(target: &Target, address: IpAddr) -> Self {
-        let socket = SocketAddr::new(address, target.port);
+    fn of(target: &Target, place: &Place) -> Self {
+        let address = place.address;
         let Some(addresses) = target.health.as_ref().filter(|_| target.weight > 0) else {
             return Self {
-                address: socket,
+                address,
                 state: TargetState::HealthchecksOff,
                 watched: None,
             };
@@ -97,7 +97,7 @@ impl AddressSurvey {
         let health = addresses.find(address);
         let is_healthy = health.as_ref().is_none_or(|health| health.is_healthy());
         Self {
-            address: socket,
+            address,
             state: if is_healthy {
                 TargetState::Healthy
             } else {

@@ -1,5 +1,4 @@
-//! The task of one upstream: probes what is due, follows addresses that come and go, and keeps the
-//! balancer's turns in step with the health.
+//! The task of one upstream: probes what is due, and follows addresses that come and go.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -25,10 +24,8 @@ use crate::{
     upstream::Balancer,
 };
 
-/// How often names are looked at again, and changes that requests caused.
+/// How often the members are looked at again, and changes that requests caused.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the balancer's turns are dealt anew at most; until then it passes over who is out.
-const DEAL: Duration = Duration::from_millis(100);
 
 /// A probe that has ended.
 struct Probed {
@@ -48,8 +45,6 @@ pub(super) async fn watch(
     let mut schedule = Schedule::default();
     let mut running = JoinSet::new();
     let mut followed_at = None;
-    let mut dealt_at = None;
-    let mut has_news = false;
     loop {
         let balancer = Arc::clone(&live.borrow_and_update());
         let now = clock.instant();
@@ -58,20 +53,12 @@ pub(super) async fn watch(
         };
         if is_over(followed_at, TICK) {
             followed_at = Some(now);
-            schedule.follow(probed(&balancer, clock.unix_milliseconds()).into_iter());
+            schedule.follow(probed(&balancer).into_iter());
             if let Some(active) = balancer.active_checks() {
                 schedule.plan(now, &active.intervals);
             }
-            has_news = true;
         }
         let mut pause = TICK;
-        if has_news && is_over(dealt_at, DEAL) {
-            balancer.follow_health();
-            dealt_at = Some(now);
-            has_news = false;
-        } else if has_news {
-            pause = DEAL;
-        }
         if let Some(active) = balancer.active_checks() {
             let room = active.concurrency.saturating_sub(running.len());
             for due in schedule.take_due(now, &active.intervals, room) {
@@ -113,8 +100,7 @@ pub(super) async fn watch(
                     }
                 }
                 if has_changed {
-                    balancer.follow_threshold();
-                    has_news = true;
+                    balancer.health_has_changed();
                 }
             }
             () = tokio::time::sleep(pause) => {}
@@ -122,18 +108,13 @@ pub(super) async fn watch(
     }
 }
 
-/// All addresses of targets with a weight.
-fn probed(balancer: &Balancer, now: i64) -> Vec<(usize, Arc<AddressHealth>)> {
-    let mut found = Vec::new();
-    for (place, target) in balancer.targets().iter().enumerate() {
-        if let Some(health) = &target.health
-            && target.weight > 0
-        {
-            let addresses = health.follow(&target.addresses(), now);
-            found.extend(addresses.into_iter().map(|address| (place, address)));
-        }
-    }
-    found
+/// All members that have a health, with the places of their targets.
+fn probed(balancer: &Balancer) -> Vec<(usize, Arc<AddressHealth>)> {
+    let members = balancer.members();
+    let watched = members
+        .iter()
+        .filter_map(|member| Some((member.target, Arc::clone(member.health.as_ref()?))));
+    watched.collect()
 }
 
 async fn probe(connectors: &Connectors, balancer: &Balancer, due: &Due) -> Option<Finding> {

@@ -1,0 +1,108 @@
+//! The one task that keeps the members of live upstreams in step with names, registries and health.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use super::Balancer;
+use crate::state::feed::News;
+
+/// How long news may gather before they are followed again: until then those who are out are passed
+/// over all the same.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often everything is followed though there are no news, so that addresses that nobody names
+/// are forgotten in time.
+const TICK: Duration = Duration::from_secs(10);
+
+/// Follows the balancers of the live snapshot.
+#[derive(Debug)]
+pub struct Follower {
+    news: Arc<News>,
+    live: Mutex<Arc<[Arc<Balancer>]>>,
+}
+
+impl Follower {
+    /// Follows nothing yet, and listens to `news`.
+    pub fn new(news: Arc<News>) -> Self {
+        Self {
+            news,
+            live: Mutex::new(Arc::new([])),
+        }
+    }
+
+    /// Follows `balancers`, once at once, and no others.
+    pub fn adopt(&self, balancers: impl Iterator<Item = Arc<Balancer>>) {
+        let balancers: Arc<[Arc<Balancer>]> = balancers.collect();
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&balancers);
+        follow(&balancers);
+    }
+
+    /// Follows until it is dropped.
+    pub async fn run(&self) {
+        loop {
+            // Silence is no reason not to look.
+            let _ = tokio::time::timeout(TICK, self.news.heard()).await;
+            let live = Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner));
+            // Many members take a while, which the threads that serve requests do not have.
+            let followed = Handle::current().spawn_blocking(move || follow(&live));
+            if let Err(error) = followed.await
+                && error.is_panic()
+            {
+                tracing::error!("following the members of upstreams failed");
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+}
+
+fn follow(balancers: &[Arc<Balancer>]) {
+    for balancer in balancers {
+        balancer.follow();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::{
+        state::{feed::Record, names::Names},
+        upstream::{
+            Outline, TargetHost,
+            balancer::{Key, tests::outline},
+            target::tests::at,
+        },
+    };
+
+    #[tokio::test]
+    async fn members_follow_a_name() {
+        let news = Arc::new(News::default());
+        let name = Names::new(Arc::clone(&news)).get("a.test");
+        let mut target = at(1, 1);
+        target.host = TargetHost::Name(Arc::clone(&name));
+        let balancer = Arc::new(Balancer::new(Outline {
+            news: Arc::clone(&news),
+            ..outline(vec![target])
+        }));
+        let follower = Arc::new(Follower::new(news));
+        follower.adopt(std::iter::once(Arc::clone(&balancer)));
+        let task = tokio::spawn({
+            let follower = Arc::clone(&follower);
+            async move { follower.run().await }
+        });
+        let address = IpAddr::from([10, 0, 0, 1]);
+        name.feed().publish(vec![Record::of_address(address)]);
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while balancer.pick(Key::Nothing, |_| true).is_none() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the member in time");
+        task.abort();
+    }
+}

@@ -1,0 +1,239 @@
+//! A target as it is written: an address, or a name that stands for several. Which of them a request
+//! goes to is not its business.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use http::HeaderValue;
+use tokio::sync::Semaphore;
+
+use super::Member;
+use crate::{
+    entity::Protocol,
+    state::{
+        addresses::PerAddress,
+        consul::Service,
+        feed::{Feed, Record},
+        health::TargetHealth,
+        load::Load,
+        names::Name,
+    },
+};
+
+/// One place behind an upstream or a service.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub host: TargetHost,
+    pub port: u16,
+    pub weight: u16,
+    /// As the operator wrote it, for logs and metrics.
+    pub label: Arc<str>,
+    /// What it is called towards itself, unless the route or upstream says otherwise.
+    pub called: Called,
+    /// How its addresses are; absent = nobody watches them.
+    pub health: Option<Arc<TargetHealth>>,
+    /// What its addresses have to do.
+    pub loads: Arc<PerAddress<Load>>,
+    /// What is left of `max_connections`; absent = no limit.
+    pub slots: Option<Slots>,
+    /// It is used only until these are known; absent = always.
+    pub until: Option<Arc<Service>>,
+}
+
+/// The connections that each address of a target may still take.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    /// The most of them.
+    pub limit: usize,
+    pub left: Arc<PerAddress<Semaphore>>,
+}
+
+/// How a target is addressed.
+#[derive(Debug, Clone)]
+pub enum TargetHost {
+    Address(IpAddr),
+    Name(Arc<Name>),
+    /// The instances of a service that a registry tells.
+    Instances(Arc<Service>),
+}
+
+impl TargetHost {
+    /// What says which addresses it stands for; absent for an address.
+    pub fn feed(&self) -> Option<&Feed> {
+        match self {
+            Self::Address(_) => None,
+            Self::Name(name) => Some(name.feed()),
+            Self::Instances(service) => Some(service.feed()),
+        }
+    }
+}
+
+/// One of the addresses that a target stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub address: SocketAddr,
+    pub weight: u16,
+    /// The host name of an SRV record.
+    pub name: Option<Arc<str>>,
+}
+
+impl Target {
+    /// What the member at `address` is called towards itself: like its target, unless only the
+    /// address is known of it.
+    pub(super) fn called_at(&self, address: SocketAddr) -> Called {
+        match &self.host {
+            TargetHost::Instances(_) => Called::new(&address.ip().to_string(), address.port()),
+            _ if address.port() == self.port => self.called.clone(),
+            _ => Called::new(&self.called.server_name, address.port()),
+        }
+    }
+
+    /// What it stands for now; empty for a name without addresses, and for what has been replaced.
+    pub fn places(&self) -> Vec<Place> {
+        let replaced = |until: &Arc<Service>| until.feed().is_known();
+        if self.until.as_ref().is_some_and(replaced) {
+            return Vec::new();
+        }
+        match (&self.host, self.host.feed()) {
+            (TargetHost::Address(address), _) => vec![self.place(&Record::of_address(*address))],
+            (_, Some(feed)) => {
+                let records = feed.records();
+                records.iter().map(|record| self.place(record)).collect()
+            }
+            (_, None) => Vec::new(),
+        }
+    }
+
+    fn place(&self, record: &Record) -> Place {
+        Place {
+            address: SocketAddr::new(record.address, record.port.unwrap_or(self.port)),
+            weight: record.weight.unwrap_or(self.weight),
+            name: record.name.clone(),
+        }
+    }
+
+    /// What is needed to say what it would be sent, where no address is known or needed.
+    pub fn stand_in(&self) -> Member {
+        let address = match self.host {
+            TargetHost::Address(address) => address,
+            TargetHost::Name(_) | TargetHost::Instances(_) => IpAddr::from([0, 0, 0, 0]),
+        };
+        Member {
+            address: SocketAddr::new(address, self.port),
+            weight: self.weight,
+            target: 0,
+            label: Arc::clone(&self.label),
+            name: None,
+            called: self.called.clone(),
+            health: None,
+            load: Arc::default(),
+            slots: None,
+        }
+    }
+}
+
+/// What a target is called towards itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// The `Host` sent to it over http and over https.
+    host_headers: [HeaderValue; 2],
+    /// The name to verify and to send as SNI: the host without its port.
+    pub server_name: Arc<str>,
+}
+
+impl Called {
+    /// What `host` is called, a name or an address without brackets.
+    pub fn new(host: &str, port: u16) -> Self {
+        let shown = match host.parse() {
+            Ok(IpAddr::V6(_)) => format!("[{host}]"),
+            _ => host.to_owned(),
+        };
+        let header = |protocol: Protocol| {
+            let text = if port == protocol.default_port() {
+                shown.clone()
+            } else {
+                format!("{shown}:{port}")
+            };
+            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+        };
+        Self {
+            host_headers: [header(Protocol::Http), header(Protocol::Https)],
+            server_name: host.into(),
+        }
+    }
+
+    /// The `Host` sent over `protocol`.
+    pub fn host_header(&self, protocol: Protocol) -> &HeaderValue {
+        let [http, https] = &self.host_headers;
+        if protocol.is_encrypted() { https } else { http }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// `127.0.0.1:80`, not watched.
+    pub(crate) fn target(weight: u16) -> Target {
+        at(1, weight)
+    }
+
+    /// `127.0.0.<last>:80`, not watched.
+    pub(crate) fn at(last: u8, weight: u16) -> Target {
+        let address = IpAddr::from([127, 0, 0, last]);
+        Target {
+            host: TargetHost::Address(address),
+            port: 80,
+            weight,
+            label: format!("{address}:80").into(),
+            called: Called::new(&address.to_string(), 80),
+            health: None,
+            loads: Arc::default(),
+            slots: None,
+            until: None,
+        }
+    }
+
+    #[test]
+    fn the_host_header_names_the_port_unless_it_is_the_protocols() {
+        let host = |host, port, protocol| {
+            let called = Called::new(host, port);
+            let header = called.host_header(protocol).to_str();
+            header.expect("text").to_owned()
+        };
+        assert_eq!(host("a.test", 80, Protocol::Http), "a.test");
+        assert_eq!(host("a.test", 80, Protocol::Https), "a.test:80");
+        assert_eq!(host("a.test", 443, Protocol::Https), "a.test");
+        assert_eq!(host("::1", 8080, Protocol::Http), "[::1]:8080");
+        assert_eq!(host("::1", 80, Protocol::Http), "[::1]");
+    }
+
+    #[test]
+    fn a_record_may_bring_its_own_port_and_weight() {
+        let addresses = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let name = Name::of_addresses("a.test", addresses.to_vec());
+        let mut record = Record::of_address(addresses[1]);
+        record.port = Some(8080);
+        record.weight = Some(7);
+        name.feed()
+            .publish(vec![Record::of_address(addresses[0]), record]);
+        let target = Target {
+            host: TargetHost::Name(Arc::new(name)),
+            ..target(100)
+        };
+        let places: Vec<_> = target
+            .places()
+            .iter()
+            .map(|place| (place.address.to_string(), place.weight))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                ("10.0.0.1:80".to_owned(), 100),
+                ("10.0.0.2:8080".to_owned(), 7)
+            ]
+        );
+    }
+}
