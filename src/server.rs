@@ -140,7 +140,13 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     if let Some(beside) = &start.beside {
         (beside.start)(runtime.handle(), &beside_stopped).map_err(StartError::Beside)?;
     }
-    let reloader = Reloader::new(start.source, compiler, snapshot, settings.clone());
+    let reloader = Reloader::new(
+        start.source,
+        compiler,
+        snapshot,
+        settings.clone(),
+        loaded.documents,
+    );
     let access_log = AccessLog::start(
         reloader.live().look().settings.access_log.as_ref(),
         reloader.state(),
@@ -219,6 +225,15 @@ impl Running {
             self.manager.ready(&self.status());
         }
         paths
+    }
+
+    /// Takes over the services that a registry names now.
+    fn follow_registry(&self) {
+        if self.reloader.follow_registry() {
+            let snapshot = self.gateway.live.take();
+            self.follower.adopt(snapshot.balancers());
+            self.watchers.adopt(&snapshot.upstreams);
+        }
     }
 
     /// What serves, and why the files on disk do not if they were refused.
@@ -337,10 +352,18 @@ async fn serve(
     running.listeners.start(serving, sockets);
 
     let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
+    let state = Arc::clone(&gateway.state);
+    let of_registry = ask.clone();
+    tokio::spawn(async move {
+        loop {
+            state.consul.catalog_changed().await;
+            of_registry.follow_registry();
+        }
+    });
     let reloader = Arc::clone(running);
     thread::Builder::new()
         .name("reload".into())
-        .spawn(move || watch.run(|| reloader.reload()))
+        .spawn(move || watch.run(|| reloader.reload(), || reloader.follow_registry()))
         .map_err(StartError::Runtime)?;
     running.accepting.store(true, Ordering::Release);
     info!(

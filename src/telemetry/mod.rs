@@ -289,6 +289,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{
+        discovery::{CatalogHealth, DiscoveryHealth, NameHealth},
         exports::Namespace,
         health::{TargetHealth, TargetState},
         *,
@@ -307,7 +308,20 @@ mod tests {
                 address: "10.0.0.1:80".into(),
                 state: TargetState::Healthy,
             }],
-            ..UpstreamsHealth::default()
+            discovery: DiscoveryHealth {
+                names: vec![NameHealth {
+                    name: "users.internal".into(),
+                    is_resolved: true,
+                    last_success: Some(1),
+                    lookups: vec![("found", 1)],
+                }],
+                upstreams: vec![("users".into(), true)],
+                catalog: Some(CatalogHealth {
+                    is_up: true,
+                    routed: 1,
+                    skipped: 0,
+                }),
+            },
         }
     }
 

@@ -90,10 +90,15 @@ impl Target {
         }
     }
 
+    /// Whether a registry has told what is used instead.
+    pub fn is_replaced(&self) -> bool {
+        let is_known = |until: &Arc<Service>| until.feed().is_known();
+        self.until.as_ref().is_some_and(is_known)
+    }
+
     /// What it stands for now; empty for a name without addresses, and for what has been replaced.
     pub fn places(&self) -> Vec<Place> {
-        let replaced = |until: &Arc<Service>| until.feed().is_known();
-        if self.until.as_ref().is_some_and(replaced) {
+        if self.is_replaced() {
             return Vec::new();
         }
         match (&self.host, self.host.feed()) {
@@ -174,6 +179,7 @@ impl Called {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::state::consul::{Consul, ServiceKey, tests::agent};
 
     /// `127.0.0.1:80`, not watched.
     pub(crate) fn target(weight: u16) -> Target {
@@ -235,5 +241,37 @@ pub(crate) mod tests {
                 ("10.0.0.2:8080".to_owned(), 7)
             ]
         );
+    }
+
+    #[test]
+    fn a_target_may_stand_in_until_instances_are_known() {
+        let consul = Consul::default();
+        let service = consul.service(ServiceKey {
+            agent: agent("t"),
+            service: "users".to_owned(),
+            tags: Vec::new(),
+            passing: true,
+        });
+        let written = Target {
+            until: Some(Arc::clone(&service)),
+            ..target(1)
+        };
+        let told = Target {
+            host: TargetHost::Instances(Arc::clone(&service)),
+            port: 0,
+            ..target(100)
+        };
+        assert_eq!((written.places().len(), told.places().len()), (1, 0));
+        service.feed().note_answer();
+        assert_eq!(written.places().len(), 1, "a failure says nothing");
+        service.read_and_adopt(br#"[{"Service": {"Address": "10.0.0.1", "Port": 81}}]"#);
+        assert!(written.places().is_empty());
+        let [place] = told.places().try_into().expect("one place");
+        assert_eq!(
+            (place.address.to_string(), place.weight),
+            ("10.0.0.1:81".to_owned(), 100)
+        );
+        let called = told.called_at(place.address);
+        assert_eq!(called.host_header(Protocol::Http), "10.0.0.1:81");
     }
 }

@@ -349,7 +349,7 @@ impl Inspection<'_> {
 }
 
 /// One document as it was written, after values from outside were put in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Document {
     pub file: u16,
     /// What tells the positions of nameless entities in different files apart.

@@ -56,7 +56,12 @@ impl UpstreamSurvey {
             id: balancer.id,
             name: balancer.name.clone(),
             is_available: balancer.is_available(),
-            targets: balancer.targets().iter().map(TargetSurvey::of).collect(),
+            targets: balancer
+                .targets()
+                .iter()
+                .filter(|target| !target.is_replaced())
+                .map(TargetSurvey::of)
+                .collect(),
         }
     }
 }
