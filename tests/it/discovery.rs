@@ -1,6 +1,8 @@
 //! Where the places behind services come from when the files do not say: names that are resolved, and Consul.
 
+mod consul;
 mod dns;
+mod routes;
 
 use std::net::Ipv4Addr;
 

@@ -279,7 +279,9 @@ fn settings_of_names_that_make_no_sense_are_refused_where_they_stand() {
             "here it is called `dns_resolver`",
         ),
     ] {
-        let outcome = check(&format!("gateway: {{{setting}}}\n"));
+        let outcome = check(&format!(
+            "_format_version: \"3.0\"\ngateway:\n  {setting}\n"
+        ));
         assert_ne!(outcome.code, Some(0), "{setting}");
         assert!(
             outcome.stderr.contains(expected),
