@@ -16,8 +16,8 @@ use tollgate::{
     compile::Compiler,
     config,
     plugin::{
-        Client, Halt, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response,
-        Scheme, Source, Surroundings,
+        Client, Directions, Halt, Identity, Latencies, Matched, Notes, Record, Request,
+        RequestBody, Response, Scheme, Source, Surroundings,
     },
     snapshot::Snapshot,
     state::State,
@@ -87,7 +87,8 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
         host: "api.test",
         port: 8000,
         route: &route.facts,
-        service: snapshot.service(route).map(|service| &service.facts),
+        service: snapshot.service(route, None).map(|service| &*service.facts),
+        services: &snapshot.service_facts,
         consumers: &snapshot.consumers,
         secret_arguments: &snapshot.secret_arguments,
         matched: Matched {
@@ -96,7 +97,7 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
         },
     };
     let (mut identity, mut notes) = (Identity::default(), Notes::default());
-    let (mut body, mut query) = (NoBody, None);
+    let (mut body, mut directions) = (NoBody, Directions::default());
     let mut run = Run::default();
     let mut request = Request::new(
         &mut head,
@@ -104,7 +105,7 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
         &mut identity,
         &mut notes,
         &mut body,
-        &mut query,
+        &mut directions,
     );
     chain
         .access(&snapshot.instances, &mut run, &mut request)

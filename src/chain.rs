@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     entity::consumer::{Caller, ConsumerIndex, Consumers, GroupIndex},
-    plugin::{Halt, Record, Reply, Request, Response},
+    plugin::{Choice, Halt, Record, Reply, Request, Response},
     plugins::{CATALOG, Instance, Memo},
 };
 
@@ -195,6 +195,8 @@ pub enum Access {
     Passed,
     /// It would leave something behind or wait for somebody, so it was not run.
     NotRun,
+    /// It does this besides; of the services that it chooses from, the rehearsal goes on with the likeliest.
+    Chooses(Choice),
     /// It would have found the consumer, who was taken for granted instead.
     Assumed,
     /// It answered.
@@ -279,7 +281,7 @@ impl Chain {
             } else if instance.is_rehearsable() {
                 rehearse_access(instance, request)
             } else {
-                Access::NotRun
+                rehearse_choice(instance, request)
             };
             has_ended |= matches!(access, Access::Replied(_) | Access::Failed(_));
             steps.push(Step {
@@ -338,6 +340,16 @@ fn rehearse_access(instance: &Instance, request: &mut Request<'_>) -> Access {
         Some(Err(Halt::Fault(fault))) => Access::Failed(fault.to_string()),
         None => Access::NotRun,
     }
+}
+
+fn rehearse_choice(instance: &Instance, request: &mut Request<'_>) -> Access {
+    let Some(choice) = instance.choice(request) else {
+        return Access::NotRun;
+    };
+    if let Some(service) = choice.likeliest().and_then(|likeliest| likeliest.service) {
+        request.send_to(service);
+    }
+    Access::Chooses(choice)
 }
 
 impl Run {

@@ -1,6 +1,8 @@
 //! The composition root: state, first snapshot, listeners, background tasks, and their end.
 
+mod inherited;
 mod listeners;
+mod reminder;
 mod service_manager;
 
 use std::{
@@ -25,6 +27,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
+    inherited::Inherited,
     listeners::{Audience, Bound, Listeners, Serving},
     service_manager::ServiceManager,
 };
@@ -61,8 +64,6 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How often certificates that expire soon are told of.
-const REMIND: Duration = Duration::from_hours(24);
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
 const TRIES_MAX: usize = 1 << 16;
 
@@ -111,6 +112,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
 fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), StartError> {
     let loaded = start.source.load();
     let settings = loaded.config.gateway.clone();
+    let inherited = Inherited::from_environment();
     let logging = logging::init(level(settings.log_level))?;
     logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
@@ -126,7 +128,8 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     }
     raise_descriptor_limit();
 
-    let sockets = listeners::bind_all(&settings)?;
+    let listeners = Listeners::new(inherited);
+    let sockets = listeners.bind_all(&settings)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads(settings.threads))
         .thread_name("tollgate")
@@ -158,6 +161,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
             state: Arc::clone(reloader.state()),
             drain: Arc::default(),
             access_log: Arc::new(access_log),
+            mirrors: Arc::default(),
         },
         watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
         follower: Follower::new(Arc::clone(&reloader.state().news)),
@@ -165,7 +169,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
         logging,
         manager: Arc::clone(manager),
         accepting: AtomicBool::new(false),
-        listeners: Listeners::new(runtime.handle().clone()),
+        listeners,
     });
     let served = runtime.block_on(serve(
         &running,
@@ -339,10 +343,11 @@ async fn serve(
     tokio::spawn(async move { sweep(&state).await });
 
     let state = Arc::clone(&gateway.state);
-    tokio::spawn(async move { remind(&state).await });
+    tokio::spawn(async move { reminder::run(&state, reminder::tell).await });
 
     let facts: Arc<dyn Facts> = Arc::clone(running) as Arc<dyn Facts>;
     let serving = Serving {
+        runtime: Handle::current(),
         streams: Arc::new(StreamEdge::new(gateway.clone())),
         edge: edge(running, settings, keeping_stopped),
         live: Arc::clone(&gateway.live),
@@ -494,23 +499,6 @@ fn place(written: &ErrorLog) -> Place {
         ErrorLog::Stderr => Place::Stderr,
         ErrorLog::Off => Place::Off,
         ErrorLog::Path(path) => Place::File(path.clone()),
-    }
-}
-
-/// Tells of certificates that expire, which nobody would hear of for as long as nothing is reloaded.
-async fn remind(state: &State) {
-    loop {
-        tokio::time::sleep(REMIND).await;
-        let now = state.clock.unix_seconds();
-        for expiry in state.telemetry.handshakes().expiries() {
-            if expiry.is_near(now) {
-                warn!(
-                    certificate = expiry.certificate,
-                    days_left = (expiry.not_after - now).div_euclid(REMIND.as_secs().cast_signed()),
-                    "a certificate for clients expires soon, or has expired"
-                );
-            }
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{USAGE, compile, environment, report, say};
 use crate::{
     config::{
         self, Diagnostics,
-        model::settings::{List, ListenEntry},
+        model::{listen::ListenEntry, settings::List},
         outline::{Outline, RateLimit, Server},
     },
     reload::{Listeners, Source},

@@ -14,9 +14,8 @@ use crate::{
     config::{
         Certificate, Code, Config, Diagnostics, Entity, Span,
         model::{
-            certificate::ClientVerify,
-            gateway::CipherSuite as WrittenSuite,
-            settings::{List, TlsVersions},
+            certificate::ClientVerify, gateway::CipherSuite as WrittenSuite, settings::List,
+            tls::TlsVersions,
         },
         pem_files::PairFiles,
     },

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    chain::InstanceIndex,
     config::{
         Code, Config, Diagnostics, Entity, Node, Plugin,
         check::check,
@@ -16,7 +17,7 @@ use crate::{
         suggest::nearest,
     },
     entity::{consumer::Consumers, key::Keys},
-    plugin::{Scope, registry::Refused},
+    plugin::{ConfigError, Destination, Destinations, Kind, Scope, registry::Refused},
     plugins::{self, CATALOG, Families, Instance},
     state::State,
 };
@@ -92,7 +93,7 @@ const ENTERPRISE_PLUGINS: &[(&str, &str)] = &[
     ("ai-semantic-response-guard", REMOVE),
     ("app-dynamics", REMOVE),
     ("application-registration", REMOVE),
-    ("canary", "use an upstream whose targets have weights"),
+    ("canary", "use `traffic-split`"),
     ("confluent", REMOVE),
     ("confluent-consume", REMOVE),
     ("datakit", REMOVE),
@@ -129,7 +130,10 @@ const ENTERPRISE_PLUGINS: &[(&str, &str)] = &[
     ("route-by-header", "use routes with `headers`"),
     ("route-transformer-advanced", REMOVE),
     ("saml", REMOVE),
-    ("service-protection", "use `rate-limiting` on the service"),
+    (
+        "service-protection",
+        "use `rate-limiting` or `concurrency-limit` on the service",
+    ),
     ("solace-consume", REMOVE),
     ("solace-log", REMOVE),
     ("solace-upstream", REMOVE),
@@ -159,6 +163,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) families: &'a Families,
     pub(super) consumers: &'a Arc<Consumers>,
     pub(super) keys: &'a Arc<Keys>,
+    pub(super) destinations: &'a Destinations,
     pub(super) body_bytes_max: usize,
 }
 
@@ -197,8 +202,54 @@ impl Instances {
         self.placed.iter().map(|placed| placed.protocols)
     }
 
+    /// The instance at `index`.
+    pub(super) fn get(&self, index: InstanceIndex) -> Option<&Instance> {
+        self.instances.get(index.0 as usize)
+    }
+
     pub(super) fn into_instances(self) -> Box<[Instance]> {
         self.instances.into_boxed_slice()
+    }
+}
+
+/// The services that plugins may name, in their order.
+pub(super) fn destinations(config: &Config) -> Destinations {
+    Destinations::new(config.services.iter().map(|service| {
+        let fields = &service.fields;
+        Destination {
+            id: service.id,
+            name: fields.name.clone(),
+            is_grpc: fields.protocol.is_grpc(),
+            obstacle: if !fields.enabled {
+                Some("has `enabled: false`; enable it, or leave it out here")
+            } else if fields.protocol.is_stream() {
+                Some("carries streams, not requests; name one whose protocol is http or https")
+            } else {
+                None
+            },
+        }
+    }))
+}
+
+/// The names that entities of a kind have.
+fn names(config: &Config, kind: Kind) -> Vec<&str> {
+    match kind {
+        Kind::Service => {
+            let services = config.services.iter();
+            services
+                .filter_map(|service| service.fields.name.as_deref())
+                .collect()
+        }
+        Kind::Consumer => {
+            let consumers = config.consumers.iter();
+            consumers
+                .filter_map(|consumer| consumer.fields.username.as_deref())
+                .collect()
+        }
+        Kind::ConsumerGroup => {
+            let groups = config.consumer_groups.iter();
+            groups.map(|group| group.fields.name.as_str()).collect()
+        }
     }
 }
 
@@ -449,6 +500,7 @@ fn configure_one(
         state: surroundings.state,
         consumers: surroundings.consumers,
         keys: surroundings.keys,
+        destinations: surroundings.destinations,
         families: surroundings.families,
         body_bytes_max: surroundings.body_bytes_max,
     };
@@ -457,16 +509,28 @@ fn configure_one(
         Ok(instance) => return Some(instance),
         Err(refused) => refused,
     };
-    let (field, message) = match refused {
-        Refused::Rule(error) if error.field.is_empty() => ("config".to_owned(), error.message),
-        Refused::Rule(error) => (format!("config.{}", error.field), error.message),
-        Refused::Unreadable(message) => ("config".to_owned(), message),
+    let error = match refused {
+        Refused::Rule(error) => error,
+        Refused::Unreadable(message) => ConfigError::at("", message),
     };
-    diagnostics.error(
-        Code::PluginConfig,
+    let field = match error.field.as_ref() {
+        "" => "config".to_owned(),
+        field => format!("config.{field}"),
+    };
+    let (code, value) = match &error.unknown {
+        Some(unknown) => (Code::UnknownReference, Some(unknown.name.as_str())),
+        None => (Code::PluginConfig, None),
+    };
+    let diagnostic = diagnostics.error(
+        code,
         plugin.place.at(&field),
         plugin.place.path_of(&field),
-        format!("plugin '{name}': {message}"),
+        format!("plugin '{name}': {}", error.message),
     );
+    if let (Some(unknown), Some(value)) = (&error.unknown, value) {
+        diagnostic
+            .value(value)
+            .did_you_mean(nearest(value, names(config, unknown.kind)));
+    }
     None
 }

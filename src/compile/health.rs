@@ -9,10 +9,13 @@ use crate::{
         Upstream,
         model::healthchecks::{self as written, ActiveType, Healthchecks},
     },
-    state::health::Limits,
+    state::health::{Damping, Limits},
     tls::UpstreamTls,
-    upstream::health::checks::{
-        Active, Ask, Checks, HttpAsk, Intervals, Passive, Statuses, TlsAsk,
+    upstream::health::{
+        checks::{
+            Active, Ask, Checks, Envelope, GrpcAsk, HttpAsk, Intervals, Passive, Statuses, TlsAsk,
+        },
+        grpc,
     },
 };
 
@@ -29,7 +32,9 @@ pub(super) fn is_watched(healthchecks: &Healthchecks) -> bool {
 /// Whether certificates of targets are verified by its probes.
 pub(super) fn verifies(upstream: &Upstream) -> bool {
     let active = &upstream.healthchecks.active;
-    is_active(active) && active.kind == ActiveType::Https && active.https_verify_certificate
+    is_active(active)
+        && matches!(active.kind, ActiveType::Https | ActiveType::Grpcs)
+        && active.https_verify_certificate
 }
 
 fn is_active(active: &written::Active) -> bool {
@@ -48,38 +53,56 @@ pub(super) fn checks(
     tls: impl FnOnce(bool) -> Arc<UpstreamTls>,
 ) -> Option<Checks> {
     let healthchecks = &upstream.healthchecks;
+    let damping = damping(healthchecks.damping);
     is_watched(healthchecks).then(|| Checks {
         threshold: healthchecks.threshold,
-        active: is_active(&healthchecks.active).then(|| active(upstream, tls)),
-        passive: is_passive(&healthchecks.passive).then(|| passive(&healthchecks.passive)),
+        active: is_active(&healthchecks.active).then(|| active(upstream, damping, tls)),
+        passive: is_passive(&healthchecks.passive).then(|| passive(&healthchecks.passive, damping)),
     })
 }
 
-fn active(upstream: &Upstream, tls: impl FnOnce(bool) -> Arc<UpstreamTls>) -> Active {
+fn damping(written: written::Damping) -> Option<Damping> {
+    (written.falls > 0).then(|| Damping {
+        falls: written.falls,
+        window: seconds(written.window)
+            .and_then(|window| i64::try_from(window.as_millis()).ok())
+            .unwrap_or(0),
+        factor: written.factor,
+    })
+}
+
+fn active(
+    upstream: &Upstream,
+    damping: Option<Damping>,
+    tls: impl FnOnce(bool) -> Arc<UpstreamTls>,
+) -> Active {
     let written = &upstream.healthchecks.active;
     let (healthy, unhealthy) = (&written.healthy, &written.unhealthy);
     let tls = match written.kind {
-        ActiveType::Tcp | ActiveType::Http => None,
-        ActiveType::Https => Some(TlsAsk {
+        ActiveType::Tcp | ActiveType::Http | ActiveType::Grpc => None,
+        ActiveType::Https | ActiveType::Grpcs => Some(TlsAsk {
             server_name: written.https_sni.clone(),
             tls: tls(written.https_verify_certificate),
         }),
     };
+    let envelope = || {
+        let (host, headers) = headers(upstream);
+        Envelope { tls, host, headers }
+    };
     let ask = match written.kind {
         ActiveType::Tcp => Ask::Tcp,
-        ActiveType::Http | ActiveType::Https => {
-            let (host, headers) = headers(upstream);
-            Ask::Http(Box::new(HttpAsk {
-                tls,
-                host,
-                path: written.http_path.clone(),
-                headers,
-                statuses: Statuses::new(
-                    healthy.http_statuses.clone(),
-                    unhealthy.http_statuses.clone(),
-                ),
-            }))
-        }
+        ActiveType::Grpc | ActiveType::Grpcs => Ask::Grpc(Box::new(GrpcAsk {
+            envelope: envelope(),
+            message: grpc::question(service(&written.http_path)),
+        })),
+        ActiveType::Http | ActiveType::Https => Ask::Http(Box::new(HttpAsk {
+            envelope: envelope(),
+            path: written.http_path.clone(),
+            statuses: Statuses::new(
+                healthy.http_statuses.clone(),
+                unhealthy.http_statuses.clone(),
+            ),
+        })),
     };
     Active {
         ask,
@@ -94,8 +117,14 @@ fn active(upstream: &Upstream, tls: impl FnOnce(bool) -> Arc<UpstreamTls>) -> Ac
             http_failures: unhealthy.http_failures,
             tcp_failures: unhealthy.tcp_failures,
             timeouts: unhealthy.timeouts,
+            damping,
         },
     }
+}
+
+/// The service of a gRPC server that a path names; `/` is the server as a whole.
+fn service(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
 }
 
 /// The `Host` of probes, where it is not the target's own, and their other headers.
@@ -123,7 +152,7 @@ fn headers(upstream: &Upstream) -> (Option<HeaderValue>, HeaderMap) {
     (host, headers)
 }
 
-fn passive(written: &written::Passive) -> Passive {
+fn passive(written: &written::Passive, damping: Option<Damping>) -> Passive {
     let (healthy, unhealthy) = (&written.healthy, &written.unhealthy);
     Passive {
         statuses: Statuses::new(
@@ -135,6 +164,7 @@ fn passive(written: &written::Passive) -> Passive {
             http_failures: unhealthy.http_failures,
             tcp_failures: unhealthy.tcp_failures,
             timeouts: unhealthy.timeouts,
+            damping,
         },
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::{
     config::{Config, Diagnostics},
     plugins::Families,
-    snapshot::Snapshot,
+    snapshot::{Service, Snapshot},
     state::State,
 };
 
@@ -73,6 +73,7 @@ impl Compiler {
         let consumers = Arc::new(consumers::compile(config, &references, state));
         let keys = Arc::new(keys::compile(config, &references));
         state.telemetry.exports().begin();
+        let destinations = chains::destinations(config);
         let instances = chains::configure(
             config,
             &references,
@@ -81,23 +82,29 @@ impl Compiler {
                 families: &self.families,
                 consumers: &consumers,
                 keys: &keys,
+                destinations: &destinations,
                 body_bytes_max: settings.body_buffer_bytes_max,
             },
             diagnostics,
         );
-        let outbound = outbound::compile(config, &references, diagnostics);
+        let outside = destinations.into_outside();
+        let verifies_outside = outside.iter().any(|place| place.is_encrypted);
+        let outbound = outbound::compile(config, &references, verifies_outside, diagnostics);
         routes::check_flavor(config, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }
         let discovered = discovery::compile(config, state);
         let balancers = upstreams::compile(config, &references, &outbound, &discovered, state);
-        let services = upstreams::services(config, &references, &balancers, &outbound, state);
+        let written = upstreams::services(config, &references, &balancers, &outbound, state);
+        let outside = upstreams::outside(&outside, &outbound, state);
+        let services: Box<[Service]> = written.chain(outside).collect();
         let mut chains = precedence::Chains::new(config, &instances);
-        let served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
+        let mut served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
         let streams = streams::compile(config, &references, state, diagnostics);
         let unrouted = chains.global();
         let chains = chains.into_chains(diagnostics)?;
+        routes::add_series(&mut served.routes, &chains, &instances, &services, state);
         let origins = origins::compile(
             config,
             &references,
@@ -114,6 +121,10 @@ impl Compiler {
             router: served.router,
             routes: served.routes,
             streams,
+            service_facts: services
+                .iter()
+                .map(|service| Arc::clone(&service.facts))
+                .collect(),
             services,
             consumers,
             chains,

@@ -7,7 +7,7 @@ use super::references::References;
 use crate::{
     config::{
         Code, Config, Diagnostics,
-        model::{gateway::Gateway, settings::TrustedCertificates},
+        model::{gateway::Gateway, tls::TrustedCertificates},
         pem_files::{PairFiles, PemFile},
     },
     tls::{self, Authorities, Identity, Pair, PairError, Trust, UpstreamTls},
@@ -20,12 +20,19 @@ pub(super) struct Outbound {
     services: Vec<Option<Arc<UpstreamTls>>>,
     /// For each upstream: probes that verify, and those that do not.
     probes: Vec<[Arc<UpstreamTls>; 2]>,
+    /// For places outside of the configuration, if some plugin names one over https.
+    outside: Option<Arc<UpstreamTls>>,
 }
 
 impl Outbound {
     /// How the service at `index` speaks with its upstream; `None` = without TLS.
     pub(super) fn of_service(&self, index: usize) -> Option<Arc<UpstreamTls>> {
         self.services.get(index).cloned().flatten()
+    }
+
+    /// How TLS is spoken with places outside of the configuration.
+    pub(super) fn of_outside(&self) -> Option<Arc<UpstreamTls>> {
+        self.outside.clone()
     }
 
     /// How probes over https speak with targets of the upstream at `index`.
@@ -38,10 +45,12 @@ impl Outbound {
     }
 }
 
-/// Decides for every service and upstream. What is unusable is a diagnostic.
+/// Decides for every service and upstream, and with `verifies_outside` for places outside of the
+/// configuration. What is unusable is a diagnostic.
 pub(super) fn compile(
     config: &Config,
     references: &References,
+    verifies_outside: bool,
     diagnostics: &mut Diagnostics,
 ) -> Outbound {
     let material = Material::read(config, references, diagnostics);
@@ -58,7 +67,12 @@ pub(super) fn compile(
             ]
         })
         .collect();
-    Outbound { services, probes }
+    let outside = verifies_outside.then(|| Arc::new(material.outside(diagnostics)));
+    Outbound {
+        services,
+        probes,
+        outside,
+    }
 }
 
 /// What TLS towards upstreams is made of.
@@ -146,6 +160,16 @@ impl<'a> Material<'a> {
             trust,
             self.identity(Some(index), upstream.flatten()),
         ))
+    }
+
+    /// Places outside of the configuration must always prove who they are.
+    fn outside(&self, diagnostics: &mut Diagnostics) -> UpstreamTls {
+        let authorities = self.default_authorities(diagnostics).clone();
+        let depth = self.config.gateway.tls_verify_depth;
+        UpstreamTls::new(
+            Some(Trust::new(authorities, depth)),
+            self.identity(None, None),
+        )
     }
 
     /// Probes believe whom the services believe that send their requests there.

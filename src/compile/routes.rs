@@ -1,11 +1,15 @@
 //! Routes: the router's table, and what a request needs once it has found its route.
 
-use super::{precedence::Chains, references::References};
+use std::collections::BTreeSet;
+
+use super::{chains::Instances, precedence::Chains, references::References};
 use crate::{
+    chain::{Chain, Link},
     config::{Code, Config, Diagnostics, Entity, Route as Written, model::gateway::RouterFlavor},
-    entity::facts::RouteFacts,
+    entity::facts::{RouteFacts, ServiceIndex},
+    plugins::Instance,
     router::{Flavor, Router, Rule, Shadowed},
-    snapshot::Route,
+    snapshot::{Route, Service},
     state::State,
 };
 
@@ -84,6 +88,7 @@ pub(super) fn compile(
                 });
             Route {
                 series: state.telemetry.route(service_label, &label),
+                other_series: Box::default(),
                 facts: RouteFacts {
                     id: route.id,
                     name: fields.name.clone(),
@@ -116,6 +121,38 @@ pub(super) fn compile(
         routes,
         written,
     })
+}
+
+/// Gives every route the series of the services that a plugin of its may choose in place of its own.
+pub(super) fn add_series(
+    routes: &mut [Route],
+    chains: &[Chain],
+    instances: &Instances,
+    services: &[Service],
+    state: &State,
+) {
+    for route in routes {
+        let chains = route
+            .chains
+            .iter()
+            .filter_map(|chain| chains.get(chain.0 as usize));
+        let chosen: BTreeSet<ServiceIndex> = chains
+            .flat_map(Chain::links)
+            .flat_map(Link::instances)
+            .filter_map(|instance| instances.get(instance))
+            .flat_map(Instance::services)
+            .collect();
+        route.other_series = chosen
+            .into_iter()
+            .filter_map(|index| {
+                let service = services.get(index.0)?;
+                let series = state
+                    .telemetry
+                    .route(&service.facts.label, &route.facts.label);
+                Some((index, series))
+            })
+            .collect();
+    }
 }
 
 /// Reports every expression in a flavour that has none.

@@ -57,6 +57,7 @@ pub(super) fn compile(gateway: &Gateway, error_templates: &ErrorTemplates) -> Se
         keepalive_requests: gateway.keepalive_requests,
         header_timeout: gateway.client_header_timeout.0,
         body_timeout: gateway.client_body_timeout.0,
+        send_timeout: gateway.client_send_timeout.0,
         upstream_idle_timeout: (gateway.upstream_keepalive_pool_size > 0)
             .then_some(gateway.upstream_keepalive_idle_timeout.0),
         port_maps: gateway

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{health, outbound::Outbound, references::References};
 use crate::{
     config::{Config, Entity, Upstream},
-    entity::facts::ServiceFacts,
+    entity::{Protocol, Timeouts, facts::ServiceFacts, identifier::derive},
+    plugin::Outside,
     snapshot::{Discovered, Service},
     state::{State, addresses::TargetKey, consul},
     upstream::{
@@ -110,13 +111,26 @@ fn outline(id: Uuid, name: String, targets: Vec<Target>, state: &State) -> Outli
     }
 }
 
+/// The balancer of something that has no upstream, only a host.
+fn balancer_of_host(id: Uuid, (host, port): (&str, u16), state: &State) -> Arc<Balancer> {
+    let label = format!("{host}:{port}");
+    let target = written_target(id, (host, port), &label, state);
+    Arc::new(Balancer::new(outline(
+        id,
+        host.to_owned(),
+        vec![target],
+        state,
+    )))
+}
+
+/// The services of the configuration, in their order.
 pub(super) fn services(
     config: &Config,
     references: &References,
     balancers: &[Arc<Balancer>],
     outbound: &Outbound,
     state: &State,
-) -> Box<[Service]> {
+) -> impl Iterator<Item = Service> {
     config
         .services
         .iter()
@@ -127,23 +141,12 @@ pub(super) fn services(
             let shared = upstream.and_then(|upstream| balancers.get(upstream));
             let balancer = match shared {
                 Some(balancer) => Arc::clone(balancer),
-                None => {
-                    let address = (fields.host.as_str(), fields.port);
-                    let label = format!("{}:{}", fields.host, fields.port);
-                    let target = written_target(written.id, address, &label, state);
-                    let name = fields.host.clone();
-                    Arc::new(Balancer::new(outline(
-                        written.id,
-                        name,
-                        vec![target],
-                        state,
-                    )))
-                }
+                None => balancer_of_host(written.id, (&fields.host, fields.port), state),
             };
             let label = fields.name.clone().unwrap_or_else(|| fields.host.clone());
             Service {
                 repeats: state.telemetry.retries(&label),
-                facts: ServiceFacts {
+                facts: Arc::new(ServiceFacts {
                     id: written.id,
                     name: fields.name.clone(),
                     label,
@@ -152,7 +155,7 @@ pub(super) fn services(
                     protocol: fields.protocol.as_str(),
                     path: fields.path.clone(),
                     tags: fields.tags.clone(),
-                },
+                }),
                 protocol: fields.protocol,
                 path: fields.path.clone().filter(|path| path != "/"),
                 retries: fields.retries,
@@ -161,7 +164,49 @@ pub(super) fn services(
                 balancer,
             }
         })
-        .collect()
+}
+
+/// The services that stand for the places that plugins name by URL.
+pub(super) fn outside(
+    places: &[Outside],
+    outbound: &Outbound,
+    state: &State,
+) -> impl Iterator<Item = Service> {
+    places.iter().map(|place| {
+        let protocol = if place.is_encrypted {
+            Protocol::Https
+        } else {
+            Protocol::Http
+        };
+        let Outside {
+            host, port, path, ..
+        } = place;
+        let label = format!(
+            "{protocol}://{host}:{port}{}",
+            path.as_deref().unwrap_or_default()
+        );
+        let id = derive("destinations", &label);
+        Service {
+            // Nothing is sent there twice, so there is nothing to show.
+            repeats: Arc::default(),
+            balancer: balancer_of_host(id, (host, *port), state),
+            facts: Arc::new(ServiceFacts {
+                id,
+                name: None,
+                label,
+                host: host.clone(),
+                port: *port,
+                protocol: protocol.as_str(),
+                path: path.clone(),
+                tags: Vec::new(),
+            }),
+            protocol,
+            path: path.clone(),
+            retries: 0,
+            timeouts: Timeouts::default(),
+            tls: place.is_encrypted.then(|| outbound.of_outside()).flatten(),
+        }
+    })
 }
 
 /// The target that is written as `host` and `port`, one of those of the upstream or service with this id.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Code, Diagnostics};
 use super::model::gateway::Gateway;
-use super::model::settings::TrustedCertificates;
+use super::model::tls::TrustedCertificates;
 use super::node::Node;
 use super::pem_files::{PairFiles, PemFile, Reader};
 

@@ -219,6 +219,14 @@ impl Consumers {
         self.by_name.get(id_or_username).copied()
     }
 
+    /// Finds a consumer group by its id or name.
+    pub fn find_group(&self, id_or_name: &str) -> Option<GroupIndex> {
+        let is =
+            |group: &ConsumerGroup| group.name == id_or_name || group.id.to_string() == id_or_name;
+        let index = self.groups.iter().position(is)?;
+        Some(GroupIndex(place(index)))
+    }
+
     /// Finds the credential of an API key that is not expired. `now_seconds` tells the Unix time,
     /// and is asked only for a key that expires at all.
     pub fn find_key(

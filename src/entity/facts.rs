@@ -15,6 +15,10 @@ pub struct RouteFacts {
     pub tags: Vec<String>,
 }
 
+/// The place of a service in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceIndex(pub usize);
+
 /// The names of a service.
 #[derive(Debug, Clone)]
 pub struct ServiceFacts {

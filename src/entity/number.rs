@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use http::HeaderValue;
 
-/// Most numbers in headers are small: milliseconds, what is left of a limit.
-const READY: u64 = 1_000;
+/// Most numbers in headers are small: milliseconds, what is left of a limit, the seconds of an hour.
+const READY: u64 = 3_601;
 
 static SMALL: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
     // Kept for ever, so that a copy of such a value counts no references.
@@ -13,7 +13,7 @@ static SMALL: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
     ready.map(HeaderValue::from_static).collect()
 });
 
-/// `number` in decimal. Those below 1,000 are ready and cost no allocation.
+/// `number` in decimal. Those up to 3,600 are ready and cost no allocation.
 pub fn header(number: u64) -> HeaderValue {
     usize::try_from(number)
         .ok()
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal_on_both_sides_of_what_is_ready() {
-        for number in [0, 9, 10, 999, 1_000, u64::MAX] {
+        for number in [0, 9, 10, 3_600, 3_601, u64::MAX] {
             assert_eq!(header(number), number.to_string().as_str());
         }
     }

@@ -12,9 +12,9 @@ pub enum Reason {
     ///
     /// 400, 505: Bad request · HTTP version not supported
     BadRequest,
-    /// A header line or the head is over its limit, or there are more than 256 fields.
+    /// A header line or the head is over its limit, or there are more than 256 fields. With 431: the head as a whole, over HTTP/2.
     ///
-    /// 400: Request header or cookie too large
+    /// 400, 431: Request header or cookie too large
     HeaderTooLarge,
     /// The request line is over its limit.
     ///
@@ -105,6 +105,10 @@ pub enum Reason {
     ///
     /// 429: API rate limit exceeded
     RateLimited,
+    /// `concurrency-limit` has no place, neither at once nor in its queue; status and message can be configured.
+    ///
+    /// 503: Too many concurrent requests
+    ConcurrencyLimited,
     /// `request-termination` answered.
     ///
     /// as configured: as configured
@@ -121,7 +125,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -146,6 +150,7 @@ impl Reason {
         Self::ClientClosed,
         Self::Unauthorized,
         Self::RateLimited,
+        Self::ConcurrencyLimited,
         Self::Terminated,
         Self::PluginFault,
         Self::Internal,
@@ -178,6 +183,7 @@ impl Reason {
             Self::ClientClosed => "client_closed",
             Self::Unauthorized => "unauthorized",
             Self::RateLimited => "rate_limited",
+            Self::ConcurrencyLimited => "concurrency_limited",
             Self::Terminated => "terminated",
             Self::PluginFault => "plugin_fault",
             Self::Internal => "internal",

@@ -24,7 +24,7 @@ pub struct Explanation {
     pub idle_plugins_omitted: usize,
     /// The gateway's own answer; the request does not go upstream then.
     pub answer: Option<Answer>,
-    /// The service of the route.
+    /// The service that it goes to: that of the route, or the likeliest that a plugin chooses.
     pub service: Option<Service>,
     /// What the service's first target with a weight gets. With an `answer`: what it would get.
     pub sent: Option<Sent>,
@@ -107,11 +107,23 @@ pub struct Plugin {
     pub access: Access,
     /// What that means here.
     pub detail: String,
+    /// The services that it chooses from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Share>,
     /// Consumers for whom another instance runs in its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consumers: Vec<ForConsumer>,
     /// How many of those are not listed.
     pub consumers_omitted: usize,
+}
+
+/// A service that a plugin chooses for some of the requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The label of the service.
+    pub service: String,
+    /// How often it is chosen, compared with the others.
+    pub weight: u32,
 }
 
 /// What becomes of the access phase of a plugin.
@@ -122,6 +134,8 @@ pub enum Access {
     Passes,
     /// It depends on what an explanation must not touch, such as counts.
     Open,
+    /// It sends the request to one of several services.
+    Chooses,
     /// Its finding was taken for granted.
     Assumed,
     /// It answers, or fails.

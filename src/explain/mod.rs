@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName};
 
 pub use document::{
     Access, Address, Answer, Change, Explanation, ForConsumer, Idle, IdlePlugin, Matched, NearMiss,
-    Plugin, Request, Route, Sent, Service, Target, Upstream,
+    Plugin, Request, Route, Sent, Service, Share, Target, Upstream,
 };
 use question::Asked;
 pub use question::{Question, Unanswerable};

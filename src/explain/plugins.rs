@@ -1,10 +1,10 @@
 //! The plugins that run for a request, in order, and those that are written for it and do not.
 
-use super::document::{Access, ForConsumer, Idle, IdlePlugin, Plugin};
+use super::document::{Access, ForConsumer, Idle, IdlePlugin, Plugin, Share};
 use crate::{
     chain::{self, Chain, InstanceIndex, Link, Step},
     entity::consumer::{Consumer, ConsumerIndex, GroupIndex},
-    plugin::{Body, Scheme},
+    plugin::{Body, Choice, Scheme},
     proxy::rehearse::Rehearsal,
     snapshot::{PluginOrigin, Snapshot},
 };
@@ -47,6 +47,10 @@ fn plugin(
         place: snapshot.origins.shown(origin.place),
         access,
         detail,
+        choices: match &step.access {
+            chain::Access::Chooses(choice) => shares(snapshot, rehearsal, choice),
+            _ => Vec::new(),
+        },
         consumers_omitted: others.len().saturating_sub(CONSUMERS_MAX),
         consumers: others
             .into_iter()
@@ -112,6 +116,10 @@ fn access(snapshot: &Snapshot, rehearsal: &Rehearsal, step: &Step) -> (Access, S
             Access::Open,
             "may answer: what it decides by is not touched here".to_owned(),
         ),
+        chain::Access::Chooses(choice) if choice.prospects.is_empty() => {
+            (Access::Passes, choice.by.clone())
+        }
+        chain::Access::Chooses(choice) => (Access::Chooses, chosen(snapshot, rehearsal, choice)),
         chain::Access::Assumed => {
             let consumer = rehearsal
                 .consumer()
@@ -135,6 +143,50 @@ fn access(snapshot: &Snapshot, rehearsal: &Rehearsal, step: &Step) -> (Access, S
         chain::Access::Failed(cause) => (Access::Answers, format!("fails: {cause}")),
         chain::Access::NotReached => (Access::NotReached, "sees the response only".to_owned()),
     }
+}
+
+/// The services of `choice` by their labels.
+fn shares(snapshot: &Snapshot, rehearsal: &Rehearsal, choice: &Choice) -> Vec<Share> {
+    let own = rehearsal.route().and_then(|route| route.service);
+    let shares = choice.prospects.iter().map(|prospect| {
+        let index = prospect.service.map(|service| service.0).or(own);
+        let service = index.and_then(|index| snapshot.services.get(index));
+        Share {
+            service: service.map_or_else(String::new, |service| service.facts.label.clone()),
+            weight: prospect.weight,
+        }
+    });
+    shares.collect()
+}
+
+/// The same in a sentence.
+fn chosen(snapshot: &Snapshot, rehearsal: &Rehearsal, choice: &Choice) -> String {
+    let by = &choice.by;
+    let shares = shares(snapshot, rehearsal, choice);
+    let named = |share: &Share| match share.service.as_str() {
+        "" => "no service, for the route has none".to_owned(),
+        service => format!("service {service}"),
+    };
+    if let [only] = shares.as_slice() {
+        return format!("{by}: {}", named(only));
+    }
+    let all: u32 = shares.iter().map(|share| share.weight).sum();
+    let parts: Vec<String> = shares
+        .iter()
+        .map(|share| format!("{} for {} of {all}", named(share), share.weight))
+        .collect();
+    let likeliest = choice.likeliest().and_then(|likeliest| {
+        let place = choice
+            .prospects
+            .iter()
+            .position(|prospect| prospect == likeliest)?;
+        shares.get(place)
+    });
+    let likeliest = likeliest.map_or_else(String::new, named);
+    format!(
+        "{by}: {}; what follows is for {likeliest}",
+        parts.join(", ")
+    )
 }
 
 /// Those that concern the request's route and service, but for one of the reasons in [`Idle`].

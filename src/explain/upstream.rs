@@ -27,7 +27,7 @@ const TARGETS_MAX: usize = 100;
 
 pub(super) fn service(subject: Subject<'_>, rehearsal: &Rehearsal) -> Option<Service> {
     let snapshot = subject.snapshot;
-    let index = rehearsal.route()?.service?;
+    let index = rehearsal.service_index()?;
     let service = rehearsal.service()?;
     let origins = &snapshot.origins;
     let place = origins.services.get(index);

@@ -4,10 +4,13 @@
 //! reply with `?`; the proxy acts on it. So a plugin cannot bypass the response phases, and its
 //! tests need no socket.
 
+mod destinations;
+mod directions;
 mod env;
 mod halt;
 mod headers;
 pub mod registry;
+mod subject;
 mod views;
 
 #[cfg(test)]
@@ -18,9 +21,14 @@ use std::future::Future;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-pub use env::{ConfigError, Env, Metrics, Scope};
+use crate::entity::facts::ServiceIndex;
+
+pub use destinations::{Destination, Destinations, Outside};
+pub use directions::{Choice, Directions, Duplicate, MIRRORED, Mirror, Prospect};
+pub use env::{ConfigError, Env, Kind, Metrics, Scope, Unknown};
 pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
+pub use subject::{Grouping, Subject};
 pub use views::{
     Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response, Scheme,
     Source, Surroundings, is_credential,
@@ -57,6 +65,18 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// values are masked on every route, in logs and wherever a request is shown.
     fn secret_arguments(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The services that `access` may send a request to in place of the route's. The series and the log of
+    /// a request name the one it went to.
+    fn services(&self) -> Vec<ServiceIndex> {
+        Vec::new()
+    }
+
+    /// For explanations of a plugin that is not [`Self::REHEARSABLE`] and never answers: what `access` does for
+    /// this request, such as the services that it chooses from, without doing it; `None` if it may answer.
+    fn choice(&self, _request: &Request<'_>) -> Option<Choice> {
+        None
     }
 
     /// Before the request is proxied. `Err` ends it: with a reply, or with a fault of ours.

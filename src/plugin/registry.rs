@@ -128,6 +128,16 @@ macro_rules! plugins {
                 match self { $(Self::$plugin(plugin) => plugin.secret_arguments()),+ }
             }
 
+            /// The services that the plugin may send a request to in place of the route's.
+            pub fn services(&self) -> Vec<ServiceIndex> {
+                match self { $(Self::$plugin(plugin) => plugin.services()),+ }
+            }
+
+            /// The services that the plugin chooses from for a request, see `Plugin::choice`.
+            pub fn choice(&self, request: &Request<'_>) -> Option<Choice> {
+                match self { $(Self::$plugin(plugin) => plugin.choice(request)),+ }
+            }
+
             /// Runs the access phase. `memo` must come from this instance's [`Self::memo`].
             ///
             /// # Errors

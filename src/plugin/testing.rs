@@ -9,8 +9,9 @@ use http::{HeaderName, HeaderValue, request, response};
 use uuid::Uuid;
 
 use super::{
-    Client, ConfigError, Env, Halt, Identity, Latencies, Matched, Metrics, Notes, Plugin, Record,
-    Reply, Request, RequestBody, Response, Scheme, Scope, Source, Surroundings,
+    Client, ConfigError, Destination, Destinations, Directions, Env, Halt, Identity, Latencies,
+    Matched, Metrics, Notes, Plugin, Record, Reply, Request, RequestBody, Response, Scheme, Scope,
+    Source, Surroundings,
 };
 use crate::{
     entity::{
@@ -26,11 +27,16 @@ use crate::{
 /// When the manual clock of a test stands: 2025-01-31T12:00:00Z.
 pub(crate) const NOON: i64 = 1_738_324_800_000;
 
+/// The names of the services besides that of a visit's route.
+const SERVICES: [&str; 3] = ["v1", "v2", "v3"];
+
 /// The process around the plugins of one test.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) consumers: Arc<Consumers>,
+    pub(crate) destinations: Destinations,
+    services: Vec<Arc<ServiceFacts>>,
 }
 
 impl World {
@@ -65,6 +71,19 @@ impl World {
         Self {
             state,
             consumers: Arc::new(consumers),
+            destinations: Destinations::new(SERVICES.iter().zip(1..).map(|(name, id)| {
+                Destination {
+                    id: Uuid::from_u128(id),
+                    name: Some((*name).to_owned()),
+                    obstacle: None,
+                    is_grpc: false,
+                }
+            })),
+            services: SERVICES
+                .iter()
+                .zip(1..)
+                .map(|(name, id)| Arc::new(service_facts(id, name)))
+                .collect(),
         }
     }
 
@@ -82,6 +101,7 @@ impl World {
                 state: &self.state,
                 consumers: &self.consumers,
                 keys: &Arc::default(),
+                destinations: &self.destinations,
                 metrics: &metrics,
                 body_bytes_max: 1 << 20,
             },
@@ -99,6 +119,7 @@ impl World {
 struct MemoryBody {
     bytes: Bytes,
     replaced: bool,
+    client_left: bool,
 }
 
 #[async_trait]
@@ -110,6 +131,12 @@ impl RequestBody for MemoryBody {
     fn replace(&mut self, bytes: Bytes) {
         self.bytes = bytes;
         self.replaced = true;
+    }
+
+    async fn client_left(&mut self) {
+        if !self.client_left {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -124,7 +151,7 @@ pub(crate) struct Visit<'w, P: Plugin> {
     pub(crate) identity: Identity,
     pub(crate) notes: Notes,
     pub(crate) secret_arguments: Vec<String>,
-    forward_query: Option<String>,
+    pub(crate) directions: Directions,
     route: RouteFacts,
     service: ServiceFacts,
     client: Client,
@@ -150,7 +177,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
             identity: Identity::default(),
             notes: Notes::default(),
             secret_arguments: Vec::new(),
-            forward_query: None,
+            directions: Directions::default(),
             route: RouteFacts {
                 id: Uuid::from_u128(0xa),
                 name: Some("orders-route".into()),
@@ -160,16 +187,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
                 hosts: vec![],
                 tags: vec![],
             },
-            service: ServiceFacts {
-                id: Uuid::from_u128(0xb),
-                name: Some("orders".into()),
-                label: "orders".into(),
-                host: "orders.internal".into(),
-                port: 80,
-                protocol: "http",
-                path: None,
-                tags: vec![],
-            },
+            service: service_facts(0xb, "orders"),
             client: Client {
                 ip: peer.ip(),
                 peer,
@@ -194,6 +212,12 @@ impl<'w, P: Plugin> Visit<'w, P> {
         self
     }
 
+    /// The client goes away as soon as somebody asks.
+    pub(crate) fn whose_client_left(mut self) -> Self {
+        self.body.client_left = true;
+        self
+    }
+
     pub(crate) fn client_ip(mut self, ip: &str) -> Self {
         self.client.ip = ip.parse().expect("an address");
         self
@@ -211,6 +235,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
                 port: 8000,
                 route: &self.route,
                 service: Some(&self.service),
+                services: &self.world.services,
                 consumers: &self.world.consumers,
                 secret_arguments: &self.secret_arguments,
                 matched: Matched::default(),
@@ -218,7 +243,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
             &mut self.identity,
             &mut self.notes,
             &mut self.body,
-            &mut self.forward_query,
+            &mut self.directions,
         );
         plugin.access(&mut self.memo, &mut request).await
     }
@@ -287,7 +312,8 @@ impl<'w, P: Plugin> Visit<'w, P> {
 
     /// The query that goes upstream.
     pub(crate) fn query_seen_by_origin(&self) -> Option<&str> {
-        self.forward_query
+        self.directions
+            .query
             .as_deref()
             .or_else(|| self.request.uri.query())
     }
@@ -295,6 +321,19 @@ impl<'w, P: Plugin> Visit<'w, P> {
     /// The body that goes upstream, if the plugin replaced it.
     pub(crate) fn replaced_body(&self) -> Option<&Bytes> {
         self.body.replaced.then_some(&self.body.bytes)
+    }
+}
+
+fn service_facts(id: u128, name: &str) -> ServiceFacts {
+    ServiceFacts {
+        id: Uuid::from_u128(id),
+        name: Some(name.to_owned()),
+        label: name.to_owned(),
+        host: format!("{name}.internal"),
+        port: 80,
+        protocol: "http",
+        path: None,
+        tags: vec![],
     }
 }
 

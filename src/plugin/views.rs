@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,15 +15,17 @@ use http::{
     request, response,
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{
-    Halt,
+    Directions, Duplicate, Halt, Mirror, Reply,
     headers::{RequestHeaders, ResponseHeaders},
 };
 use crate::{
     entity::{
         consumer::{Consumer, ConsumerIndex, Consumers},
         credential::KeyCredential,
-        facts::{RouteFacts, ServiceFacts},
+        facts::{RouteFacts, ServiceFacts, ServiceIndex},
         reason::Reason,
     },
     telemetry::requests::RouteSeries,
@@ -79,7 +82,10 @@ pub struct Surroundings<'a> {
     pub host: &'a str,
     pub port: u16,
     pub route: &'a RouteFacts,
+    /// The service that the request goes to: that of the route, unless a plugin chose another.
     pub service: Option<&'a ServiceFacts>,
+    /// All services, by their places.
+    pub services: &'a [Arc<ServiceFacts>],
     pub consumers: &'a Consumers,
     /// Names of arguments whose values nobody may see, see `Plugin::secret_arguments`.
     pub secret_arguments: &'a [String],
@@ -105,8 +111,7 @@ pub struct Request<'a> {
     pub identity: &'a mut Identity,
     pub notes: &'a mut Notes,
     body: &'a mut dyn RequestBody,
-    /// The query to send upstream, where a plugin changed it.
-    forward_query: &'a mut Option<String>,
+    directions: &'a mut Directions,
 }
 
 /// Where a whole request body comes from.
@@ -120,6 +125,11 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 
     /// Sends `bytes` upstream in place of the client's body.
     fn replace(&mut self, bytes: Bytes);
+
+    /// Waits until the client has gone away; for ever while it stays.
+    async fn client_left(&mut self) {
+        std::future::pending::<()>().await;
+    }
 }
 
 impl<'a> Request<'a> {
@@ -130,7 +140,7 @@ impl<'a> Request<'a> {
         identity: &'a mut Identity,
         notes: &'a mut Notes,
         body: &'a mut dyn RequestBody,
-        forward_query: &'a mut Option<String>,
+        directions: &'a mut Directions,
     ) -> Self {
         Self {
             headers: RequestHeaders(head),
@@ -138,7 +148,7 @@ impl<'a> Request<'a> {
             identity,
             notes,
             body,
-            forward_query,
+            directions,
         }
     }
 
@@ -233,6 +243,19 @@ impl<'a> Request<'a> {
         self.body.read().await
     }
 
+    /// Sends a copy of the request to `mirror` in the background, once it has gone upstream whole. Nobody waits
+    /// for it. `place` is given back when the copy is done with.
+    pub fn mirror(&mut self, mirror: Arc<Mirror>, place: OwnedSemaphorePermit) {
+        self.directions.copy = Some(Box::new(Duplicate { mirror, place }));
+    }
+
+    /// Waits until the client has gone away, for ever while it stays: what a plugin that waits for something
+    /// else waits for as well. Gives what to end the request with then.
+    pub async fn client_left(&mut self) -> Halt {
+        self.body.client_left().await;
+        Reply::empty(499, Reason::ClientClosed).into()
+    }
+
     /// Sends `bytes` upstream in place of the client's body. Content-Length follows.
     pub fn replace_body(&mut self, bytes: Bytes) {
         self.body.replace(bytes);
@@ -240,12 +263,19 @@ impl<'a> Request<'a> {
 
     /// The query that goes upstream: an earlier plugin's, else the client's.
     pub fn forwarded_query(&self) -> Option<&str> {
-        self.forward_query.as_deref().or_else(|| self.query())
+        self.directions.query.as_deref().or_else(|| self.query())
     }
 
     /// Sends `query` (without `?`) upstream in place of the client's; empty means none.
     pub fn forward_query(&mut self, query: String) {
-        *self.forward_query = Some(query);
+        self.directions.query = Some(query);
+    }
+
+    /// Sends the request to this service in place of the route's. Its host, path, timeouts, retries and
+    /// TLS apply; its plugins do not.
+    pub fn send_to(&mut self, service: ServiceIndex) {
+        self.directions.service = Some(service);
+        self.about.service = self.about.services.get(service.0).map(|facts| &**facts);
     }
 }
 

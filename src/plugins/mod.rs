@@ -1,19 +1,22 @@
 //! Every plugin, first to last. The order is the behaviour.
 
+pub mod concurrency_limit;
 pub mod correlation_id;
 pub mod key_auth;
 pub mod prometheus;
+pub mod proxy_mirror;
 pub mod rate_limiting;
 pub mod request_termination;
+pub mod traffic_split;
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::{
-    entity::{consumer::Consumers, key::Keys},
+    entity::{consumer::Consumers, facts::ServiceIndex, key::Keys},
     plugin::{
-        Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
+        Choice, Destinations, Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
         registry::{Entry, Refused, plugins, read_config, schema_of},
     },
     state::State,
@@ -22,7 +25,10 @@ use crate::{
 plugins! {
     100_001 => correlation_id::CorrelationId,
       1_250 => key_auth::KeyAuth,
+        930 => concurrency_limit::ConcurrencyLimit,
         910 => rate_limiting::RateLimiting,
+         60 => traffic_split::TrafficSplit,
+         40 => proxy_mirror::ProxyMirror,
          13 => prometheus::Prometheus,
           2 => request_termination::RequestTermination,
 }
@@ -35,6 +41,7 @@ pub struct Surroundings<'a> {
     pub state: &'a State,
     pub consumers: &'a Arc<Consumers>,
     pub keys: &'a Arc<Keys>,
+    pub destinations: &'a Destinations,
     pub families: &'a Families,
     pub body_bytes_max: usize,
 }
@@ -47,6 +54,7 @@ impl<'a> Surroundings<'a> {
             state: self.state,
             consumers: self.consumers,
             keys: self.keys,
+            destinations: self.destinations,
             metrics,
             body_bytes_max: self.body_bytes_max,
         }

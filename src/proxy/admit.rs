@@ -168,13 +168,14 @@ pub(super) fn enter<'e>(
         host,
         port: *port,
         route: &route.facts,
-        service: snapshot.service(route).map(|service| &service.facts),
+        service: snapshot.service(route, None).map(|service| &*service.facts),
+        services: &snapshot.service_facts,
         consumers: &snapshot.consumers,
         secret_arguments: &snapshot.secret_arguments,
         matched,
     };
     Some(Entrance {
-        request: Request::new(head, about, identity, notes, body, &mut forward.query),
+        request: Request::new(head, about, identity, notes, body, &mut forward.directions),
         snapshot,
         chain: snapshot.chain(chain),
         run,

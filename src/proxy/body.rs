@@ -5,6 +5,8 @@
 //! gives up its stream, and a new session on the same stream starts with the request as if it had
 //! arrived in one piece.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{header, request::Parts};
@@ -21,6 +23,9 @@ use crate::{
     plugin::{Halt, Reply, RequestBody},
     snapshot::Settings,
 };
+
+/// How often a client is looked after while its request waits.
+const HANGUP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The body of the request in a session.
 pub(super) struct ClientBody<'s> {
@@ -58,6 +63,13 @@ impl<'s> ClientBody<'s> {
         self.read
     }
 
+    /// Whether the connection is one that the client has closed.
+    fn has_hung_up(&self) -> bool {
+        let stream = self.session.stream();
+        let stream = stream.and_then(|stream| stream.as_any().downcast_ref::<ClientStream>());
+        stream.is_some_and(ClientStream::has_hung_up)
+    }
+
     async fn read_all(&mut self) -> Result<Bytes, Halt> {
         if self.waits_for_permission && !self.session.is_body_done() {
             self.session
@@ -90,6 +102,18 @@ impl RequestBody for ClientBody<'_> {
 
     fn replace(&mut self, bytes: Bytes) {
         self.read = Some(bytes);
+    }
+
+    async fn client_left(&mut self) {
+        if !matches!(self.session, ServerSession::H1(_)) {
+            // A stream is given up with a frame of its own, whatever of its body is still to come.
+            let _ = self.session.read_body_or_idle(true).await;
+            return;
+        }
+        // Reading would take the body from the upstream, and not get to the end of a connection behind it.
+        while !self.has_hung_up() {
+            tokio::time::sleep(HANGUP_INTERVAL).await;
+        }
     }
 }
 

@@ -43,13 +43,16 @@ use crate::{
     plugin::{Reply, Scheme},
     snapshot::RealIp,
     telemetry::connections::{Activity, Connection as Gauge, TurnedAway},
-    tls::{Offer, Protocol, TlsFacts},
+    tls::{Protocol, TlsFacts},
 };
 
 /// How long a refused client may go on sending before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is taken.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+/// How long a client that has just connected may take for its first request when the process wants to
+/// end: it connected because somebody listened.
+pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Serves client connections.
 pub struct Edge {
@@ -116,8 +119,8 @@ impl Edge {
             // Boxed, so that connections without TLS have no room for a handshake.
             let begun = Box::pin(secure::begin(
                 &self.gateway,
-                (tcp, arrival.peer),
-                if http2 { Offer::Http2 } else { Offer::Http1 },
+                tcp,
+                &arrival,
                 &open,
                 &self.told,
             ));
@@ -326,6 +329,7 @@ impl Edge {
         };
         let mut reader = HeadReader::default();
         let mut deadline: Option<Instant> = None;
+        let mut last_call: Option<Instant> = None;
         loop {
             let may_be_preface =
                 http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
@@ -346,11 +350,18 @@ impl Edge {
                 gauge.enter(Activity::Reading);
             }
             if !begun && self.gateway.drain.is_draining() {
-                return Next::Closed;
+                if !first {
+                    return Next::Closed;
+                }
+                last_call.get_or_insert_with(|| Instant::now() + LAST_CALL);
             }
-            let until = deadline.unwrap_or_else(|| Instant::now() + idle_timeout);
-            let read = match idle.wait(stream, until, !begun).await {
+            let until = deadline
+                .or(last_call)
+                .unwrap_or_else(|| Instant::now() + idle_timeout);
+            let closes = !begun && last_call.is_none();
+            let read = match idle.wait(stream, until, closes).await {
                 Waited::Read(read) => read,
+                Waited::Asked if first && self.gateway.drain.is_draining() => continue,
                 Waited::Late if begun => return Next::Refused(too_slow()),
                 Waited::Late | Waited::Asked => return Next::Closed,
             };

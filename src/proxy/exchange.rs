@@ -9,11 +9,11 @@ use std::{
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{http2::Stream, stream::Wire};
+use super::{http2::Stream, mirror::PendingCopy, stream::Wire, tunnel::Handshake};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
-    plugin::{Client, Identity, Notes, Reply, Scheme, Source},
+    plugin::{Client, Directions, Identity, Notes, Reply, Scheme, Source},
     router::PatternId,
     snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
     state::identifiers::RequestId,
@@ -81,8 +81,8 @@ pub(super) type Host = SmallVec<[u8; 64]>;
 /// The way of a request upstream.
 #[derive(Debug, Default)]
 pub struct Forward {
-    /// The query that a plugin put in place of the client's, without `?`.
-    pub query: Option<String>,
+    /// What plugins decided of it.
+    pub directions: Directions,
     /// Bytes of the body that went by, where a limit is set.
     pub body_bytes: u64,
     /// What of the request decides its target.
@@ -92,6 +92,10 @@ pub struct Forward {
     /// Where the last try went.
     pub member: Option<Arc<Member>>,
     pub tunnel: bool,
+    /// Whether the upstream still owes an answer to a request for a tunnel.
+    pub handshake: Option<Handshake>,
+    /// The copy of it that waits for its body.
+    pub(super) copy: Option<Box<PendingCopy>>,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
     /// A try on a pooled connection that turned out to be closed was repeated already.
@@ -164,9 +168,10 @@ impl Exchange {
         self.snapshot.routes.get(self.route?)
     }
 
-    /// The service of the route.
+    /// The service that the request goes to: that of the route, unless a plugin chose another.
     pub fn service(&self) -> Option<&Service> {
-        self.snapshot.service(self.route()?)
+        let chosen = self.forward.directions.service;
+        self.snapshot.service(self.route()?, chosen)
     }
 
     /// The consumer that authentication found.
@@ -181,10 +186,12 @@ impl Exchange {
         })
     }
 
-    /// The metric series of the route, or those of requests without one.
-    pub fn series(&self) -> &RouteSeries {
+    /// The metric series of the route and the service, or those of requests without a route.
+    pub fn series(&self) -> &Arc<RouteSeries> {
         self.route()
-            .map_or(&self.snapshot.unrouted_series, |route| &route.series)
+            .map_or(&self.snapshot.unrouted_series, |route| {
+                route.series_of(self.forward.directions.service)
+            })
     }
 
     /// The host as text.

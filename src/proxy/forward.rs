@@ -71,7 +71,7 @@ pub(super) async fn peer(
     } = exchange;
     let Some((route, service)) = route
         .and_then(|route| snapshot.routes.get(route))
-        .and_then(|route| Some((route, snapshot.service(route)?)))
+        .and_then(|route| Some((route, snapshot.service(route, forward.directions.service)?)))
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
@@ -89,20 +89,10 @@ pub(super) async fn peer(
     };
     forward.tries += 1;
     forward.hold = Some(hold);
-    let mut peer = match &service.tls {
-        Some(tls) => {
-            let verify = tls.verifies();
-            let name = server_name(session.req_header(), route, service, &member, verify);
-            let mut peer = HttpPeer::new(member.address, true, name);
-            tls.equip(&mut peer);
-            peer
-        }
-        None => HttpPeer::new(member.address, false, String::new()),
-    };
+    let host = host_header(session.req_header(), route, service, &member);
+    let mut peer = peer_at(service, &member, host);
     forward.member = Some(member);
     let options = &mut peer.options;
-    options.connection_timeout = Some(service.timeouts.connect);
-    options.total_connection_timeout = Some(service.timeouts.connect);
     if service.protocol.is_grpc() {
         // Never HTTP/1, which has no room for what a call ends with.
         options.set_http_version(2, 2);
@@ -112,7 +102,13 @@ pub(super) async fn peer(
     }
     if forward.tunnel {
         // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        options.custom_l4 = Some(tunnel::connector(service.timeouts.connect));
+        let handshake = tunnel::Handshake::default();
+        forward.handshake = Some(handshake.clone());
+        options.custom_l4 = Some(tunnel::connector(
+            service.timeouts.connect,
+            service.timeouts.read,
+            handshake,
+        ));
     } else {
         options.read_timeout = Some(service.timeouts.read);
         options.write_timeout = Some(service.timeouts.write);
@@ -150,18 +146,21 @@ fn no_target(tries: u32) -> Reply {
     )
 }
 
-/// The name that an https upstream must prove: the Host sent to it.
-fn server_name(
-    head: &Parts,
-    route: &Route,
-    service: &Service,
-    member: &Member,
-    verify: bool,
-) -> String {
-    let host = host_header(head, route, service, member)
-        .to_str()
-        .unwrap_or_default();
-    upstream::server_name(host, &member.called.server_name, verify)
+/// How `member` is connected to for `service`. Over https it must prove that it is `host`.
+pub(super) fn peer_at(service: &Service, member: &Member, host: &HeaderValue) -> HttpPeer {
+    let mut peer = match &service.tls {
+        Some(tls) => {
+            let host = host.to_str().unwrap_or_default();
+            let name = upstream::server_name(host, &member.called.server_name, tls.verifies());
+            let mut peer = HttpPeer::new(member.address, true, name);
+            tls.equip(&mut peer);
+            peer
+        }
+        None => HttpPeer::new(member.address, false, String::new()),
+    };
+    peer.options.connection_timeout = Some(service.timeouts.connect);
+    peer.options.total_connection_timeout = Some(service.timeouts.connect);
+    peer
 }
 
 /// The `Host` that `member` gets.
@@ -185,13 +184,22 @@ pub(super) fn host_header<'h>(
 /// Shapes the request for the upstream.
 ///
 /// # Errors
-/// When the client is gone, or a path is not sendable, which is a bug of ours.
+/// When the client is gone, when an upstream for gRPC speaks HTTP/1 only, or when a path is not
+/// sendable, which is a bug of ours.
 pub(super) async fn shape(
     session: &mut Session,
     request: &mut RequestHeader,
     exchange: &mut Exchange,
     clock: &Clock,
 ) -> Result<()> {
+    let is_call = exchange
+        .service()
+        .is_some_and(|service| service.protocol.is_grpc());
+    if is_call && request.version != http::Version::HTTP_2 {
+        return Err(
+            Error::explain(ErrorType::InvalidH2, "the upstream does not speak HTTP/2").into_up(),
+        );
+    }
     let mut head = parts::of_request(request);
     let fields = Fields::of(&head.headers);
     if fields.has(Fields::EXPECT)
@@ -209,6 +217,9 @@ pub(super) async fn shape(
     rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
+    if let Some(handshake) = &exchange.forward.handshake {
+        handshake.begin();
+    }
     Ok(())
 }
 
@@ -250,6 +261,23 @@ pub(super) fn rewrite(
     Ok(())
 }
 
+/// Sets path and query of a head for `service` in place of the service that the request goes to.
+///
+/// # Errors
+/// When a path is not sendable, which is a bug of ours.
+pub(super) fn aim(
+    head: &mut Parts,
+    client: &Parts,
+    exchange: &Exchange,
+    service: &Service,
+) -> Result<()> {
+    head.uri.clone_from(&client.uri);
+    if let Some(route) = exchange.route() {
+        set_target(head, client, exchange, route, service)?;
+    }
+    Ok(())
+}
+
 /// Sets path and query; gives the prefix that was cut off the path.
 fn set_target(
     head: &mut Parts,
@@ -268,13 +296,13 @@ fn set_target(
     let unchanged = cut.is_none()
         && service.path.is_none()
         && exchange.normal_path.is_none()
-        && exchange.forward.query.is_none();
+        && exchange.forward.directions.query.is_none();
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
         return Ok(None);
     }
     let path = join(service.path.as_deref(), normal, cut, route.path_handling);
     let mut target = encode_for_wire(&path).into_owned();
-    let query = exchange.forward.query.as_deref();
+    let query = exchange.forward.directions.query.as_deref();
     match query {
         Some("") => {}
         Some(query) => {
@@ -427,6 +455,7 @@ pub(super) fn after_exchange_failure(
     error: &mut Error,
     from_pool: bool,
 ) {
+    tunnel::name_silence(error);
     if error.etype() == &ErrorType::InvalidCert {
         after_bad_certificate(exchange, error);
         return;
@@ -513,7 +542,8 @@ fn with_search<T>(
         ..
     } = exchange;
     let member = forward.member.as_ref()?;
-    let service = snapshot.service(snapshot.routes.get((*route)?)?)?;
+    let route = snapshot.routes.get((*route)?)?;
+    let service = snapshot.service(route, forward.directions.service)?;
     Some(tell(&mut forward.search, &service.balancer, member))
 }
 

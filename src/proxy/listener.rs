@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -137,11 +137,7 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
         if address.socket.is_ipv6() {
             socket.set_only_v6(address.ipv6_only)?;
         }
-        match &address.keepalive {
-            Probes::AsTheSystem => {}
-            Probes::Off => socket.set_keepalive(false)?,
-            Probes::On(times) => socket.set_tcp_keepalive(times)?,
-        }
+        set_keepalive(SockRef::from(&socket), &address.keepalive)?;
         socket.bind(&address.socket.into())?;
         socket.listen(address.backlog.unwrap_or(BACKLOG))?;
         Ok(socket.into())
@@ -150,6 +146,18 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
         address: address.socket,
         cause,
     })
+}
+
+/// Has connections that are accepted from `socket` probed in this way.
+///
+/// # Errors
+/// When the system does not take the times.
+pub fn set_keepalive(socket: SockRef<'_>, keepalive: &Probes) -> io::Result<()> {
+    match keepalive {
+        Probes::AsTheSystem => Ok(()),
+        Probes::Off => socket.set_keepalive(false),
+        Probes::On(times) => socket.set_tcp_keepalive(times),
+    }
 }
 
 /// Serves accepted connections.

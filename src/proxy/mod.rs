@@ -30,6 +30,7 @@ mod body;
 
 mod forward;
 mod health;
+pub mod mirror;
 mod tunnel;
 mod verify;
 
@@ -55,6 +56,7 @@ use crate::{plugin::Reply, snapshot::live::Live, state::State};
 use access_log::AccessLog;
 use drain::Drain;
 use exchange::{Connection, Exchange};
+use mirror::Mirrors;
 
 /// The gateway behind every listener.
 #[derive(Debug, Clone)]
@@ -63,6 +65,8 @@ pub struct Gateway {
     pub state: Arc<State>,
     pub drain: Arc<Drain>,
     pub access_log: Arc<AccessLog>,
+    /// The connections of copies that go to mirrors.
+    pub mirrors: Arc<Mirrors>,
 }
 
 impl Gateway {
@@ -151,17 +155,20 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        forward::shape(session, request, exchange, &self.state.clock).await
+        forward::shape(session, request, exchange, &self.state.clock).await?;
+        mirror::begin(session, request, exchange, self)
     }
 
     async fn request_body_filter(
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        ends: bool,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        receive::limit_body(body.as_ref(), exchange)
+        receive::limit_body(body.as_ref(), exchange)?;
+        mirror::append(exchange, body.as_ref(), ends, self);
+        Ok(())
     }
 
     fn fail_to_connect(

@@ -16,12 +16,10 @@ use super::{
 };
 use crate::{
     entity::{path, reason::Reason},
-    plugin::{Client, Reply, Scheme, names},
+    plugin::{Client, MIRRORED, Reply, Scheme, names},
     snapshot::{RealIp, Settings, Trusted},
 };
 
-/// How long a client may take none of its response.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -106,7 +104,7 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
 /// Bounds how long the session waits for its client.
 pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
     session.set_read_timeout(Some(settings.body_timeout));
-    session.set_write_timeout(Some(SEND_TIMEOUT));
+    session.set_write_timeout(Some(settings.send_timeout));
     session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
     let drainable = is_drainable(&session.req_header().headers);
     session.set_close_on_response_before_downstream_finish(!drainable);
@@ -288,7 +286,9 @@ fn is_claim(name: &str, identity: bool) -> bool {
     if names::ALL.iter().any(|known| same(&known.as_str())) || CERTIFICATE.iter().any(same) {
         return identity || has_twin;
     }
-    if identity && (name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_")) {
+    let is_ours = name.starts_with("x-tollgate-") || name.starts_with("x_tollgate_");
+    // That a request is a copy is no claim, and what keeps gateways from copying it in a circle.
+    if identity && is_ours && name != MIRRORED.as_str() {
         return true;
     }
     has_twin && FORWARDING.iter().any(same)
@@ -386,6 +386,8 @@ mod tests {
             ("x_consumer_id", true, true),
             ("x-consumer_id", true, true),
             ("x-tollgate-aggregate", true, false),
+            ("x-tollgate-mirror", false, false),
+            ("x_tollgate_mirror", true, false),
             ("x-client-cert-subject-dn", true, false),
             ("x_client_cert_subject_dn", true, true),
             ("x_forwarded_for", true, true),

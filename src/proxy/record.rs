@@ -27,6 +27,9 @@ pub(super) fn record(
     if exchange.outcome.status == 0 || (aborted && exchange.outcome.reason.is_none()) {
         note_abort(error, exchange, telemetry);
     }
+    if exchange.forward.copy.take().is_some() {
+        telemetry.mirrors().incomplete.inc();
+    }
     let forward = &exchange.forward;
     let latencies = Latencies {
         total: ended - exchange.began,
@@ -52,6 +55,7 @@ pub(super) fn record(
     let Exchange {
         snapshot,
         route,
+        forward,
         run,
         identity,
         outcome,
@@ -59,7 +63,9 @@ pub(super) fn record(
     } = exchange;
     let series = route
         .and_then(|route| snapshot.routes.get(route))
-        .map_or(&snapshot.unrouted_series, |route| &route.series);
+        .map_or(&snapshot.unrouted_series, |route| {
+            route.series_of(forward.directions.service)
+        });
     let record = Record {
         status: outcome.status,
         source: outcome.source,

@@ -176,7 +176,15 @@ impl Rehearsal {
         self.exchange.route()
     }
 
-    /// The service of the route.
+    /// The place of the service that the request goes to.
+    pub fn service_index(&self) -> Option<usize> {
+        let chosen = self.exchange.forward.directions.service;
+        chosen
+            .map(|chosen| chosen.0)
+            .or_else(|| self.route()?.service)
+    }
+
+    /// The service that the request goes to: that of the route, unless a plugin chose another.
     pub fn service(&self) -> Option<&Service> {
         self.exchange.service()
     }

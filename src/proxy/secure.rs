@@ -1,7 +1,6 @@
 //! The beginning of a TLS connection: the handshake within its deadline, counted and, now and then, logged.
 
 use std::{
-    net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -9,7 +8,11 @@ use std::{
 use tokio::{net::TcpStream, time::Instant};
 use tracing::{debug, info};
 
-use super::{Gateway, drain::Open};
+use super::{
+    Gateway,
+    connection::{Arrival, LAST_CALL},
+    drain::Open,
+};
 use crate::{
     telemetry::handshakes::HandshakeFailure,
     tls::{self, Failed, Offer, Opened, SecureStream, TlsFacts},
@@ -33,26 +36,37 @@ pub(super) enum Beginning {
 /// Shakes hands, unless it takes longer than a request head may, or the process wants to end.
 pub(super) async fn begin(
     gateway: &Gateway,
-    (tcp, peer): (TcpStream, SocketAddr),
-    offer: Offer,
+    tcp: TcpStream,
+    arrival: &Arrival,
     open: &Open,
     told: &Told,
 ) -> Beginning {
     let word = open.asked_to_close();
     tokio::pin!(word);
     word.as_mut().enable();
-    if gateway.drain.is_draining() {
-        return Beginning::Over;
-    }
+    let offer = if arrival.terms.dialect.http2 {
+        Offer::Http2
+    } else {
+        Offer::Http1
+    };
     let patience = gateway.live.look().settings.header_timeout;
     let choose = |name: Option<&str>| gateway.live.look().certificates.choose(name).cloned();
+    let asked = async {
+        if !gateway.drain.is_draining() {
+            word.await;
+        }
+        // Others are asked to make room for new ones, and go at once.
+        if gateway.drain.is_draining() {
+            tokio::time::sleep(LAST_CALL).await;
+        }
+    };
     let opened = tokio::select! {
         opened = tls::open(tcp, offer, choose) => opened,
         () = tokio::time::sleep(patience) => Opened::Failed(Failed {
             failure: HandshakeFailure::Timeout,
             detail: "the handshake did not end in time".to_owned(),
         }),
-        () = word => return Beginning::Over,
+        () = asked => return Beginning::Over,
     };
     let handshakes = gateway.state.telemetry.handshakes();
     match opened {
@@ -66,7 +80,7 @@ pub(super) async fn begin(
         }
         Opened::Failed(Failed { failure, detail }) => {
             handshakes.failed(failure);
-            let client = tracing::field::display(peer.ip().to_canonical());
+            let client = tracing::field::display(arrival.peer.ip().to_canonical());
             // Whoever only looks whether the port is open closes without a word.
             if failure != HandshakeFailure::Closed && told.is_due(failure) {
                 info!(

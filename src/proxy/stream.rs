@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     io,
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     pin::Pin,
     sync::{
         Arc,
@@ -23,6 +23,7 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType, raw_connect::ProxyDigest,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, Sleep},
@@ -206,6 +207,16 @@ impl ClientStream {
         self.wire
             .received
             .fetch_sub(body.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the client has closed the connection, also behind bytes that nobody has read yet. It asks the
+    /// system.
+    pub(super) fn has_hung_up(&self) -> bool {
+        let asked = PollFlags::RDHUP;
+        let mut socket = [PollFd::from_borrowed_fd(self.transport.as_fd(), asked)];
+        let answered = poll(&mut socket, Some(&Timespec::default())).is_ok();
+        let closed = asked | PollFlags::HUP | PollFlags::ERR;
+        answered && socket[0].revents().intersects(closed)
     }
 
     /// Reads past the fence only to learn whether the client closed.

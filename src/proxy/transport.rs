@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -19,6 +19,15 @@ use crate::tls::SecureStream;
 pub(super) enum Transport {
     Plain(TcpStream),
     Secure(Box<SecureStream>),
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(stream) => stream.as_fd(),
+            Self::Secure(stream) => stream.as_fd(),
+        }
+    }
 }
 
 impl AsRawFd for Transport {

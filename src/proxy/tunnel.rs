@@ -4,11 +4,18 @@
 //! upstream that answers 101 before that end was sent makes Pingora take the end for that of the
 //! tunnel, which it then closes. So this socket lets one turn go by between a write and the next
 //! read: the end of the body is always sent first.
+//!
+//! Once it is open, a tunnel may be silent in one direction for ever, so Pingora is given no read
+//! timeout. This socket has one of its own for the answer to the handshake.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -27,18 +34,68 @@ use pingora_core::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, Sleep},
 };
+
+/// Whether the upstream owes an answer: from the moment the handshake is sent until it is accepted.
+#[derive(Debug, Clone, Default)]
+pub struct Handshake(Arc<AtomicBool>);
+
+impl Handshake {
+    /// The request is on its way.
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The tunnel is open.
+    pub(super) fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_running(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Connects the upstream ends of tunnels.
 #[derive(Debug)]
 struct Connector {
-    timeout: Duration,
+    connect_timeout: Duration,
+    read_timeout: Duration,
+    handshake: Handshake,
 }
 
-/// A connector that gives up after `timeout`.
-pub(super) fn connector(timeout: Duration) -> Arc<dyn L4Connect + Send + Sync> {
-    Arc::new(Connector { timeout })
+/// A connector that gives up after `connect_timeout`, and whose sockets give up when nothing comes for
+/// `read_timeout` during the `handshake`.
+pub(super) fn connector(
+    connect_timeout: Duration,
+    read_timeout: Duration,
+    handshake: Handshake,
+) -> Arc<dyn L4Connect + Send + Sync> {
+    Arc::new(Connector {
+        connect_timeout,
+        read_timeout,
+        handshake,
+    })
 }
+
+/// Makes a timeout of the error with which a socket gave up: Pingora takes it for a broken connection.
+pub(super) fn name_silence(error: &mut Error) {
+    let cause = error.root_cause();
+    let is_silence = cause.downcast_ref::<io::Error>().is_some_and(is_silence);
+    if error.etype() == &ErrorType::ReadError && is_silence {
+        error.etype = ErrorType::ReadTimedout;
+    }
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Silence>())
+}
+
+/// The upstream did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream did not answer the handshake in time")]
+struct Silence;
 
 #[async_trait]
 impl L4Connect for Connector {
@@ -50,21 +107,47 @@ impl L4Connect for Connector {
             ));
         };
         // Pingora's own, so that its errors tell the upstream's trouble from that of this machine.
-        let connected = tokio::time::timeout(self.timeout, ext::connect(address, None)).await;
+        let connected =
+            tokio::time::timeout(self.connect_timeout, ext::connect(address, None)).await;
         let tcp = connected
             .map_err(|_| Error::explain(ErrorType::ConnectTimedout, "no connection in time"))??;
         // A tunnel without it works, only slower.
         let _ = tcp.set_nodelay(true);
-        let socket = Socket { tcp, wrote: false };
+        let socket = Socket {
+            tcp,
+            wrote: false,
+            handshake: self.handshake.clone(),
+            read_timeout: self.read_timeout,
+            timer: None,
+        };
         Ok(VirtualSocketStream::new(Box::new(socket)).into())
     }
 }
 
-/// A socket that lets one turn go by between a write and the next read.
+/// A socket that lets one turn go by between a write and the next read, and is not silent for long
+/// during the handshake.
 #[derive(Debug)]
 struct Socket {
     tcp: TcpStream,
     wrote: bool,
+    handshake: Handshake,
+    read_timeout: Duration,
+    /// Runs while a read waits during the handshake.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if !self.handshake.is_running() {
+            return Poll::Pending;
+        }
+        let deadline = || Instant::now() + self.read_timeout;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline())));
+        std::task::ready!(timer.as_mut().poll(context));
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, Silence))
+    }
 }
 
 impl VirtualSocket for Socket {
@@ -83,7 +166,14 @@ impl AsyncRead for Socket {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Pin::new(&mut self.tcp).poll_read(context, buffer)
+        let this = &mut *self;
+        match Pin::new(&mut this.tcp).poll_read(context, buffer) {
+            Poll::Pending => this.poll_silence(context).map(Err),
+            ready @ Poll::Ready(_) => {
+                this.timer = None;
+                ready
+            }
+        }
     }
 }
 
@@ -119,11 +209,46 @@ mod tests {
             .expect("a port");
         let address = listener.local_addr().expect("an address");
         drop(listener);
-        let refused = connector(Duration::from_secs(5))
+        let timeout = Duration::from_secs(5);
+        let refused = connector(timeout, timeout, Handshake::default())
             .connect(&SocketAddr::from(address))
             .await
             .expect_err("nobody listens");
         assert_eq!(refused.etype(), &ErrorType::ConnectRefused);
+    }
+
+    fn socket(tcp: TcpStream, handshake: Handshake) -> Socket {
+        Socket {
+            tcp,
+            wrote: false,
+            handshake,
+            read_timeout: Duration::from_millis(50),
+            timer: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_read_during_the_handshake_only() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let tcp = TcpStream::connect(address).await.expect("connected");
+        let handshake = Handshake::default();
+        let mut socket = socket(tcp, handshake.clone());
+        let patience = Duration::from_millis(200);
+        let mut space = [0; 6];
+        let read = tokio::time::timeout(patience, socket.read(&mut space));
+        assert!(read.await.is_err(), "nobody was asked yet");
+        handshake.begin();
+        let read = socket.read(&mut space).await.expect_err("silence");
+        assert!(is_silence(&read));
+        let mut error = Error::because(ErrorType::ReadError, "while the answer was read", read);
+        name_silence(&mut error);
+        assert_eq!(error.etype(), &ErrorType::ReadTimedout);
+        handshake.end();
+        let read = tokio::time::timeout(patience, socket.read(&mut space));
+        assert!(read.await.is_err(), "an open tunnel may be silent");
     }
 
     #[tokio::test]
@@ -137,7 +262,7 @@ mod tests {
             listener.accept().await.expect("accepted"),
         );
         peer.write_all(b"answer").await.expect("written");
-        let mut socket = Socket { tcp, wrote: false };
+        let mut socket = socket(tcp, Handshake::default());
         socket.tcp.readable().await.expect("an answer is there");
         socket.write_all(b"question").await.expect("written");
         let mut space = [0; 6];

@@ -9,7 +9,7 @@ use pingora_core::{
 use tracing::warn;
 
 use super::exchange::Exchange;
-use crate::state::clock::Clock;
+use crate::{snapshot::Service, state::clock::Clock};
 
 /// Checks the certificate of the connection that the current try is about to use.
 ///
@@ -21,9 +21,22 @@ pub(super) fn check(
     exchange: &Exchange,
     clock: &Clock,
 ) -> Result<()> {
-    let Some(service) = exchange.service() else {
-        return Ok(());
-    };
+    match exchange.service() {
+        Some(service) => judge(service, peer, connection, clock),
+        None => Ok(()),
+    }
+}
+
+/// Checks the certificate of a connection to `service`.
+///
+/// # Errors
+/// See [`check`].
+pub(super) fn judge(
+    service: &Service,
+    peer: &HttpPeer,
+    connection: Option<&Digest>,
+    clock: &Clock,
+) -> Result<()> {
     let Some(tls) = &service.tls else {
         return Ok(());
     };

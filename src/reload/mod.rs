@@ -15,7 +15,7 @@ use crate::{
     compile::Compiler,
     config::{
         self, Config, Diagnostics, DiscoveredServices, Documents, Gateway as Settings,
-        model::settings::{List, ListenEntry},
+        model::{listen::ListenEntry, settings::List},
     },
     snapshot::{Snapshot, live::Live},
     state::{State, consul::Catalog},
@@ -284,7 +284,9 @@ impl Reloader {
         let state = self.state();
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
+        state.turnstiles.sweep();
         state.positions.sweep();
+        state.splits.sweep();
         state.slots.sweep();
         state.health.sweep();
         state.names.sweep();

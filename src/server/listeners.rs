@@ -8,15 +8,16 @@ use std::{
 };
 
 use axum::Router;
-use socket2::TcpKeepalive;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
+use super::inherited::Inherited;
 use crate::{
     admin,
     config::{
         Code, Config, Diagnostics, Gateway as Settings,
-        model::{keepalive::Keepalive, settings::Listen},
+        model::{keepalive::Keepalive, listen::Listen},
     },
     proxy::{
         connection::Edge,
@@ -65,32 +66,29 @@ pub(super) struct Bound {
     socket: std::net::TcpListener,
 }
 
-/// Binds everything that the first configuration asks for.
-///
-/// # Errors
-/// At the first address that cannot be listened on; then none is.
-pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Bound>, BindError> {
-    Audience::ALL
-        .into_iter()
-        .flat_map(|audience| {
-            audience
-                .addresses(settings)
-                .into_iter()
-                .map(move |listen| bind(audience, listen))
-        })
-        .collect()
-}
-
-fn bind(audience: Audience, listen: &Listen) -> Result<Bound, BindError> {
-    let socket = listener::bind(&Address {
-        socket: listen.address,
-        reuse_port: listen.reuseport,
-        ipv6_only: listen.ipv6only.unwrap_or(true),
-        backlog: listen
-            .backlog
-            .and_then(|backlog| i32::try_from(backlog).ok()),
-        keepalive: listen.so_keepalive.map_or(Probes::AsTheSystem, probes),
-    })?;
+/// A socket for this address: the one that was handed over, else a new one.
+fn bind(audience: Audience, listen: &Listen, inherited: &Inherited) -> Result<Bound, BindError> {
+    let keepalive = listen.so_keepalive.map_or(Probes::AsTheSystem, probes);
+    let socket = match inherited.find(listen.address) {
+        Some(found) => found
+            .and_then(|socket| {
+                listener::set_keepalive(SockRef::from(&socket), &keepalive)?;
+                Ok(socket)
+            })
+            .map_err(|cause| BindError {
+                address: listen.address,
+                cause,
+            }),
+        None => listener::bind(&Address {
+            socket: listen.address,
+            reuse_port: listen.reuseport,
+            ipv6_only: listen.ipv6only.unwrap_or(true),
+            backlog: listen
+                .backlog
+                .and_then(|backlog| i32::try_from(backlog).ok()),
+            keepalive,
+        }),
+    }?;
     Ok(Bound {
         audience,
         listen: listen.clone(),
@@ -123,7 +121,7 @@ fn probes(written: Keepalive) -> Probes {
 /// The listeners that run.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    runtime: Handle,
+    inherited: Inherited,
     serving: OnceLock<Serving>,
     open: Mutex<Vec<Open>>,
 }
@@ -131,6 +129,8 @@ pub(super) struct Listeners {
 /// What serves the connections of all listeners.
 #[derive(Debug)]
 pub(super) struct Serving {
+    /// Where the listeners run.
+    pub(super) runtime: Handle,
     pub(super) edge: Arc<Edge>,
     pub(super) streams: Arc<StreamEdge>,
     pub(super) live: Arc<Live>,
@@ -157,13 +157,38 @@ impl Open {
 }
 
 impl Listeners {
-    /// No listener yet; `runtime` is where they will run.
-    pub(super) fn new(runtime: Handle) -> Self {
+    /// No listener yet. Sockets of `inherited` are used where their addresses are configured.
+    pub(super) fn new(inherited: Inherited) -> Self {
         Self {
-            runtime,
+            inherited,
             serving: OnceLock::new(),
             open: Mutex::default(),
         }
+    }
+
+    /// Binds everything that the first configuration asks for.
+    ///
+    /// # Errors
+    /// At the first address that cannot be listened on; then none is.
+    pub(super) fn bind_all(&self, settings: &Settings) -> Result<Vec<Bound>, BindError> {
+        let bound: Vec<Bound> = Audience::ALL
+            .into_iter()
+            .flat_map(|audience| {
+                audience
+                    .addresses(settings)
+                    .into_iter()
+                    .map(move |listen| bind(audience, listen, &self.inherited))
+            })
+            .collect::<Result<_, _>>()?;
+        for address in self.inherited.addresses() {
+            if !bound.iter().any(|bound| bound.listen.address == address) {
+                warn!(
+                    %address,
+                    "a socket that was handed over is at no address of listen, stream_listen or admin: whoever connects to it waits in vain"
+                );
+            }
+        }
+        Ok(bound)
     }
 
     /// Begins to accept from `bound`, and from everything that [`Self::adopt`] adds, for `serving`.
@@ -186,7 +211,7 @@ impl Listeners {
                 if open.iter().any(|open| open.is_at(audience, listen.address)) {
                     continue;
                 }
-                match bind(audience, listen) {
+                match bind(audience, listen, &self.inherited) {
                     Ok(new) => bound.push(new),
                     Err(error) => {
                         let path = format!("{setting}[{index}]");
@@ -268,7 +293,7 @@ impl Listeners {
             listen,
             socket,
         } = bound;
-        let _context = self.runtime.enter();
+        let _context = serving.runtime.enter();
         let socket = match TcpListener::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -279,28 +304,25 @@ impl Listeners {
         let (terms, agreed) = watch::channel(terms(&listen));
         let (stop, stopped) = watch::channel(false);
         let retired = Retired::default();
+        let orders = Orders {
+            terms: agreed,
+            stop: stopped,
+            retired: retired.clone(),
+        };
         let task = match audience {
             Audience::Clients => tokio::spawn(listener::accept(
                 socket,
                 Arc::clone(&serving.edge),
                 Arc::clone(&serving.live),
                 Arc::clone(&serving.drain),
-                Orders {
-                    terms: agreed,
-                    stop: stopped,
-                    retired: retired.clone(),
-                },
+                orders,
             )),
             Audience::Streams => tokio::spawn(listener::accept(
                 socket,
                 Arc::clone(&serving.streams),
                 Arc::clone(&serving.live),
                 Arc::clone(&serving.drain),
-                Orders {
-                    terms: agreed,
-                    stop: stopped,
-                    retired: retired.clone(),
-                },
+                orders,
             )),
             Audience::Operators => {
                 warn_of_strangers(listen.address);
@@ -308,7 +330,7 @@ impl Listeners {
                     socket,
                     serving.pages.clone(),
                     admin::serve::Limits::default(),
-                    stopped,
+                    orders.stop,
                 ))
             }
         };

@@ -11,7 +11,7 @@ use crate::{
     entity::{
         Protocol, Timeouts,
         consumer::Consumers,
-        facts::{RouteFacts, ServiceFacts},
+        facts::{RouteFacts, ServiceFacts, ServiceIndex},
         path::PathHandling,
     },
     plugins::Instance,
@@ -49,6 +49,8 @@ pub struct Snapshot {
     /// What connections find in place of all this.
     pub streams: Streams,
     pub services: Box<[Service]>,
+    /// The names of the services, for plugins.
+    pub service_facts: Box<[Arc<ServiceFacts>]>,
     pub consumers: Arc<Consumers>,
     pub instances: Box<[Instance]>,
     /// Names of arguments in which some plugin may find a credential.
@@ -94,9 +96,11 @@ impl Snapshot {
         self.upstreams.iter().chain(own).cloned()
     }
 
-    /// The service of a route.
-    pub fn service(&self, route: &Route) -> Option<&Service> {
-        self.services.get(route.service?)
+    /// The service that requests of a route go to: the one that was `chosen` for a request, else the
+    /// route's own.
+    pub fn service(&self, route: &Route, chosen: Option<ServiceIndex>) -> Option<&Service> {
+        let index = chosen.map(|chosen| chosen.0).or(route.service)?;
+        self.services.get(index)
     }
 }
 
@@ -122,6 +126,19 @@ pub struct Route {
     /// its protocols.
     pub chains: [ChainIndex; 2],
     pub series: Arc<RouteSeries>,
+    /// The same for services that a plugin may choose in place of its own; few.
+    pub other_series: Box<[(ServiceIndex, Arc<RouteSeries>)]>,
+}
+
+impl Route {
+    /// The series of requests that go to `chosen`; absent = to the route's own service.
+    pub fn series_of(&self, chosen: Option<ServiceIndex>) -> &Arc<RouteSeries> {
+        let other = chosen.and_then(|chosen| {
+            let mut others = self.other_series.iter();
+            others.find(|(service, _)| *service == chosen)
+        });
+        other.map_or(&self.series, |(_, series)| series)
+    }
 }
 
 /// The routes of connections of which nothing is read.
@@ -146,7 +163,7 @@ pub struct StreamRoute {
 /// A service as requests see it.
 #[derive(Debug)]
 pub struct Service {
-    pub facts: ServiceFacts,
+    pub facts: Arc<ServiceFacts>,
     pub protocol: Protocol,
     /// What comes before the request's path; absent if it is `/`.
     pub path: Option<String>,

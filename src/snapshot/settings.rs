@@ -40,6 +40,8 @@ pub struct Settings {
     pub keepalive_requests: u32,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
+    /// How long a client may take nothing of a response.
+    pub send_timeout: Duration,
     /// How long an idle upstream connection is kept; absent = none is kept.
     pub upstream_idle_timeout: Option<Duration>,
     /// Inner port → the outer port reported in `X-Forwarded-Port`.

@@ -11,8 +11,12 @@ use super::State;
 pub enum Held {
     /// The counts of a plugin instance.
     Counts(Uuid),
+    /// The requests of a plugin instance that are under way.
+    Places(Uuid),
     /// The turns of an upstream, or of a service without one.
     Turns(Uuid),
+    /// The turns of the services of a rule of a plugin instance.
+    Splits { instance: Uuid, rule: usize },
     /// The connections that a target may still take.
     Slots {
         upstream: Uuid,
@@ -36,7 +40,9 @@ impl State {
     pub fn inventory(&self) -> BTreeSet<Held> {
         let Self {
             rates,
+            turnstiles,
             positions,
+            splits,
             slots,
             health,
             names,
@@ -51,7 +57,10 @@ impl State {
         } = self;
         let mut held = BTreeSet::new();
         held.extend(rates.instances().into_iter().map(Held::Counts));
+        held.extend(turnstiles.instances().into_iter().map(Held::Places));
         held.extend(positions.keys().into_iter().map(Held::Turns));
+        let splits = splits.keys().into_iter();
+        held.extend(splits.map(|(instance, rule)| Held::Splits { instance, rule }));
         let slots = slots.keys().into_iter();
         held.extend(slots.map(|(upstream, target, limit)| Held::Slots {
             upstream,

@@ -13,6 +13,7 @@ pub mod load;
 pub mod names;
 pub mod rates;
 pub mod registry;
+pub mod turnstiles;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -31,6 +32,7 @@ use load::Load;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
+use turnstiles::Turnstiles;
 
 /// Everything that a reload keeps.
 #[derive(Debug)]
@@ -38,8 +40,12 @@ pub struct State {
     pub clock: Clock,
     pub identifiers: Arc<Identifiers>,
     pub rates: Rates,
+    /// The requests under way where their number is limited.
+    pub turnstiles: Turnstiles,
     /// The round-robin position of each upstream or service host, by the entity's id.
     pub positions: Registry<Uuid, AtomicU64>,
+    /// The turns of services between which a plugin splits requests, by its instance and the place of the rule.
+    pub splits: Registry<(Uuid, usize), AtomicU64>,
     /// The connections that each address of a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
     /// What the addresses of targets have to do.
@@ -64,7 +70,9 @@ impl State {
             clock: Clock::system(),
             identifiers,
             rates: Rates::default(),
+            turnstiles: Turnstiles::default(),
             positions: Registry::default(),
+            splits: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),
             health: TargetsHealth::default(),

@@ -124,6 +124,15 @@ families! {
     RETRIES: Counter "tollgate_upstream_retries_total"
         ["service"]
         "Attempts to reach an upstream after the first.";
+    CONCURRENT_REQUESTS: Gauge "tollgate_concurrency_requests"
+        ["state"]
+        "Requests where their number is limited: `running` for those that hold a place, `waiting` for those in a queue.";
+    CONCURRENCY_REFUSALS: Counter "tollgate_concurrency_refused_total"
+        ["reason"]
+        "Requests that got no place: `queue_full`, `queue_timeout`, or `client_closed` for a client that left while it waited.";
+    MIRROR_REQUESTS: Counter "tollgate_mirror_requests_total"
+        ["outcome"]
+        "Copies of requests by what became of them: `answered`, `failed`, `timeout`; not sent were those with `too_many_in_flight`, `body_too_large`, `body_incomplete`.";
     STREAM_SESSIONS: Counter "tollgate_stream_sessions_total"
         ["service", "route", "ending"]
         "Connections of stream listeners by how they ended.";

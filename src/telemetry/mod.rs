@@ -3,6 +3,7 @@
 //! Labels come from the configuration, never from a client's bytes. Nothing here reads a clock or
 //! knows a snapshot; whoever knows more hands it in.
 
+pub mod admissions;
 pub mod connections;
 mod count;
 pub mod discovery;
@@ -16,6 +17,7 @@ mod histogram;
 pub mod log_file;
 pub mod logging;
 mod losses;
+pub mod mirrors;
 pub mod outbox;
 mod page;
 pub mod process;
@@ -30,6 +32,7 @@ use std::sync::{
 use uuid::Uuid;
 
 use crate::entity::reason::Reason;
+use admissions::Admissions;
 use connections::Connections;
 pub use count::Count;
 use exports::Exports;
@@ -37,6 +40,7 @@ use handshakes::Handshakes;
 use health::UpstreamsHealth;
 use held::Held;
 pub use losses::Losses;
+use mirrors::MirrorCounts;
 use page::Page;
 use requests::{Requests, RouteSeries};
 use streams::{StreamSeries, Streams};
@@ -52,6 +56,8 @@ pub struct Telemetry {
     exports: Exports,
     connections: Arc<Connections>,
     handshakes: Handshakes,
+    admissions: Arc<Admissions>,
+    mirrors: Arc<MirrorCounts>,
     requests: Requests,
     retries: Held<str, Count>,
     streams: Streams,
@@ -89,6 +95,8 @@ impl Telemetry {
             exports: Exports::default(),
             connections: Arc::default(),
             handshakes: Handshakes::default(),
+            admissions: Arc::default(),
+            mirrors: Arc::default(),
             requests: Requests::default(),
             retries: Held::default(),
             streams: Streams::default(),
@@ -120,6 +128,16 @@ impl Telemetry {
     /// TLS handshakes with clients, and the certificates for them.
     pub fn handshakes(&self) -> &Handshakes {
         &self.handshakes
+    }
+
+    /// The requests that are under way where their number is limited.
+    pub fn admissions(&self) -> &Arc<Admissions> {
+        &self.admissions
+    }
+
+    /// The copies of requests that are sent elsewhere.
+    pub fn mirrors(&self) -> &Arc<MirrorCounts> {
+        &self.mirrors
     }
 
     /// The request series of a service and a route, by their labels; both empty for requests
@@ -205,6 +223,8 @@ impl Telemetry {
         self.connections
             .write(&mut page, &self.node_id, self.requests_received());
         self.handshakes.write(&mut page);
+        self.admissions.write(&mut page);
+        self.mirrors.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
         let mut retries = page.family(&families::RETRIES);

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -55,6 +55,12 @@ impl SecureStream {
         let mut context = Context::from_waker(Waker::noop());
         // A client that takes nothing will not miss it.
         let _ = Pin::new(&mut self.0).poll_shutdown(&mut context);
+    }
+}
+
+impl AsFd for SecureStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().tcp.as_fd()
     }
 }
 

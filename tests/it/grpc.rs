@@ -1,7 +1,9 @@
 //! gRPC through the gateway: calls, streams, trailers, errors and deadlines.
 
 use crate::harness::http2::{Call, Http2Client, Http2Response};
-use crate::harness::{Gateway, GrpcOrigin, dedent, free_port, wait_until};
+use crate::harness::{
+    Blueprint, Gateway, GrpcOrigin, Issued, TlsOrigin, dedent, free_port, wait_until,
+};
 
 fn document(port: u16, rest: &str) -> String {
     dedent(&format!(
@@ -230,4 +232,45 @@ fn a_plugin_for_grpc_alone_runs_for_calls() {
     let response = call(&client, "Unary");
 
     assert_eq!(response.header("grpc-message"), Some("no calls"));
+}
+
+/// A gateway for calls over TLS to this port, which believes `authority`.
+fn over_tls(authority: &Issued, port: u16) -> Gateway {
+    let settings = "trusted_certificates: authority.pem\ntls_verify: on";
+    let blueprint = Blueprint::new(settings).with_http2();
+    authority.write(blueprint.folder(), "authority");
+    let document = document(port, "retries: 0").replace("url: grpc:", "url: grpcs:");
+    blueprint.start(&document)
+}
+
+#[test]
+fn calls_go_over_tls_to_a_server_with_a_good_certificate() {
+    let authority = Issued::authority("Root");
+    let origin = GrpcOrigin::start_with_tls(&authority.issue_for(&["echo.test", "127.0.0.1"]));
+    let gateway = over_tls(&authority, origin.port());
+    let client = Http2Client::connect(gateway.port());
+
+    for _ in 0..3 {
+        let response = call(&client, "Unary");
+        assert_eq!(response.text(), "message");
+        assert_eq!(response.trailer("grpc-status"), Some("0"));
+    }
+
+    assert_eq!(origin.connections(), 1, "calls share one connection");
+}
+
+#[test]
+fn a_server_with_a_bad_certificate_or_without_http2_gets_no_call() {
+    let authority = Issued::authority("Root");
+    let origin = GrpcOrigin::start_with_tls(&authority.issue_for(&["echo.test", "127.0.0.2"]));
+    let gateway = over_tls(&authority, origin.port());
+    let client = Http2Client::connect(gateway.port());
+    assert_failed(&call(&client, "Unary"), "14");
+    assert!(origin.calls().is_empty());
+
+    let old = TlsOrigin::start(&authority.issue_for(&["echo.test", "127.0.0.1"]));
+    let gateway = over_tls(&authority, old.port());
+    let client = Http2Client::connect(gateway.port());
+    assert_failed(&call(&client, "Unary"), "14");
+    assert_eq!(old.requests(), 0);
 }

@@ -1,9 +1,12 @@
 //! Health checks of upstreams: what is noticed, what follows for requests, and what shows it.
 
 mod active;
+mod damping;
+mod grpc;
 mod kept;
 mod passive;
 mod shown;
+mod survival;
 mod tls;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! HTTP/2 from clients: the same requests, answers, logs and numbers as over HTTP/1.1, on streams.
 
 mod abuse;
+mod conformance;
+mod ending;
 mod malformed;
 mod slow;
 

@@ -234,6 +234,25 @@ fn the_admin_listener_moves_with_a_reload() {
     assert_eq!(gateway.get("/").status, 200);
 }
 
+/// Reliability 8.5.
+#[test]
+fn an_admin_listener_that_is_not_on_loopback_is_warned_of() {
+    let origin = Origin::replying("hello");
+    let yaml = one_service(&origin);
+    let gateway = Gateway::start(&yaml);
+    assert!(!gateway.log().contains("is not on loopback"));
+    let open = free_port();
+    let own = format!("admin: 127.0.0.1:{}", gateway.admin_port());
+    let text = gateway
+        .compose(&yaml)
+        .replace(&own, &format!("{own}, 0.0.0.0:{open}"));
+
+    gateway.changing_configuration(|| gateway.replace_exactly(&text));
+
+    gateway.wait_for_log("the admin listener is not on loopback");
+    gateway.wait_for_log(&format!("address=0.0.0.0:{open}"));
+}
+
 #[test]
 fn a_gateway_may_stop_listening_and_begin_again() {
     let origin = Origin::replying("hello");

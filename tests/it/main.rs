@@ -23,6 +23,7 @@ mod explain;
 mod forwarding;
 mod generated;
 mod grpc;
+mod handover;
 mod health_checks;
 mod hot_reload;
 mod http2;

@@ -237,6 +237,45 @@ fn a_response_that_the_client_does_not_read_is_not_piled_up() {
     assert_eq!((whole.body.len(), whole.complete), (BODY, true));
 }
 
+/// Reliability 3.5.
+#[test]
+fn a_client_that_takes_nothing_of_its_response_is_cut_in_time() {
+    let origin = Origin::start(|_| Reply::ok(vec![b'x'; 64 << 20]));
+    let gateway = Gateway::start_with("client_send_timeout: 0.5", &one_service(&origin));
+    let mut stuck = gateway.connect();
+    stuck.write(Request::get("/").bytes()).expect("written");
+    assert!(stuck.hears_within(SOON), "the response begins");
+
+    gateway.wait_for_access_log("\"error\":\"client_closed\"");
+
+    origin.wait_for_open_connections(0);
+    let received = stuck.read_response();
+    assert!(
+        received.is_err() || received.is_ok_and(|response| !response.complete),
+        "the response is not whole"
+    );
+}
+
+#[test]
+fn a_response_that_is_taken_slowly_but_steadily_is_whole() {
+    const BODY: usize = 8 << 20;
+    let origin = Origin::start(|_| Reply::ok(vec![b'x'; BODY]));
+    let gateway = Gateway::start_with("client_send_timeout: 0.5", &one_service(&origin));
+    let mut slow = gateway.connect();
+    slow.write(Request::get("/").bytes()).expect("written");
+    let head = slow.read_head().expect("a head");
+    assert_eq!(
+        head.header("Content-Length"),
+        Some(BODY.to_string().as_str())
+    );
+
+    for piece in 0..32 {
+        Stopwatch::pace(Duration::from_millis(50));
+        let taken = slow.take(BODY / 32);
+        assert!(taken.is_ok(), "cut after {piece} of 32 pieces: {taken:?}");
+    }
+}
+
 #[test]
 fn without_descriptors_idle_connections_make_room_and_nothing_spins() {
     let origin = Origin::replying("hello");

@@ -227,6 +227,22 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 }
 
 #[test]
+fn systemd_finds_nothing_wrong_with_the_sockets() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = fs::read_to_string(unit()).expect("the unit");
+    let service = service.replace("/usr/bin/tollgate", env!("CARGO_BIN_EXE_tollgate"));
+    fs::write(folder.path().join("tollgate.service"), service).expect("written");
+    let optional = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/optional/tollgate.socket");
+    let copy = folder.path().join("tollgate.socket");
+    fs::copy(optional, &copy).expect("copied");
+
+    let verified = systemd_analyze(&["verify", "--man=no"], &copy);
+
+    assert_success(&verified);
+    assert_eq!(String::from_utf8_lossy(&verified.stderr), "");
+}
+
+#[test]
 fn the_unit_gives_the_process_little_to_abuse() {
     let threshold = format!("--threshold={EXPOSURE_MAX}");
 

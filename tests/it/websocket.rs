@@ -195,6 +195,59 @@ fn an_origin_that_closes_closes_the_clients_side_after_its_last_message() {
 }
 
 #[test]
+fn an_origin_that_does_not_answer_the_handshake_is_a_504_in_time() {
+    let origin = Origin::start(|_| Reply::never());
+    let gateway = Gateway::start(&format!(
+        "{}\n  read_timeout: 300\n  retries: 0",
+        one_service(&origin)
+    ));
+    let watch = Stopwatch::start();
+
+    assert_eq!(gateway.websocket("/", &[]).expect_err("a refusal"), 504);
+
+    assert!(watch.elapsed().as_secs() < 5, "{:?}", watch.elapsed());
+    gateway.wait_for_access_log("\"error\":\"upstream_timeout\"");
+    origin.wait_for_open_connections(0);
+}
+
+#[test]
+fn a_tunnel_may_be_silent_in_one_direction_for_longer_than_read_timeout() {
+    let origin = Origin::start(|_| {
+        Reply::stream(|stream| {
+            use std::io::{Read, Write};
+            stream.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )?;
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"end") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte)?;
+                heard.extend(byte);
+            }
+            stream.write_all(b"done")
+        })
+    });
+    let gateway = Gateway::start(&format!("{}\n  read_timeout: 500", one_service(&origin)));
+    let mut client = gateway.connect();
+    let upgrade = Request::get("/")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    client.write(upgrade.bytes()).expect("written");
+    let head = client.read_head().expect("a head");
+    assert!(head.start_line.contains(" 101 "), "{}", head.start_line);
+
+    for _ in 0..10 {
+        Stopwatch::pace(std::time::Duration::from_millis(100));
+        client.write("tick").expect("the tunnel is open");
+    }
+    client.write("end").expect("the tunnel is open");
+
+    client.read_until(b"done");
+}
+
+#[test]
 fn read_timeout_bounds_the_silence_of_a_tunnel_and_not_its_length() {
     let origin = echo();
     let gateway = Gateway::start(&format!(

@@ -69,11 +69,18 @@ impl Names {
 
     /// Every piece of state in words.
     pub(super) fn tell(&self, held: BTreeSet<Held>) -> impl Iterator<Item = Told> {
-        held.into_iter().map(|held| {
+        // A place that is named by URL has one target, which takes every turn.
+        let is_told = |held: &Held| !matches!(held, Held::Turns(id) if !self.0.contains_key(id));
+        held.into_iter().filter(is_told).map(|held| {
             let key = format!("{held:?}");
             let (what, of) = match held {
                 Held::Counts(id) => ("counts", self.name(id)),
+                Held::Places(id) => ("requests under way", self.name(id)),
                 Held::Turns(id) => ("turns", self.name(id)),
+                Held::Splits { instance, rule } => (
+                    "turns",
+                    format!("rule {} of {}", rule + 1, self.name(instance)),
+                ),
                 Held::Slots {
                     upstream,
                     target,

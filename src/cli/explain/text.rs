@@ -7,9 +7,7 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use crate::{
     config::diagnostics::one_line,
-    explain::{
-        Access, Answer, Change, Explanation, IdlePlugin, NearMiss, Plugin, Route, Sent, Service,
-    },
+    explain::{Answer, Change, Explanation, IdlePlugin, NearMiss, Plugin, Route, Sent, Service},
 };
 
 /// The width of the column with the names of the blocks.
@@ -341,7 +339,7 @@ struct Row<'e> {
 impl<'e> Row<'e> {
     fn of(plugin: &'e Plugin) -> Self {
         let mut remarks = Vec::new();
-        if plugin.access != Access::Passes {
+        if !plugin.detail.is_empty() {
             remarks.push(Cow::Borrowed(plugin.detail.as_str()));
         }
         for other in &plugin.consumers {

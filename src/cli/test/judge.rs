@@ -1,6 +1,8 @@
 //! Compares what is found of a request with what a test expects. Decides nothing about requests, and shows no
 //! credential: what an explanation masks is not compared.
 
+use std::collections::BTreeMap;
+
 use super::suite::{Expected, Wanted, WantedPlugin};
 use crate::{
     config::{Span, suggest::nearest},
@@ -98,6 +100,7 @@ impl Judge<'_> {
         let service = found.service.as_ref();
         let label = service.map(|service| service.label.as_str());
         self.name("service", fields.service.as_ref(), label);
+        self.choices();
         let consumer = found.request.consumer.as_deref();
         self.name("consumer", fields.consumer.as_ref(), consumer);
         let upstream = service.map(|service| &service.upstream);
@@ -117,6 +120,29 @@ impl Judge<'_> {
             if wanted != found {
                 self.miss("targets", list(&wanted), list(&found));
             }
+        }
+    }
+
+    /// Compares between which services a plugin chooses, and how often.
+    fn choices(&mut self) {
+        let Some(wanted) = &self.expected.fields.services else {
+            return;
+        };
+        let plugins = self.found.plugins.iter();
+        let found: BTreeMap<String, u32> = plugins
+            .flat_map(|plugin| &plugin.choices)
+            .map(|share| (share.service.clone(), share.weight))
+            .collect();
+        if *wanted != found {
+            let shown = |shares: &BTreeMap<String, u32>| {
+                let shares = shares.iter();
+                list(
+                    &shares
+                        .map(|(service, weight)| format!("{service}: {weight}"))
+                        .collect::<Vec<_>>(),
+                )
+            };
+            self.miss("services", shown(wanted), shown(&found));
         }
     }
 

@@ -111,7 +111,10 @@ impl Lines {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Expectation {
     pub(super) route: Option<String>,
+    /// The service that it goes to; where a plugin chooses by weight, the likeliest.
     pub(super) service: Option<String>,
+    /// The services that a plugin chooses from, with their weights.
+    pub(super) services: Option<BTreeMap<String, u32>>,
     pub(super) consumer: Option<String>,
     /// The name of the upstream, or the host of a service without one.
     pub(super) upstream: Option<String>,

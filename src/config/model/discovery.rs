@@ -15,7 +15,7 @@ pub enum Registry {
     Consul,
 }
 
-/// Where the instances of an upstream are asked for. They are used beside no targets: those of the file are used only until the first answer.
+/// Where the instances of an upstream are asked for. Targets of the files are used only until the first answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["type", "address", "service"]))]

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::discovery::RouteDiscovery;
 use super::dns::{DnsRecords, DnsServer};
+use super::listen::{Listen, ListenEntry, StreamListenEntry};
 use super::settings::{
-    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
-    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
-    TlsVersions, TrustedCertificates, TrustedNetwork,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
+    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
+use super::tls::{TlsVersions, TrustedCertificates};
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
@@ -52,6 +53,7 @@ pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("nginx_http_keepalive_requests", "keepalive_requests"),
     ("nginx_http_client_header_timeout", "client_header_timeout"),
     ("nginx_http_client_body_timeout", "client_body_timeout"),
+    ("nginx_http_send_timeout", "client_send_timeout"),
     ("proxy_access_log", "access_log"),
     ("proxy_error_log", "error_log"),
     ("lua_ssl_trusted_certificate", "trusted_certificates"),
@@ -216,6 +218,8 @@ pub struct Gateway {
     pub client_header_timeout: Seconds,
     /// Seconds between two parts of a request's body.
     pub client_body_timeout: Seconds,
+    /// Seconds in which a client must take some more of a response; else its connection or stream is cut.
+    pub client_send_timeout: Seconds,
     /// How much goes into the log.
     pub log_level: LogLevel,
     /// Where a line for each request goes: `stdout`, a path (best an absolute one), or `off`; JSON, or with ` plain` behind the place in the format of Kong's log.
@@ -232,7 +236,7 @@ pub struct Gateway {
     pub allow_debug_header: Switch,
     /// The name servers, as `ip` or `ip:port`; absent: those of `/etc/resolv.conf`, whose search domains and options hold in any case.
     pub dns_resolver: List<DnsServer>,
-    /// The hosts file: names in it are not asked for.
+    /// The hosts file (best an absolute path): names in it are not asked for.
     pub dns_hostsfile: FilePath,
     /// The records that a name is asked for, one kind after the other until one gives addresses: `SRV`, `A`, `AAAA`; `LAST` at the beginning stands for the kind that gave the last answer. `CNAME` is followed whatever is written.
     pub dns_order: List<DnsRecords>,
@@ -315,6 +319,7 @@ impl Default for Gateway {
             keepalive_requests: 10_000,
             client_header_timeout: seconds(60),
             client_body_timeout: seconds(60),
+            client_send_timeout: seconds(60),
             log_level: LogLevel::Notice,
             access_log: AccessLog::default(),
             error_log: ErrorLog::Stderr,

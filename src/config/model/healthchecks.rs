@@ -9,9 +9,6 @@ use super::Inspection;
 use crate::config::diagnostics::Code;
 use crate::config::node::{Entry, Kind};
 
-const NO_GRPC: &str = "use `http`, `https` or `tcp`: gRPC health checks are not run";
-const ACTIVE_REFUSED: &[(&str, &str)] = &[("grpc", NO_GRPC), ("grpcs", NO_GRPC)];
-
 /// How the health of targets is watched. Active checks are on if one of their intervals is above 0, passive ones if one of their failure limits is. Each address of a target has its own health and starts healthy; unhealthy ones get no requests. Nothing heals by time alone: it takes active probes with `active.unhealthy.interval` and `active.healthy.successes` above 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -23,12 +20,38 @@ pub struct Healthchecks {
     pub active: Active,
     /// What is learnt from the traffic.
     pub passive: Passive,
+    /// An extension: what is asked of addresses that come and go.
+    pub damping: Damping,
+}
+
+/// An extension: what is asked of addresses that come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Damping {
+    /// An address that became unhealthy so often within `window` needs `factor` times as many successes; 0: every time the same.
+    #[schemars(range(max = 16))]
+    pub falls: u8,
+    /// Seconds in which they are counted.
+    #[schemars(range(min = 1, max = 65535))]
+    pub window: f64,
+    /// How many times `healthy.successes` are needed then, together at most 255.
+    #[schemars(range(min = 1))]
+    pub factor: u8,
+}
+
+impl Default for Damping {
+    fn default() -> Self {
+        Self {
+            falls: 0,
+            window: 600.0,
+            factor: 5,
+        }
+    }
 }
 
 /// What a probe is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(extend("x-refused-values" = ACTIVE_REFUSED))]
 pub enum ActiveType {
     /// A TCP connection is a success.
     Tcp,
@@ -37,6 +60,10 @@ pub enum ActiveType {
     Http,
     /// A GET over TLS, judged by its status.
     Https,
+    /// A call of `grpc.health.v1.Health/Check`, judged by what the server says of itself.
+    Grpc,
+    /// The same over TLS.
+    Grpcs,
 }
 
 /// What passive checks look at: always the outcome of proxied requests, whichever is written.
@@ -55,22 +82,22 @@ pub enum PassiveType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Active {
-    /// What a probe is: `http`, `https` or `tcp`.
+    /// What a probe is: a GET with `http` and `https`, a call of `grpc.health.v1.Health/Check` with `grpc` and `grpcs`, a connection with `tcp`.
     #[serde(rename = "type")]
     pub kind: ActiveType,
-    /// Seconds for one probe, from connecting to the response's head; 0: 60 seconds.
+    /// Seconds for one probe, from connecting to the response's head (of gRPC: to its end); 0: 60 seconds.
     #[schemars(range(min = 0, max = 65535))]
     pub timeout: f64,
     /// How many addresses of the upstream are probed at once.
     #[schemars(range(min = 1, max = 2_147_483_648_i64))]
     pub concurrency: u32,
-    /// The path that is asked for.
+    /// The path that is asked for. With `grpc` and `grpcs`: the service that is asked for behind a slash, such as `/orders.v1.Orders`; `/` for the server as a whole.
     #[schemars(extend("format" = "service-path"))]
     pub http_path: String,
-    /// The server name in the TLS handshake of `https` probes, and the one that the certificate must prove; the `Host` that is sent if absent.
+    /// The server name in the TLS handshake of `https` and `grpcs` probes, and the one that the certificate must prove; the `Host` that is sent if absent.
     #[schemars(extend("format" = "service-host"))]
     pub https_sni: Option<String>,
-    /// Whether the certificate of the target is verified by `https` probes.
+    /// Whether the certificate of the target is verified by `https` and `grpcs` probes.
     pub https_verify_certificate: bool,
     /// Headers that probes carry, each with a list of values. `Host` replaces the one that is sent by default: the upstream's `host_header`, else the target's name with its port unless that is the protocol's own.
     #[schemars(extend(

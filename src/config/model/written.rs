@@ -5,11 +5,12 @@ use std::fmt::{self, Display};
 
 use serde::{Serialize, Serializer};
 
+use super::listen::{Listen, ListenEntry, StreamListenEntry};
 use super::settings::{
-    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, Listen, ListenEntry, PluginName, PortMap,
-    RealIpHeader, RequestToken, ResponseToken, Seconds, Size, StreamListenEntry, Switch, Threads,
-    TlsVersions, TrustedCertificates, TrustedNetwork,
+    AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
+    RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
+use super::tls::{TlsVersions, TrustedCertificates};
 
 /// Implements `Serialize` for types that are written as one string.
 macro_rules! as_string {

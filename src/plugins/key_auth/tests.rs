@@ -515,7 +515,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     assert_eq!(
         field("{ anonymous: nobody }"),
         (
-            "anonymous",
+            "anonymous".into(),
             "there is no consumer with the id or username `nobody`: add it to `consumers`".into()
         )
     );

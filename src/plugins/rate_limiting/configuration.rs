@@ -3,10 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Key;
 use crate::{
     entity::Secret,
-    plugin::ConfigError,
+    plugin::{ConfigError, Grouping},
     state::rates::{Limits, Period},
 };
 
@@ -247,28 +246,14 @@ impl Config {
     }
 
     /// Who is counted, with what it needs to be found out.
-    pub(super) fn key(&self) -> Result<Key, ConfigError> {
+    pub(super) fn grouping(&self) -> Result<Grouping, ConfigError> {
         Ok(match self.limit_by {
-            LimitBy::Consumer => Key::Consumer,
-            LimitBy::Credential => Key::Credential,
-            LimitBy::Ip => Key::Ip,
-            LimitBy::Service => Key::Service,
-            LimitBy::Header => {
-                let name = self.header_name.as_deref().ok_or_else(|| {
-                    ConfigError::at("header_name", "required with `limit_by: header`")
-                })?;
-                Key::Header(name.parse().map_err(|_| {
-                    ConfigError::at("header_name", format!("`{name}` is not a header name"))
-                })?)
-            }
-            LimitBy::Path => match self.path.as_deref() {
-                Some(path) if path.starts_with('/') => Key::Path(path.into()),
-                Some(path) => {
-                    let message = format!("`{path}` must start with `/`");
-                    return Err(ConfigError::at("path", message));
-                }
-                None => return Err(ConfigError::at("path", "required with `limit_by: path`")),
-            },
+            LimitBy::Consumer => Grouping::Consumer,
+            LimitBy::Credential => Grouping::Credential,
+            LimitBy::Ip => Grouping::Ip,
+            LimitBy::Service => Grouping::Service,
+            LimitBy::Header => Grouping::by_header(self.header_name.as_deref())?,
+            LimitBy::Path => Grouping::by_path(self.path.as_deref())?,
         })
     }
 

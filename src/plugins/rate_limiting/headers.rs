@@ -43,13 +43,13 @@ impl LimitHeaders {
 /// Tells the client its limits and what is left of them; when refused, also when to come back.
 pub(super) fn announce(usage: &Usage, limits: &[LimitHeaders], headers: &mut ResponseHeaders<'_>) {
     for limit in limits {
-        let remaining = usage.remaining(limit.period);
+        let remaining = decimal(usage.remaining(limit.period));
         headers.set(&limit.limit_name, limit.limit.clone());
-        headers.set(&limit.remaining_name, decimal(remaining));
         if limit.period == usage.tightest() {
             headers.set(&RATELIMIT_LIMIT, limit.limit.clone());
-            headers.set(&RATELIMIT_REMAINING, decimal(remaining));
+            headers.set(&RATELIMIT_REMAINING, remaining.clone());
         }
+        headers.set(&limit.remaining_name, remaining);
     }
     headers.set(
         &RATELIMIT_RESET,

@@ -51,15 +51,13 @@
 mod configuration;
 mod headers;
 
-use std::{borrow::Cow, hash::Hash, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use http::HeaderName;
 use smallvec::SmallVec;
-use uuid::Uuid;
 
 use crate::{
     entity::reason::Reason,
-    plugin::{ConfigError, Env, Halt, Plugin, Reply, Request, Response},
+    plugin::{ConfigError, Env, Grouping, Halt, Plugin, Reply, Request, Response},
     state::{
         clock::Clock,
         rates::{Limits, Period, Table, Timestamp, Usage},
@@ -76,7 +74,7 @@ pub struct RateLimiting {
     clock: Clock,
     table: Arc<Table>,
     limits: Limits,
-    key: Key,
+    grouping: Grouping,
     refusal: Reply,
     /// `None` if the client is not to see them.
     headers: Option<SmallVec<[LimitHeaders; Period::ALL.len()]>>,
@@ -90,7 +88,7 @@ impl Plugin for RateLimiting {
 
     fn configure(config: Config, env: &Env<'_, Self>) -> Result<Self, ConfigError> {
         config.check()?;
-        let (limits, key) = (config.limits()?, config.key()?);
+        let (limits, grouping) = (config.limits()?, config.grouping()?);
         let headers = limits.iter().map(LimitHeaders::new).collect();
         let message = if config.error_message == MESSAGE {
             Cow::Borrowed(MESSAGE)
@@ -101,7 +99,7 @@ impl Plugin for RateLimiting {
             clock: env.state.clock.clone(),
             table: env.state.rates.table(env.id, config.max_keys),
             limits,
-            key,
+            grouping,
             refusal: Reply::message(config.error_code, Reason::RateLimited, message),
             headers: (!config.hide_client_headers).then_some(headers),
         })
@@ -115,7 +113,7 @@ impl Plugin for RateLimiting {
         let now = Timestamp::from_unix_milliseconds(self.clock.unix_milliseconds());
         let usage = self
             .table
-            .hit(&self.key.subject(request), &self.limits, now);
+            .hit(&self.grouping.subject(request), &self.limits, now);
         *memo = Some(usage);
         if usage.is_admitted() {
             Ok(())
@@ -129,62 +127,6 @@ impl Plugin for RateLimiting {
             announce(usage, headers, &mut response.headers);
         }
     }
-}
-
-/// Whose requests are counted together, with what it takes to tell.
-#[derive(Debug)]
-enum Key {
-    Consumer,
-    Credential,
-    Ip,
-    Service,
-    Header(HeaderName),
-    Path(Box<str>),
-}
-
-/// Whose count a request belongs to. The kind is part of it: a header value that looks like an
-/// address is not that address.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Subject<'a> {
-    Consumer(Uuid),
-    Credential(&'a [u8]),
-    Client(IpAddr),
-    Service(Uuid),
-    Header(&'a [u8]),
-    Path,
-}
-
-impl Key {
-    fn subject<'a>(&self, request: &'a Request<'_>) -> Subject<'a> {
-        let credential = || {
-            let credential = request.identity.credential.as_ref();
-            credential.map(|id| Subject::Credential(id.as_bytes()))
-        };
-        let found = match self {
-            Self::Consumer => request
-                .consumer()
-                .map(|consumer| Subject::Consumer(consumer.id))
-                .or_else(credential),
-            Self::Credential => credential(),
-            Self::Ip => None,
-            Self::Service => request
-                .about
-                .service
-                .map(|service| Subject::Service(service.id)),
-            Self::Header(name) => request
-                .headers
-                .get(name)
-                .map(|value| Subject::Header(value.as_bytes())),
-            Self::Path(path) => is_path(request, path).then_some(Subject::Path),
-        };
-        found.unwrap_or(Subject::Client(request.about.client.ip))
-    }
-}
-
-/// Whether the request is for `path`, as it was sent or in the normal form it is routed by: else
-/// an escaped letter would slip past the limit.
-fn is_path(request: &Request<'_>, path: &str) -> bool {
-    request.path() == path || request.about.matched.path == path.as_bytes()
 }
 
 #[cfg(test)]

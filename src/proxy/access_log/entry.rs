@@ -14,7 +14,7 @@ use pingora_proxy::Session;
 
 use super::line::{Extras, Line, Now, Tls, masked, milliseconds};
 use crate::{
-    entity::{consumer::Consumer, reason::Reason},
+    entity::{consumer::Consumer, facts::ServiceIndex, reason::Reason},
     plugin::{Identity, Latencies, Notes, Source},
     proxy::exchange::{Connection, Exchange},
     snapshot::{AccessFormat, RouteIndex, Snapshot},
@@ -32,6 +32,8 @@ pub(in crate::proxy) struct Entry {
     /// Absent if what came was no request.
     request: Option<Asked>,
     route: Option<RouteIndex>,
+    /// The service that a plugin chose in place of the route's.
+    chosen: Option<ServiceIndex>,
     identity: Identity,
     notes: Notes,
     backend: Option<SocketAddr>,
@@ -87,6 +89,7 @@ impl Entry {
                 }
             }),
             route: exchange.route,
+            chosen: exchange.forward.directions.service,
             identity: take(&mut exchange.identity),
             notes: take(&mut exchange.notes),
             backend: exchange
@@ -145,7 +148,7 @@ impl Entry {
 
     fn line(&self, now: Now) -> Line<'_> {
         let route = self.route.and_then(|route| self.snapshot.routes.get(route));
-        let service = route.and_then(|route| self.snapshot.service(route));
+        let service = route.and_then(|route| self.snapshot.service(route, self.chosen));
         let scheme = match service {
             Some(service) if service.protocol.is_encrypted() => "https",
             _ => "http",

@@ -19,7 +19,7 @@ pub(super) fn read(mut head: Parts, limits: Limits) -> Result<Parts, Refusal> {
     method(&head.method)?;
     let path = path(&head, limits)?;
     let authority = authority(&head)?;
-    fields(&head.headers, limits)?;
+    fields(&head, limits)?;
     content_length(&head.headers)?;
     expectation(&head.headers)?;
     head.uri = path;
@@ -99,15 +99,26 @@ fn authority(head: &Parts) -> Result<HeaderValue, Refusal> {
     }
 }
 
-fn fields(headers: &HeaderMap, limits: Limits) -> Result<(), Refusal> {
-    if headers.len() > FIELDS_MAX {
+fn fields(head: &Parts, limits: Limits) -> Result<(), Refusal> {
+    if head.headers.len() > FIELDS_MAX {
         return Err(too_large("there are too many header fields"));
     }
-    for (name, value) in headers {
+    // What the same head has in HTTP/1 beside names, values and their lines.
+    let mut whole = head.method.as_str().len() + target_bytes(head);
+    for (name, value) in &head.headers {
         let value = value.as_bytes();
         // Name, colon and blank, as one line of HTTP/1.
-        if name.as_str().len() + value.len() + 2 > limits.line {
+        let line = name.as_str().len() + value.len() + 2;
+        if line > limits.line {
             return Err(too_large("a header field is too long"));
+        }
+        whole += line + 2;
+        if whole > limits.head {
+            return Err(refusal(
+                431,
+                Reason::HeaderTooLarge,
+                "the head is too large",
+            ));
         }
         let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         if is_blank(value.first()) || is_blank(value.last()) {
@@ -177,11 +188,12 @@ pub(super) fn size(head: &Parts) -> u64 {
         .iter()
         .map(|(name, value)| pair(name, value))
         .sum();
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or(0, |path| path.as_str().len());
-    (fields + target + head.method.as_str().len()) as u64
+    (fields + target_bytes(head) + head.method.as_str().len()) as u64
+}
+
+fn target_bytes(head: &Parts) -> usize {
+    let target = head.uri.path_and_query();
+    target.map_or(0, |target| target.as_str().len())
 }
 
 #[cfg(test)]
@@ -257,6 +269,15 @@ mod tests {
         let uri = format!("http://a.test/{long}");
         assert_eq!(refused("GET", &uri, &[]), Some(414));
         assert_eq!(refused("GET", "http://a.test/", &[("x", &long)]), Some(400));
+    }
+
+    #[test]
+    fn a_head_has_the_size_of_http1() {
+        let value = "a".repeat(8000);
+        let fields = [("x", value.as_str()); 5];
+        let sent = |count| refused("GET", "http://a.test/", fields.split_at(count).0);
+        assert_eq!(sent(4), None);
+        assert_eq!(sent(5), Some(431));
     }
 
     #[test]

@@ -41,9 +41,8 @@ use super::{
     connection::Edge,
     drain::Open,
     exchange::Connection,
-    head::{Limits, Refusal, bad},
+    head::{FIELDS_MAX, Limits, Refusal, bad},
     listener::Retired,
-    receive::SEND_TIMEOUT,
     record, reply,
     stream::ClientStream,
 };
@@ -65,7 +64,9 @@ const SEND_BUFFER_BYTES: usize = (1 << 20) / STREAMS_MAX as usize;
 const FAULTY_STREAMS_MAX: usize = 1000;
 /// Streams that a client may take back before anybody looked at them.
 const UNSEEN_RESETS_MAX: usize = 200;
-/// How long a connection that ends may take for its last words.
+/// What HTTP/2 counts for each field beside its name and value (RFC 9113 §6.5.2).
+const FIELD_OVERHEAD_BYTES: usize = 32;
+/// How long a connection that ends may take for its last words, and its client to learn of the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
@@ -132,6 +133,7 @@ struct Patience {
     first: Duration,
     idle: Duration,
     block: Duration,
+    send: Duration,
 }
 
 /// One connection.
@@ -151,6 +153,8 @@ struct Driver<'o> {
     idle_since: Option<Instant>,
     /// Since when the connection is coming to its end.
     ending: Option<Instant>,
+    /// Whether it ends without waiting for anything.
+    is_cut: bool,
     /// Fires no later than the next deadline, maybe earlier.
     timer: Pin<Box<Sleep>>,
     open: &'o Open,
@@ -181,6 +185,7 @@ pub(super) async fn serve(
             first: settings.header_timeout,
             idle: settings.keepalive_timeout,
             block: settings.header_timeout,
+            send: settings.send_timeout,
         };
         (limits, patience, settings.keepalive_requests)
     };
@@ -202,6 +207,7 @@ pub(super) async fn serve(
         requests: 0,
         idle_since: Some(now),
         ending: None,
+        is_cut: false,
         timer: Box::pin(sleep_until(now + patience.first)),
         open,
         word: Box::pin(open.asked_to_close()),
@@ -211,11 +217,14 @@ pub(super) async fn serve(
     driver.drive(gauge).await;
 }
 
+/// The HTTP/2 layer itself answers a head that is about twice as large as `limits` allow, in a form of
+/// its own; `head.rs` judges what is smaller.
 fn builder(limits: Limits) -> server::Builder {
+    let list = limits.head + limits.head.max(FIELDS_MAX * FIELD_OVERHEAD_BYTES);
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
@@ -232,9 +241,13 @@ impl Driver<'_> {
         }
         loop {
             match self.next(gauge).await {
-                Event::Stream(accepted) => {
+                Event::Stream(accepted) if self.takes_streams() => {
                     gauge.enter(Activity::Writing);
                     self.begin(*accepted);
+                }
+                Event::Stream(accepted) => {
+                    let (_, mut respond) = *accepted;
+                    respond.send_reset(Reason::REFUSED_STREAM);
                 }
                 Event::Over => return,
                 Event::Offence(detail) => self.end_at_once(Reason::ENHANCE_YOUR_CALM, detail),
@@ -264,10 +277,18 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether a stream that comes now is served. A client that was told of the end may not have
+    /// heard it yet, but one that goes on for long does not listen.
+    fn takes_streams(&self) -> bool {
+        self.ending
+            .is_none_or(|ending| ending.elapsed() < LAST_WORDS)
+    }
+
     /// Ends with what is being served.
     fn end_at_once(&mut self, reason: Reason, detail: &'static str) {
         debug!(client_ip = %self.connection.ip, %reason, detail, "HTTP/2 connection ends");
         self.h2.abrupt_shutdown(reason);
+        self.is_cut = true;
         self.ending = Some(Instant::now());
         // Streams that are still served do not keep it.
         self.idle_since = self.ending;
@@ -283,6 +304,7 @@ impl Driver<'_> {
             requests,
             idle_since,
             ending,
+            is_cut,
             timer,
             open,
             word,
@@ -294,15 +316,12 @@ impl Driver<'_> {
             active.waker.register(context.waker());
             match accept.as_mut().poll(context) {
                 Poll::Ready(Some(Ok(accepted))) => {
-                    *idle_since = None;
                     return Poll::Ready(Event::Stream(Box::new(accepted)));
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Over),
                 Poll::Pending => {}
             }
-            if ending.is_none()
-                && let Some(offence) = pulse.offence()
-            {
+            if !*is_cut && let Some(offence) = pulse.offence() {
                 return Poll::Ready(Event::Offence(offence.detail()));
             }
             if *words != open.words() || word.as_mut().poll(context).is_ready() {
@@ -328,6 +347,7 @@ impl Driver<'_> {
 
     /// Starts to serve a stream.
     fn begin(&mut self, (request, respond): Accepted) {
+        self.idle_since = None;
         self.requests += 1;
         if self.requests >= self.requests_max || self.retired.is_set() {
             self.end_gracefully();
@@ -380,7 +400,7 @@ impl Deadlines {
     fn next(self, pulse: &Pulse) -> Option<(Instant, Late)> {
         let stalled = pulse
             .stalled_since()
-            .map(|since| (since + SEND_TIMEOUT, Late::Stalled));
+            .map(|since| (since + self.patience.send, Late::Stalled));
         let other = if let Some(ending) = self.ending {
             // While streams are served, the end waits for them.
             [
@@ -445,7 +465,8 @@ impl Edge {
         exchange.stream = Some(stream);
         let message = Reply::message(refusal.status, refusal.reason, refusal.message());
         let (head, body) = reply::refusal(&mut exchange, message, &gateway.state.telemetry);
-        session.set_write_timeout(Some(SEND_TIMEOUT));
+        let patience = exchange.snapshot.settings.send_timeout;
+        session.set_write_timeout(Some(patience));
         // Whoever is gone needs no answer.
         let _ = session
             .write_response_header(Box::new(head.into()), false)
@@ -467,6 +488,7 @@ mod tests {
                 first: SECOND,
                 idle: 5 * SECOND,
                 block: 3 * SECOND,
+                send: 4 * SECOND,
             },
             idle_since: Some(now),
             ending: None,

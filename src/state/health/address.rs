@@ -31,6 +31,10 @@ pub enum Finding {
     Connected,
     /// A status that counts as a failure.
     BadStatus(u16),
+    /// A gRPC server that says it serves.
+    Serving,
+    /// A gRPC server that does not say so; in a few words what it says.
+    NotServing(&'static str),
     /// No connection, or one that broke before a response; in a few words how.
     Broken(&'static str),
     /// No connection or no response in time.
@@ -44,6 +48,8 @@ impl fmt::Display for Finding {
                 write!(formatter, "http {status}")
             }
             Self::Connected => formatter.write_str("tcp connected"),
+            Self::Serving => formatter.write_str("grpc serving"),
+            Self::NotServing(what) => write!(formatter, "grpc {what}"),
             Self::Broken(how) => write!(formatter, "tcp {how}"),
             Self::TimedOut => formatter.write_str("timeout"),
         }
@@ -57,7 +63,23 @@ pub struct Limits {
     pub http_failures: u8,
     pub tcp_failures: u8,
     pub timeouts: u8,
+    /// Absent = every time the same.
+    pub damping: Option<Damping>,
 }
+
+/// When an address that comes and goes must prove itself for longer before it is healthy again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damping {
+    /// So often it became unhealthy; at most [`FALLS_MAX`].
+    pub falls: u8,
+    /// Within so many milliseconds.
+    pub window: i64,
+    /// Then it takes so many times the successes, at most 255.
+    pub factor: u8,
+}
+
+/// How many times of becoming unhealthy an address remembers.
+pub const FALLS_MAX: u8 = 16;
 
 /// What was counted since the last change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +105,15 @@ pub struct Change {
     pub since: i64,
     /// Such as `3/3 http 500`; absent as long as nothing changed.
     pub cause: Option<Cause>,
+    /// When it became unhealthy so far, in Unix milliseconds, the last [`FALLS_MAX`] times.
+    falls: Vec<i64>,
+}
+
+impl Change {
+    /// How often it became unhealthy from `since` on, in Unix milliseconds.
+    fn falls_since(&self, since: i64) -> usize {
+        self.falls.iter().filter(|fall| **fall > since).count()
+    }
 }
 
 /// Why the health changed.
@@ -135,8 +166,8 @@ impl Finding {
 
     const fn kind(self) -> Kind {
         match self {
-            Self::GoodStatus(_) | Self::Connected => Kind::Success,
-            Self::BadStatus(_) => Kind::Http,
+            Self::GoodStatus(_) | Self::Connected | Self::Serving => Kind::Success,
+            Self::BadStatus(_) | Self::NotServing(_) => Kind::Http,
             Self::Broken(_) => Kind::Tcp,
             Self::TimedOut => Kind::Timeout,
         }
@@ -181,6 +212,7 @@ impl AddressHealth {
                 healthy: true,
                 since: now,
                 cause: None,
+                falls: Vec::new(),
             }),
         }
     }
@@ -235,10 +267,17 @@ impl AddressHealth {
         witness: Witness,
         finding: Finding,
         limits: Limits,
-        now: impl FnOnce() -> i64,
+        now: impl Fn() -> i64,
     ) -> Option<Arc<Change>> {
         let kind = finding.kind();
-        let limit = limits.of(kind);
+        let mut limit = limits.of(kind);
+        if kind == Kind::Success
+            && let Some(damping) = limits.damping
+            && !self.is_healthy()
+            && self.is_flapping(damping, now())
+        {
+            limit = limit.saturating_mul(damping.factor);
+        }
         // A good response ends a row of bad ones even where it heals nobody.
         let ends_a_row = kind == Kind::Success && witness == Witness::Passive;
         if limit == 0 && !ends_a_row {
@@ -253,9 +292,18 @@ impl AddressHealth {
                 (next != word).then_some(next)
             });
         let healthy = counted.ok().and(changed_to)?;
+        let since = now();
+        let mut falls = self.change.load().falls.clone();
+        if !healthy {
+            if falls.len() == usize::from(FALLS_MAX) {
+                falls.remove(0);
+            }
+            falls.push(since);
+        }
         let change = Arc::new(Change {
             healthy,
-            since: now(),
+            since,
+            falls,
             cause: Some(Cause {
                 finding,
                 limit,
@@ -264,6 +312,11 @@ impl AddressHealth {
         });
         self.change.store(Arc::clone(&change));
         Some(change)
+    }
+
+    fn is_flapping(&self, damping: Damping, now: i64) -> bool {
+        let falls = self.change.load().falls_since(now - damping.window);
+        falls >= usize::from(damping.falls)
     }
 }
 
@@ -315,6 +368,7 @@ mod tests {
         http_failures: 3,
         tcp_failures: 2,
         timeouts: 1,
+        damping: None,
     };
     const GOOD: Finding = Finding::GoodStatus(200);
     const BAD: Finding = Finding::BadStatus(500);
@@ -464,6 +518,51 @@ mod tests {
         assert_eq!(health.counters().passive.http_failures, 254);
         report(&health, Witness::Passive, limits, &[BAD]);
         assert!(!health.is_healthy());
+    }
+
+    #[test]
+    fn an_address_that_fell_too_often_proves_itself_for_longer_until_that_is_long_ago() {
+        let clock = Clock::manual(0);
+        let health = address();
+        let limits = Limits {
+            damping: Some(Damping {
+                falls: 2,
+                window: 10_000,
+                factor: 3,
+            }),
+            ..LIMITS
+        };
+        let falls = || {
+            let now = || clock.unix_milliseconds();
+            let fell = health.report(Witness::Active, Finding::TimedOut, limits, now);
+            assert!(fell.is_some_and(|change| !change.healthy));
+            clock.advance(Duration::from_secs(1));
+        };
+        let successes_until_healthy = || {
+            let now = || clock.unix_milliseconds();
+            let mut successes = 1;
+            while health.report(Witness::Active, GOOD, limits, now).is_none() {
+                successes += 1;
+                assert!(successes < 100, "never");
+            }
+            successes
+        };
+        falls();
+        assert_eq!(successes_until_healthy(), 2);
+        falls();
+        assert_eq!(successes_until_healthy(), 6);
+        let cause = health.last_change().cause.expect("a cause");
+        assert_eq!(cause.to_string(), "6/6 http 200");
+        falls();
+        assert_eq!(successes_until_healthy(), 6);
+        clock.advance(Duration::from_secs(9));
+        falls();
+        assert_eq!(successes_until_healthy(), 2, "the others are long ago");
+        for _ in 0..100 {
+            falls();
+            successes_until_healthy();
+        }
+        assert_eq!(health.last_change().falls.len(), usize::from(FALLS_MAX));
     }
 
     #[test]

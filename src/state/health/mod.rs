@@ -5,7 +5,9 @@ mod address;
 
 use super::addresses::{PerAddress, PerTarget};
 
-pub use address::{AddressHealth, Cause, Change, Counters, Finding, Limits, Tally, Witness};
+pub use address::{
+    AddressHealth, Cause, Change, Counters, Damping, FALLS_MAX, Finding, Limits, Tally, Witness,
+};
 
 /// The health of each address of a target.
 pub type TargetHealth = PerAddress<AddressHealth>;

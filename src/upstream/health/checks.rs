@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use crate::{
@@ -44,20 +45,36 @@ pub enum Ask {
     Tcp,
     /// What the answer to a GET is.
     Http(Box<HttpAsk>),
+    /// What a gRPC server says of itself.
+    Grpc(Box<GrpcAsk>),
+}
+
+/// How a request of a probe is addressed.
+#[derive(Debug)]
+pub struct Envelope {
+    /// Absent = no TLS.
+    pub tls: Option<TlsAsk>,
+    /// The `Host` for all targets.
+    pub host: Option<HeaderValue>,
+    /// Headers beside `Host`.
+    pub headers: HeaderMap,
 }
 
 /// A GET and how its answer is judged.
 #[derive(Debug)]
 pub struct HttpAsk {
-    /// Absent = plain HTTP.
-    pub tls: Option<TlsAsk>,
-    /// The `Host` for all targets.
-    pub host: Option<HeaderValue>,
+    pub envelope: Envelope,
     /// A path as it stands in a request line.
     pub path: String,
-    /// Headers beside `Host`.
-    pub headers: HeaderMap,
     pub statuses: Statuses,
+}
+
+/// A call of `grpc.health.v1.Health/Check`.
+#[derive(Debug)]
+pub struct GrpcAsk {
+    pub envelope: Envelope,
+    /// The message that is sent, with its prefix.
+    pub message: Bytes,
 }
 
 /// How a probe speaks TLS.

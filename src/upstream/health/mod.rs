@@ -2,6 +2,7 @@
 //! health itself is kept by the state, so that it outlives a snapshot.
 
 pub mod checks;
+pub mod grpc;
 pub mod survey;
 pub mod watchers;
 

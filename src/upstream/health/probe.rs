@@ -1,9 +1,14 @@
-//! One probe: a connection, or a GET over a connection of its own, and what that showed.
+//! One probe: a connection, or a GET or a call of gRPC over a connection of its own, and what that
+//! showed.
 
 use std::{fmt, net::SocketAddr, sync::OnceLock};
 
-use http::{HeaderValue, StatusCode, header};
-use pingora_core::{Error, ErrorType, Result, connectors::http::v1, upstreams::peer::HttpPeer};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pingora_core::{
+    Error, ErrorType, Result,
+    connectors::http::{v1, v2},
+    upstreams::peer::HttpPeer,
+};
 use pingora_http::RequestHeader;
 use pingora_load_balancing::{
     Backend,
@@ -11,8 +16,8 @@ use pingora_load_balancing::{
 };
 
 use super::{
-    checks::{Active, Ask, HttpAsk},
-    finding_of,
+    checks::{Active, Ask, Envelope, HttpAsk},
+    finding_of, grpc,
 };
 use crate::{
     entity::Protocol,
@@ -30,6 +35,7 @@ const USER_AGENT: HeaderValue =
 #[derive(Default)]
 pub(super) struct Connectors {
     http: OnceLock<v1::Connector>,
+    http2: OnceLock<v2::Connector>,
     tcp: OnceLock<TcpHealthCheck>,
 }
 
@@ -57,6 +63,12 @@ impl Connectors {
                     let status = self.get(ask, target, address).await?;
                     Ok(ask.statuses.judge(status.as_u16()))
                 }
+                Ask::Grpc(ask) => {
+                    let connector = self.http2.get_or_init(|| v2::Connector::new(None));
+                    let host = host(&ask.envelope, target);
+                    let peer = peer(&ask.envelope, target, address);
+                    grpc::check(connector, peer, ask, host).await.map(Some)
+                }
             }
         });
         match tokio::time::timeout(active.timeout, probe).await {
@@ -79,11 +91,11 @@ impl Connectors {
     /// The status of the answer, which is not read further. Redirects are not followed.
     async fn get(&self, ask: &HttpAsk, target: &Target, address: SocketAddr) -> Result<StatusCode> {
         let request = request(ask, target)?;
-        let peer = peer(ask, target, address);
+        let peer = peer(&ask.envelope, target, address);
         let connector = self.http.get_or_init(|| v1::Connector::new(None));
         let (mut connection, _) = connector.get_http_session(&peer).await?;
-        if let Some(ask) = &ask.tls {
-            ask.tls.check(Some(connection.digest()))?;
+        if let Some(tls) = &ask.envelope.tls {
+            tls.tls.check(Some(connection.digest()))?;
         }
         connection.write_request_header(Box::new(request)).await?;
         loop {
@@ -102,42 +114,50 @@ impl Connectors {
 fn finding_of_probe(error: &Error) -> Option<Finding> {
     match error.etype() {
         ErrorType::InvalidHTTPHeader => Some(Finding::Broken("not http")),
+        ErrorType::InvalidH2 | ErrorType::H2Downgrade => Some(Finding::Broken("not http/2")),
         etype => finding_of(etype),
     }
 }
 
-fn host<'a>(ask: &'a HttpAsk, target: &'a Target) -> &'a HeaderValue {
-    let protocol = match ask.tls {
+fn host<'a>(envelope: &'a Envelope, target: &'a Target) -> &'a HeaderValue {
+    let protocol = match envelope.tls {
         Some(_) => Protocol::Https,
         None => Protocol::Http,
     };
-    ask.host
+    envelope
+        .host
         .as_ref()
         .unwrap_or_else(|| target.called.host_header(protocol))
 }
 
 fn request(ask: &HttpAsk, target: &Target) -> Result<RequestHeader> {
     let mut request = RequestHeader::build("GET", ask.path.as_bytes(), None)?;
-    request.insert_header(header::HOST, host(ask, target))?;
-    request.insert_header(header::USER_AGENT, USER_AGENT)?;
+    request.insert_header(header::HOST, host(&ask.envelope, target))?;
     request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
-    for name in ask.headers.keys() {
-        request.remove_header(name);
-        for value in ask.headers.get_all(name) {
-            request.append_header(name.clone(), value)?;
-        }
-    }
+    set_headers(&mut request, &ask.envelope.headers)?;
     Ok(request)
 }
 
-fn peer(ask: &HttpAsk, target: &Target, address: SocketAddr) -> HttpPeer {
-    let Some(tls) = &ask.tls else {
+/// Sets what every probe carries, and over it what is configured.
+pub(super) fn set_headers(request: &mut RequestHeader, configured: &HeaderMap) -> Result<()> {
+    request.insert_header(header::USER_AGENT, USER_AGENT)?;
+    for name in configured.keys() {
+        request.remove_header(name);
+        for value in configured.get_all(name) {
+            request.append_header(name.clone(), value)?;
+        }
+    }
+    Ok(())
+}
+
+fn peer(envelope: &Envelope, target: &Target, address: SocketAddr) -> HttpPeer {
+    let Some(tls) = &envelope.tls else {
         return HttpPeer::new(address, false, String::new());
     };
     let name = match &tls.server_name {
         Some(name) => name.clone(),
         None => server_name(
-            host(ask, target).to_str().unwrap_or_default(),
+            host(envelope, target).to_str().unwrap_or_default(),
             &target.called.server_name,
             tls.tls.verifies(),
         ),
@@ -151,7 +171,6 @@ fn peer(ask: &HttpAsk, target: &Target, address: SocketAddr) -> HttpPeer {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use http::HeaderMap;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -168,10 +187,12 @@ mod tests {
 
     fn ask() -> HttpAsk {
         HttpAsk {
-            tls: None,
-            host: None,
+            envelope: Envelope {
+                tls: None,
+                host: None,
+                headers: HeaderMap::new(),
+            },
             path: "/ready".into(),
-            headers: HeaderMap::new(),
             statuses: Statuses::new(vec![200], vec![500]),
         }
     }
@@ -265,11 +286,11 @@ mod tests {
     #[test]
     fn configured_headers_replace_those_that_are_sent_by_default() {
         let mut ask = ask();
-        ask.host = Some(HeaderValue::from_static("a.test"));
-        ask.headers.append("x-a", HeaderValue::from_static("1"));
-        ask.headers.append("x-a", HeaderValue::from_static("2"));
-        ask.headers
-            .append(header::USER_AGENT, HeaderValue::from_static("probe"));
+        ask.envelope.host = Some(HeaderValue::from_static("a.test"));
+        let headers = &mut ask.envelope.headers;
+        headers.append("x-a", HeaderValue::from_static("1"));
+        headers.append("x-a", HeaderValue::from_static("2"));
+        headers.append(header::USER_AGENT, HeaderValue::from_static("probe"));
         let request = request(&ask, &target(1)).expect("a request");
         let values = |name: &str| -> Vec<_> { request.headers.get_all(name).iter().collect() };
         assert_eq!(values("host"), ["a.test"]);
@@ -280,14 +301,14 @@ mod tests {
     #[test]
     fn the_server_name_is_the_configured_one_else_the_host() {
         let mut ask = ask();
-        ask.host = Some(HeaderValue::from_static("a.test:8443"));
+        ask.envelope.host = Some(HeaderValue::from_static("a.test:8443"));
         let address = SocketAddr::from(([127, 0, 0, 1], 443));
         let mut name = |server_name: Option<&str>| {
-            ask.tls = Some(TlsAsk {
+            ask.envelope.tls = Some(TlsAsk {
                 server_name: server_name.map(str::to_owned),
                 tls: Arc::new(UpstreamTls::new(None, None)),
             });
-            peer(&ask, &target(1), address).sni
+            peer(&ask.envelope, &target(1), address).sni
         };
         assert_eq!(name(None), "a.test");
         assert_eq!(name(Some("b.test")), "b.test");

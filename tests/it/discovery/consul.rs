@@ -330,3 +330,28 @@ fn mistakes_are_found_where_they_stand_and_show_no_token() {
         assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
     }
 }
+
+#[test]
+fn a_token_that_changes_is_told_of_and_not_shown() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let document = |token: &str| {
+        let discovery =
+            format!("{{type: consul, address: 'http://c:1', service: users, token: {token}}}");
+        format!(
+            "_format_version: '3.0'\ngateway: {{discovery: {{consul: {{address: 'http://c:1', token: {token}}}}}}}\n\
+             upstreams: [{{name: users, discovery: {discovery}}}]\n"
+        )
+    };
+    for (name, token) in [("old.yaml", "old-hunter2"), ("new.yaml", "new-hunter2")] {
+        std::fs::write(folder.path().join(name), document(token)).expect("a file");
+    }
+
+    let outcome = tollgate(folder.path(), &["diff", "old.yaml", "new.yaml"]);
+
+    assert!(
+        outcome.stdout.contains("discovery.token"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(!outcome.stdout.contains("hunter2"), "{}", outcome.stdout);
+}

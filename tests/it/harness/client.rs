@@ -264,6 +264,12 @@ impl Client {
         Head::read(&mut self.reader)?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 
+    /// Reads so many bytes, of whatever comes.
+    pub(crate) fn take(&mut self, count: usize) -> io::Result<()> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes)
+    }
+
     /// Reads until what came ends in `bytes`, and yields all that came.
     pub(crate) fn read_until(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = Vec::new();

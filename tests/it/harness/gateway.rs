@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +33,7 @@ pub(crate) struct Blueprint {
     settings: String,
     listen_flags: &'static str,
     open_files_max: Option<u32>,
+    handed_over: Option<TcpListener>,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -49,6 +52,7 @@ impl Blueprint {
             settings: dedent(settings),
             listen_flags: "",
             open_files_max: None,
+            handed_over: None,
             environment: Vec::new(),
         }
     }
@@ -68,6 +72,13 @@ impl Blueprint {
     /// Gives the process a variable.
     pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));
+        self
+    }
+
+    /// Listens where this socket does, and hands it over as systemd does.
+    pub(crate) fn with_socket(mut self, socket: &TcpListener) -> Self {
+        self.port = socket.local_addr().expect("an address").port();
+        self.handed_over = Some(socket.try_clone().expect("a second handle"));
         self
     }
 
@@ -177,21 +188,29 @@ impl Blueprint {
 
     fn spawn(self, arguments: &[&str]) -> Gateway {
         let binary = env!("CARGO_BIN_EXE_tollgate");
-        let mut command = match self.open_files_max {
-            None => Command::new(binary),
-            Some(limit) => {
-                let mut shell = Command::new("sh");
-                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-                shell.args(["-c", &script, binary]);
-                shell
+        let through_a_shell = |script: &str| {
+            let mut shell = Command::new("sh");
+            let script = format!("{script}; exec \"$0\" \"$@\"");
+            shell.args(["-c", &script, binary]);
+            shell
+        };
+        let mut command = match (self.open_files_max, &self.handed_over) {
+            (_, Some(_)) => {
+                through_a_shell("exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$")
             }
+            (Some(limit), None) => through_a_shell(&format!("ulimit -n {limit}")),
+            (None, None) => Command::new(binary),
+        };
+        let input = match &self.handed_over {
+            Some(socket) => OwnedFd::from(socket.try_clone().expect("a handle")).into(),
+            None => Stdio::null(),
         };
         let mut child = command
             .arg("run")
             .args(arguments)
             .current_dir(self.folder())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,6 +1,7 @@
-//! An origin that speaks HTTP/2 without TLS, as gRPC servers do. What it does is in the path of a call.
+//! An origin that speaks HTTP/2, as gRPC servers do. What it does is in the path of a call.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +9,14 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use openssl::ssl::{AlpnError, Ssl, SslAcceptor, select_next_proto};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
+use super::certificates::Issued;
 use super::ports::free_port;
+use super::tls_origin::acceptor;
 use super::wait::wait_until;
 
 /// One call as the origin saw it.
@@ -25,10 +30,21 @@ pub(crate) struct CallSeen {
     pub(crate) body: Vec<u8>,
 }
 
-#[derive(Default)]
+/// What a server says when it is asked how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// A state, such as 1 for SERVING.
+    State(u8),
+    /// A status of gRPC and no state.
+    Status(&'static str),
+    /// Nothing.
+    Nothing,
+}
+
 struct Seen {
     calls: Vec<CallSeen>,
     connections: usize,
+    says: Says,
 }
 
 /// A gRPC server. It stops when dropped.
@@ -47,14 +63,32 @@ impl GrpcOrigin {
     /// - `/echo.Echo/Silent`: nothing
     /// - `/echo.Echo/Refuse`: the first call is refused unseen, the others are as `Unary`
     /// - `/echo.Echo/Cut`: a head and a piece, then a reset
+    /// - `/grpc.health.v1.Health/Check`: what it is told to say, SERVING at first
     pub(crate) fn start() -> Self {
+        Self::serve(None)
+    }
+
+    /// The same over TLS, with this certificate.
+    pub(crate) fn start_with_tls(issued: &Issued) -> Self {
+        let mut acceptor = acceptor(issued, None);
+        acceptor.set_alpn_select_callback(|_, offered| {
+            select_next_proto(b"\x02h2", offered).ok_or(AlpnError::ALERT_FATAL)
+        });
+        Self::serve(Some(acceptor.build()))
+    }
+
+    fn serve(tls: Option<SslAcceptor>) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
         let port = free_port();
-        let seen = Arc::<Mutex<Seen>>::default();
+        let seen = Arc::new(Mutex::new(Seen {
+            calls: Vec::new(),
+            connections: 0,
+            says: Says::State(1),
+        }));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = runtime
             .block_on(TcpListener::bind(address))
@@ -65,12 +99,16 @@ impl GrpcOrigin {
                 let _ = tcp.set_nodelay(true);
                 let seen = Arc::clone(&calls);
                 lock(&seen).connections += 1;
+                let ssl = tls
+                    .as_ref()
+                    .map(|acceptor| Ssl::new(acceptor.context()).expect("a connection's TLS"));
                 tokio::spawn(async move {
-                    let Ok(mut connection) = h2::server::handshake(tcp).await else {
-                        return;
+                    let Some(ssl) = ssl else {
+                        return converse(tcp, seen).await;
                     };
-                    while let Some(Ok((request, respond))) = connection.accept().await {
-                        tokio::spawn(answer(request, respond, Arc::clone(&seen)));
+                    let mut stream = tokio_openssl::SslStream::new(ssl, tcp).expect("a stream");
+                    if Pin::new(&mut stream).accept().await.is_ok() {
+                        converse(stream, seen).await;
                     }
                 });
             }
@@ -84,6 +122,11 @@ impl GrpcOrigin {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What it says from now on when it is asked how it is.
+    pub(crate) fn says(&self, says: Says) {
+        lock(&self.seen).says = says;
     }
 
     pub(crate) fn calls(&self) -> Vec<CallSeen> {
@@ -105,6 +148,15 @@ impl GrpcOrigin {
 
 fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Mutex<Seen>>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        tokio::spawn(answer(request, respond, Arc::clone(&seen)));
+    }
 }
 
 fn trailers(status: &'static str) -> HeaderMap {
@@ -161,7 +213,8 @@ async fn answer(
         respond.send_reset(Reason::REFUSED_STREAM);
         return;
     }
-    if method == "Silent" {
+    let says = lock(&seen).says;
+    if method == "Silent" || (method == "Check" && says == Says::Nothing) {
         // Until the caller gives up.
         while note(body.data().await, &mut body).is_some() {}
         let _ = std::future::poll_fn(|context| respond.poll_reset(context)).await;
@@ -172,8 +225,12 @@ async fn answer(
     response
         .headers_mut()
         .insert("content-type", HeaderValue::from_static("application/grpc"));
-    if method == "Fail" {
-        response.headers_mut().extend(trailers("5"));
+    let failure = match says {
+        Says::Status(status) if method == "Check" => Some(status),
+        _ => (method == "Fail").then_some("5"),
+    };
+    if let Some(status) = failure {
+        response.headers_mut().extend(trailers(status));
         let _ = respond.send_response(response, true);
         return;
     }
@@ -184,6 +241,14 @@ async fn answer(
         "Bidi" => {
             while let Some(piece) = note(body.data().await, &mut body) {
                 let _ = send.send_data(piece, false);
+            }
+            let _ = send.send_trailers(trailers("0"));
+        }
+        "Check" => {
+            while note(body.data().await, &mut body).is_some() {}
+            if let Says::State(state) = says {
+                let message = vec![0, 0, 0, 0, 2, 8, state];
+                let _ = send.send_data(Bytes::from(message), false);
             }
             let _ = send.send_trailers(trailers("0"));
         }

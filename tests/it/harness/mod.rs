@@ -29,7 +29,7 @@ pub(crate) use consul::{Consul, ConsulFault, Instance};
 pub(crate) use dns::{DnsReply, DnsServer};
 pub(crate) use echo::EchoOrigin;
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
-pub(crate) use grpc::GrpcOrigin;
+pub(crate) use grpc::{GrpcOrigin, Says};
 pub(crate) use origin::{Origin, Received};
 pub(crate) use ports::free_port;
 pub(crate) use reply::{Gate, Reply};

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use openssl::nid::Nid;
-use openssl::ssl::{NameType, SslAcceptor, SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    NameType, SslAcceptor, SslAcceptorBuilder, SslMethod, SslStream, SslVerifyMode, SslVersion,
+};
 use openssl::x509::store::X509StoreBuilder;
 
 use super::certificates::Issued;
@@ -56,7 +58,7 @@ impl TlsOrigin {
     fn serve(issued: &Issued, clients_of: Option<&Issued>, manners: Manners) -> Self {
         let port = free_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        let acceptor = Arc::new(acceptor(issued, clients_of));
+        let acceptor = Arc::new(acceptor(issued, clients_of).build());
         let shown: Arc<Mutex<Vec<Shown>>> = Arc::default();
         let record = Arc::clone(&shown);
         thread::spawn(move || {
@@ -70,6 +72,10 @@ impl TlsOrigin {
             }
         });
         Self { port, shown }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// `127.0.0.1:PORT`.
@@ -91,7 +97,8 @@ impl TlsOrigin {
     }
 }
 
-fn acceptor(issued: &Issued, clients_of: Option<&Issued>) -> SslAcceptor {
+/// What accepts TLS with a certificate, for clients with one of `clients_of` only.
+pub(super) fn acceptor(issued: &Issued, clients_of: Option<&Issued>) -> SslAcceptorBuilder {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).expect("an acceptor");
     acceptor
         .set_min_proto_version(Some(SslVersion::TLS1_2))
@@ -107,7 +114,7 @@ fn acceptor(issued: &Issued, clients_of: Option<&Issued>) -> SslAcceptor {
         acceptor.set_verify_cert_store(store.build()).expect("set");
         acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
     }
-    acceptor.build()
+    acceptor
 }
 
 fn converse(mut stream: SslStream<TcpStream>, record: &Mutex<Vec<Shown>>, manners: Manners) {

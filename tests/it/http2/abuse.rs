@@ -176,6 +176,32 @@ fn a_head_over_the_limit_is_turned_away_alone() {
     raw.get(3, "/");
     assert_eq!(raw.outcome(3), Outcome::Answered(200));
     assert_eq!(origin.count(), 1);
+    gateway.wait_for_access_log("\"status_code\":431");
+    gateway.wait_for_access_log("\"error\":\"header_too_large\"");
+    assert!(gateway.metric("tollgate_replies_total{reason=\"header_too_large\"}") > 0.0);
+}
+
+#[test]
+fn a_head_far_over_the_limit_is_turned_away_and_one_beyond_all_measure_ends_the_connection() {
+    let origin = Origin::replying("hello");
+    let gateway = gateway(&origin);
+    let large = |count| {
+        // Each byte names the entry of the table that the first field made.
+        let mut head = get_block("/");
+        head.push(0x40);
+        string(&mut head, "x");
+        string(&mut head, &"a".repeat(3900));
+        head.extend(vec![0xbe; count]);
+        head
+    };
+    let mut raw = Raw::connect(gateway.port());
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &large(20));
+    assert_eq!(raw.outcome(1), Outcome::Answered(0));
+    raw.get(3, "/");
+    assert_eq!(raw.outcome(3), Outcome::Answered(200));
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 5, &large(100));
+    assert_eq!(raw.outcome(5), Outcome::Connection(ENHANCE_YOUR_CALM));
+    assert_eq!(origin.count(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, NO_ERROR, Outcome,
-    PREFACE, Raw, block, frame, get_block,
+    PREFACE, Raw, WINDOW_UPDATE, block, frame, get_block,
 };
 use crate::harness::{Gateway, Origin, Reply, Stopwatch, one_service};
 
@@ -87,6 +87,42 @@ fn a_body_that_stops_is_a_408_and_never_whole_upstream() {
     assert!(origin.requests().iter().all(|request| !request.complete));
     raw.get(3, "/");
     assert_eq!(raw.outcome(3), Outcome::Answered(200));
+}
+
+/// Reliability 2.9.
+#[test]
+fn a_stream_whose_window_stays_shut_is_reset_in_time_and_the_others_go_on() {
+    let origin = Origin::start(|request| match request.target.as_str() {
+        "/large" => Reply::ok(vec![b'x'; 1_000_000]),
+        _ => Reply::ok(""),
+    });
+    let gateway = with("client_send_timeout: 0.5", &origin);
+    // INITIAL_WINDOW_SIZE 0.
+    let mut raw = Raw::connect_with(gateway.port(), &[(4, 0)]);
+    raw.get(1, "/large");
+    raw.until("the head", |frame| frame.kind == HEADERS);
+
+    let reset = raw.until("a reset", |frame| frame.reset_code().is_some());
+
+    assert_eq!(reset.stream, 1);
+    raw.get(3, "/");
+    assert_eq!(raw.outcome(3), Outcome::Answered(200));
+    origin.wait_for_open_connections(1);
+}
+
+#[test]
+fn a_connection_whose_client_takes_nothing_is_cut_in_time() {
+    let origin = Origin::start(|_| Reply::ok(vec![b'x'; 20_000_000]));
+    let gateway = with("client_send_timeout: 0.5", &origin);
+    // The largest windows there are.
+    let mut raw = Raw::connect_with(gateway.port(), &[(4, 0x7fff_ffff)]);
+    raw.send(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    raw.get(1, "/");
+    origin.wait_until("the request", |requests| requests.len() == 1);
+
+    origin.wait_for_open_connections(0);
+
+    assert!(raw.ends_within(SOON).is_some());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use openssl::ssl::SslVersion;
 
 use super::{connect, document, shown};
 use crate::harness::{
-    Algorithm, Blueprint, Gateway, Issued, Origin, Request, Tls, check, one_service, quoted,
+    Algorithm, Blueprint, Gateway, Issued, Origin, Reply, Request, Tls, check, one_service, quoted,
 };
 
 /// S63
@@ -189,6 +189,39 @@ fn what_is_wrong_is_told_at_its_place_and_shows_no_key() {
         assert!(!said.contains(line), "{said}");
     }
     assert!(!said.contains("nonsense-key"), "{said}");
+}
+
+/// Core 3.2: `snis` of a route are what the handshake named, whatever `Host` says.
+#[test]
+fn routes_are_chosen_by_the_name_of_the_handshake() {
+    let origin = Origin::start(|request| {
+        Reply::ok(request.header("X-Route").unwrap_or_default().to_owned())
+    });
+    let route = |name: &str, snis: &str| {
+        format!(
+            "- name: {name}\n  url: {origin}/{name}\n  routes: [{{name: {name}, protocols: [https], {snis}}}]\n",
+            origin = format!("http://{}", origin.authority()),
+        )
+    };
+    let gateway = Gateway::start_with_tls(&format!(
+        "services:\n{}{}{}",
+        route("exact", "paths: [/], snis: [a.test]"),
+        route("wild", "paths: [/], snis: ['*.b.test']"),
+        route("rest", "paths: [/]"),
+    ));
+    let arrives_at = |tls: &Tls, host: &str| {
+        let mut client = gateway.secure(tls).expect("a handshake");
+        let response = client.send(&Request::get("/").host(host));
+        assert_eq!(response.status, 200);
+        let target = origin.last().target;
+        target.trim_matches('/').to_owned()
+    };
+
+    assert_eq!(arrives_at(&Tls::to("a.test"), "other.test"), "exact");
+    assert_eq!(arrives_at(&Tls::to("A.test"), "other.test"), "exact");
+    assert_eq!(arrives_at(&Tls::to("x.b.test"), "other.test"), "wild");
+    assert_eq!(arrives_at(&Tls::to("b.test"), "b.test"), "rest");
+    assert_eq!(arrives_at(&Tls::to_nobody(), "a.test"), "rest");
 }
 
 #[test]
