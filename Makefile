@@ -62,5 +62,5 @@ bench-instructions: bench-tools ## The same as user instructions for each reques
 	$(CARGO) build --release --no-default-features --example bare_pingora
 	$(CARGO) bench --no-default-features --bench gateway -- --instructions
 
-bench-micro: tools ## Measure router, chain and compilation by themselves
-	$(CARGO) bench --bench router --bench chain --bench compile
+bench-micro: tools ## Measure router, balancing, chain and compilation by themselves
+	$(CARGO) bench --bench router --bench balancing --bench chain --bench compile

@@ -115,7 +115,7 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
     let (mut response, ()) = http::Response::new(()).into_parts();
     run.response(
         &snapshot.instances,
-        &mut Response::new(&mut response, Source::Upstream),
+        &mut Response::new(&mut response, Source::Upstream, None),
     );
     let consumer = identity.consumer;
     run.log(

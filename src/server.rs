@@ -47,7 +47,7 @@ use crate::{
         Reloader, Source,
         watch::{Ask, Watch},
     },
-    state::{State, rates::Timestamp},
+    state::{State, circuits::CircuitSurvey, rates::Timestamp},
     stream::StreamEdge,
     telemetry::logging::{self, Level, Logging, Place},
     upstream::{
@@ -300,6 +300,15 @@ impl Facts for Running {
             upstreams: named.collect(),
             catalog: snapshot.discovered.catalog.clone(),
         }
+    }
+
+    fn circuits(&self) -> Vec<CircuitSurvey> {
+        let instances = self.gateway.state.circuits.values();
+        instances
+            .iter()
+            .flat_map(|circuits| circuits.all())
+            .map(|circuit| circuit.survey())
+            .collect()
     }
 
     fn now(&self) -> i64 {

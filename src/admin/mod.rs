@@ -1,6 +1,7 @@
 //! The admin listener: how the gateway is, for operators, orchestrators and Prometheus. It changes
 //! nothing and shows no secret. It is never reachable through the proxy's listeners.
 
+mod circuits;
 mod discovery;
 mod explain;
 mod metrics;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 use crate::{
     explain::{Explanation, Question, Unanswerable},
+    state::circuits::CircuitSurvey,
     telemetry::Telemetry,
     upstream::health::survey::UpstreamSurvey,
 };
@@ -44,6 +46,9 @@ pub trait Facts: Send + Sync + 'static {
 
     /// All upstreams, with their targets and how these are.
     fn upstreams(&self) -> Vec<UpstreamSurvey>;
+
+    /// All circuits, and how these are.
+    fn circuits(&self) -> Vec<CircuitSurvey>;
 
     /// What is resolved and discovered, and how it stands with that.
     fn discovery(&self) -> DiscoverySurvey;
@@ -109,6 +114,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/status", get(status::show))
         .route("/status/ready", get(status::ready))
         .route("/status/upstreams", get(upstreams::show))
+        .route("/status/circuits", get(circuits::show))
         .route("/status/discovery", get(discovery::show))
         .route("/health", get(upstreams::health))
         .route("/metrics", get(metrics::show))
@@ -152,10 +158,11 @@ mod tests {
     use super::*;
     use crate::{
         state::{
+            circuits::{self, LastChange, Phase},
             health::{Cause, Counters, Finding, Witness},
             names::Names,
         },
-        telemetry::{connections::Activity, health::TargetState},
+        telemetry::{circuits::CircuitLabels, connections::Activity, health::TargetState},
         upstream::health::survey::{AddressSurvey, TargetSurvey, Watched},
     };
 
@@ -187,6 +194,10 @@ mod tests {
             let address = |last: u8, state, watched| AddressSurvey {
                 address: SocketAddr::from(([10, 0, 0, last], 80)),
                 state,
+                weight: 100,
+                weight_percent: 100,
+                under_way: 0,
+                latency_ms: None,
                 watched,
             };
             let failed = Watched {
@@ -220,6 +231,7 @@ mod tests {
             vec![UpstreamSurvey {
                 id: Uuid::nil(),
                 name: "users".into(),
+                algorithm: "round-robin",
                 is_available: !self.is_down,
                 targets,
             }]
@@ -232,6 +244,21 @@ mod tests {
                 names: names.survey(),
                 ..DiscoverySurvey::default()
             }
+        }
+
+        fn circuits(&self) -> Vec<CircuitSurvey> {
+            vec![
+                circuit("users", "", Phase::Closed, None),
+                circuit(
+                    "orders",
+                    "10.0.0.3:80",
+                    Phase::Open,
+                    Some(LastChange {
+                        at: 1_738_324_800_000,
+                        cause: circuits::Cause::Consecutive(5),
+                    }),
+                ),
+            ]
         }
 
         fn now(&self) -> i64 {
@@ -461,6 +488,50 @@ mod tests {
         let down = ask(admin(down), "GET", "/health").await;
         assert_eq!(down.status(), 503);
         assert_eq!(down.json()["status"], "down");
+    }
+
+    fn circuit(
+        service: &str,
+        target: &str,
+        phase: Phase,
+        last_change: Option<LastChange>,
+    ) -> CircuitSurvey {
+        CircuitSurvey {
+            labels: CircuitLabels {
+                service: service.into(),
+                route: String::new(),
+                target: target.into(),
+            },
+            phase,
+            last_change,
+        }
+    }
+
+    #[tokio::test]
+    async fn circuits_are_shown_with_since_when_and_why() {
+        let answer = ask(admin(Gateway::default()), "GET", "/status/circuits").await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(
+            answer.json(),
+            json!({"circuits": [
+                {
+                    "service": "orders",
+                    "route": null,
+                    "target": "10.0.0.3:80",
+                    "state": "open",
+                    "since": "2025-01-31T12:00:00Z",
+                    "why": "5 failures in a row",
+                },
+                {
+                    "service": "users",
+                    "route": null,
+                    "target": null,
+                    "state": "closed",
+                    "since": null,
+                    "why": null,
+                },
+            ]})
+        );
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ struct ShownUpstreams {
 struct ShownUpstream {
     name: String,
     id: Uuid,
+    algorithm: &'static str,
     /// Whether a request to it finds an address; if not it gets 503.
     available: bool,
     targets: Vec<ShownTarget>,
@@ -42,6 +43,14 @@ struct ShownTarget {
 struct ShownAddress {
     address: String,
     state: &'static str,
+    weight: u16,
+    /// The part of it that counts now, in percent: less during a slow start, none while it is out.
+    weight_percent: u8,
+    /// What is under way.
+    requests: u32,
+    /// In milliseconds; absent unless the algorithm measures it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
     /// Null if nobody watches it.
     since: Option<String>,
     /// Null if it never changed.
@@ -162,6 +171,7 @@ impl From<UpstreamSurvey> for ShownUpstream {
         Self {
             name: survey.name,
             id: survey.id,
+            algorithm: survey.algorithm,
             available: survey.is_available,
             targets: survey.targets.into_iter().map(ShownTarget::from).collect(),
         }
@@ -189,6 +199,12 @@ impl From<AddressSurvey> for ShownAddress {
         Self {
             address: survey.address.to_string(),
             state: survey.state.as_str(),
+            weight: survey.weight,
+            weight_percent: survey.weight_percent,
+            requests: survey.under_way,
+            latency_ms: survey
+                .latency_ms
+                .map(|latency| (latency * 1e3).round() / 1e3),
             since: watched.map(|watched| rfc3339(watched.since.div_euclid(1000))),
             why: watched
                 .and_then(|watched| watched.cause)

@@ -1,5 +1,6 @@
 //! What was written becomes what runs. The only module that sees both.
 
+mod balancing;
 mod certificates;
 mod chains;
 mod consumers;
@@ -11,6 +12,7 @@ mod origins;
 mod outbound;
 mod precedence;
 mod references;
+mod retries;
 mod routes;
 mod settings;
 mod streams;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{chains::Instances, precedence::Chains, references::References};
+use super::{chains::Instances, precedence::Chains, references::References, retries};
 use crate::{
     chain::{Chain, Link},
     config::{Code, Config, Diagnostics, Entity, Route as Written, model::gateway::RouterFlavor},
@@ -108,6 +108,11 @@ pub(super) fn compile(
                 strip_path: fields.strip_path,
                 preserve_host: fields.preserve_host,
                 path_handling: fields.path_handling,
+                retry: fields
+                    .retry
+                    .as_ref()
+                    .map(|retry| retries::compile(Some(retry))),
+                total_timeout: fields.total_timeout.map(retries::limit),
                 chains: chains.of_route(
                     index,
                     service,

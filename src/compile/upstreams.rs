@@ -1,19 +1,19 @@
 //! Upstreams with their targets, and services with the balancer that they send to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use uuid::Uuid;
 
-use super::{health, outbound::Outbound, references::References};
+use super::{balancing, health, outbound::Outbound, references::References, retries};
 use crate::{
     config::{Config, Entity, Upstream},
     entity::{Protocol, Timeouts, facts::ServiceFacts, identifier::derive},
     plugin::Outside,
     snapshot::{Discovered, Service},
-    state::{State, addresses::TargetKey, consul},
+    state::{State, addresses::TargetKey, budget::RetryBudget, consul},
     upstream::{
-        Balancer, Outline, Target, TargetHost,
+        Algorithm, Balancer, Outline, Target, TargetHost,
         target::{Called, Slots},
     },
 };
@@ -53,6 +53,7 @@ pub(super) fn compile(
         let fields = &written.fields;
         let mut target = written_target(upstream.id, fields.address(), &fields.target, state);
         target.weight = fields.weight;
+        target.srv_host = upstream.fields.use_srv_name;
         target.until = index.and_then(|index| instances.get(index)?.clone());
         watch(&mut target, upstream, state);
         targets.push(target);
@@ -70,6 +71,8 @@ pub(super) fn compile(
                 .and_then(|host| HeaderValue::from_str(host).ok());
             Arc::new(Balancer::new(Outline {
                 host_header,
+                algorithm: balancing::algorithm(fields),
+                slow_start: balancing::slow_start(fields),
                 checks: health::checks(fields, |verify| outbound.of_probes(index, verify)),
                 ..outline(upstream.id, fields.name.clone(), targets, state)
             }))
@@ -104,7 +107,9 @@ fn outline(id: Uuid, name: String, targets: Vec<Target>, state: &State) -> Outli
         name,
         host_header: None,
         targets,
-        position: state.positions.get_or_create(id, Default::default),
+        algorithm: Algorithm::RoundRobin,
+        slow_start: Duration::ZERO,
+        turns: state.turns.get_or_create(id, Default::default),
         checks: None,
         news: Arc::clone(&state.news),
         clock: state.clock.clone(),
@@ -159,6 +164,11 @@ pub(super) fn services(
                 protocol: fields.protocol,
                 path: fields.path.clone().filter(|path| path != "/"),
                 retries: fields.retries,
+                retry: retries::compile(fields.retry.as_ref()),
+                total_timeout: retries::limit(fields.total_timeout),
+                budget: state
+                    .budgets
+                    .get_or_create(written.id, || RetryBudget::new(state.clock.instant())),
                 timeouts: fields.timeouts(),
                 tls: outbound.of_service(index),
                 balancer,
@@ -203,6 +213,9 @@ pub(super) fn outside(
             protocol,
             path: path.clone(),
             retries: 0,
+            retry: retries::compile(None),
+            total_timeout: None,
+            budget: Arc::new(RetryBudget::new(state.clock.instant())),
             timeouts: Timeouts::default(),
             tls: place.is_encrypted.then(|| outbound.of_outside()).flatten(),
         }
@@ -231,6 +244,7 @@ fn target(
 ) -> Target {
     let mut target = Target {
         called: Called::new(name, port),
+        srv_host: false,
         host,
         port,
         weight: 1,

@@ -72,6 +72,14 @@ pub const FORMATS: &[Format] = &[
         validate: header_name,
     },
     Format {
+        name: "cookie-name",
+        validate: cookie_name,
+    },
+    Format {
+        name: "cookie-path",
+        validate: cookie_path,
+    },
+    Format {
         name: "header-value",
         validate: header_value,
     },
@@ -262,6 +270,26 @@ pub fn header_name(value: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("`{value}` is not a header name"))
+    }
+}
+
+/// A token, as RFC 6265 has it for the name of a cookie.
+pub fn cookie_name(value: &str) -> Result<(), String> {
+    header_name(value).map_err(|_| format!("`{value}` is not the name of a cookie"))
+}
+
+/// A path that stands in a `Set-Cookie` as it is.
+pub fn cookie_path(value: &str) -> Result<(), String> {
+    let is_plain = value
+        .bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte) && byte != b';');
+    if value.starts_with('/') && is_plain {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{}` is not the path of a cookie: it begins with `/` and has no `;`",
+            value.escape_default()
+        ))
     }
 }
 
@@ -536,6 +564,16 @@ mod tests {
             &["x", "4e13f54abbf147a88777255fed7116f2"],
         );
         check("method", &["GET", "PURGE"], &["get", "", "G T"]);
+    }
+
+    #[test]
+    fn cookies_have_a_token_for_a_name_and_a_path() {
+        check(
+            "cookie-name",
+            &["sid", "__Host-x"],
+            &["a b", "a=b", "a;b", ""],
+        );
+        check("cookie-path", &["/", "/a b"], &["a", "/;x", "/a\nb", "/é"]);
     }
 
     #[test]

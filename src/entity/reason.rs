@@ -85,6 +85,10 @@ pub enum Reason {
     ///
     /// 504: The upstream server is timing out
     UpstreamTimeout,
+    /// `total_timeout` passed before the response began, over all tries and what they waited for.
+    ///
+    /// 504: The upstream server is timing out
+    TotalTimeout,
     /// The upstream closed or reset the connection.
     ///
     /// 502: An invalid response was received from the upstream server
@@ -109,6 +113,10 @@ pub enum Reason {
     ///
     /// 503: Too many concurrent requests
     ConcurrencyLimited,
+    /// A circuit of `circuit-breaker` is open; status and message can be configured.
+    ///
+    /// 503: Service temporarily unavailable
+    CircuitOpen,
     /// `request-termination` answered.
     ///
     /// as configured: as configured
@@ -125,7 +133,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::BadRequest,
         Self::HeaderTooLarge,
         Self::UriTooLong,
@@ -145,12 +153,14 @@ impl Reason {
         Self::UpstreamConnect,
         Self::UpstreamUnverified,
         Self::UpstreamTimeout,
+        Self::TotalTimeout,
         Self::UpstreamReset,
         Self::UpstreamInvalid,
         Self::ClientClosed,
         Self::Unauthorized,
         Self::RateLimited,
         Self::ConcurrencyLimited,
+        Self::CircuitOpen,
         Self::Terminated,
         Self::PluginFault,
         Self::Internal,
@@ -178,16 +188,31 @@ impl Reason {
             Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamUnverified => "upstream_unverified",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::TotalTimeout => "total_timeout",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamInvalid => "upstream_invalid",
             Self::ClientClosed => "client_closed",
             Self::Unauthorized => "unauthorized",
             Self::RateLimited => "rate_limited",
             Self::ConcurrencyLimited => "concurrency_limited",
+            Self::CircuitOpen => "circuit_open",
             Self::Terminated => "terminated",
             Self::PluginFault => "plugin_fault",
             Self::Internal => "internal",
         }
+    }
+
+    /// Whether an upstream was asked and did not give a whole response.
+    pub const fn is_of_upstream(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamConnect
+                | Self::UpstreamUnverified
+                | Self::UpstreamTimeout
+                | Self::TotalTimeout
+                | Self::UpstreamReset
+                | Self::UpstreamInvalid
+        )
     }
 
     /// The place of this reason in [`Self::ALL`], for tables indexed by reason.

@@ -26,7 +26,7 @@ pub struct Explanation {
     pub answer: Option<Answer>,
     /// The service that it goes to: that of the route, or the likeliest that a plugin chooses.
     pub service: Option<Service>,
-    /// What the service's first target with a weight gets. With an `answer`: what it would get.
+    /// What the target gets that the request leads to, else the service's first one with a weight. With an `answer`: what it would get.
     pub sent: Option<Sent>,
     /// What else is worth knowing, in sentences.
     pub notes: Vec<String>,
@@ -218,6 +218,9 @@ pub struct Upstream {
     /// Absent if the service names a host, not an upstream.
     pub place: Option<String>,
     pub algorithm: String,
+    /// What decides which target this request gets, in a sentence.
+    #[serde(default)]
+    pub choice: String,
     pub targets: Vec<Target>,
     /// How many targets are not listed.
     pub targets_omitted: usize,
@@ -241,6 +244,15 @@ pub struct Address {
     /// With port; empty if the name has no address.
     pub address: String,
     pub health: String,
+    /// The part of its weight that it has now, in percent.
+    #[serde(default)]
+    pub weight_percent: u8,
+    /// The requests that are under way to it.
+    #[serde(default)]
+    pub requests: u32,
+    /// How long it takes to answer, in whole milliseconds, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u64>,
 }
 
 /// A request as an upstream gets it.

@@ -17,7 +17,8 @@ use crate::{
     },
     snapshot::Snapshot,
     upstream::{
-        Balancer,
+        Algorithm, Balancer,
+        algorithm::Input,
         health::survey::{TargetSurvey, UpstreamSurvey},
     },
 };
@@ -62,7 +63,8 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
     Upstream {
         name: balancer.name.clone(),
         place,
-        algorithm: balancer.algorithm().to_owned(),
+        algorithm: balancer.algorithm().as_str().to_owned(),
+        choice: choice(rehearsal, balancer),
         targets: targets
             .iter()
             .take(TARGETS_MAX)
@@ -86,6 +88,9 @@ fn addresses(target: &TargetSurvey) -> Vec<Address> {
         return vec![Address {
             address: String::new(),
             health: target.state().as_str().to_owned(),
+            weight_percent: 0,
+            requests: 0,
+            latency_ms: None,
         }];
     }
     target
@@ -94,11 +99,74 @@ fn addresses(target: &TargetSurvey) -> Vec<Address> {
         .map(|known| Address {
             address: known.address.to_string(),
             health: known.state.as_str().to_owned(),
+            weight_percent: known.weight_percent,
+            requests: known.under_way,
+            latency_ms: known.latency_ms.map(whole),
         })
         .collect()
 }
 
-/// What the first target with a weight gets. `again` is a second rehearsal of the same request:
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and a latency is never negative"
+)]
+fn whole(milliseconds: f64) -> u64 {
+    milliseconds.round() as u64
+}
+
+/// What decides which target the request gets.
+fn choice(rehearsal: &Rehearsal, balancer: &Balancer) -> String {
+    let (key, input) = rehearsal.target_key().unwrap_or_default();
+    let found = || match balancer.peek(key) {
+        Some(member) if *member.label == *member.address.to_string() => member.label.to_string(),
+        Some(member) => format!("{} ({})", member.label, member.address),
+        None => "no target".to_owned(),
+    };
+    match balancer.algorithm() {
+        Algorithm::RoundRobin => "the next in turn, by weight".to_owned(),
+        Algorithm::LeastConnections => {
+            "the one with the fewest requests under way for its weight".to_owned()
+        }
+        Algorithm::Latency => {
+            "of two drawn at random the one that answers sooner, with what is under way there, for its weight"
+                .to_owned()
+        }
+        Algorithm::ConsistentHashing(_) => match input {
+            Some(Input::Cookie(cookie)) if !rehearsal.has_cookie(&cookie.name) => format!(
+                "the request has no cookie `{}` and gets a new one, whose value decides",
+                cookie.name
+            ),
+            Some(input) => format!("{} leads to {}", named(input), found()),
+            None => "the request has nothing of what is hashed: the next in turn, by weight".to_owned(),
+        },
+        Algorithm::StickySessions(cookie) => match balancer.peek(key) {
+            Some(_) => format!("the cookie `{}` names {}", cookie.name, found()),
+            None if rehearsal.has_cookie(&cookie.name) => format!(
+                "the cookie `{}` names none that is usable: the next in turn, by weight, and a new cookie",
+                cookie.name
+            ),
+            None => format!(
+                "there is no cookie `{}`: the next in turn, by weight, and a new cookie",
+                cookie.name
+            ),
+        },
+    }
+}
+
+fn named(input: &Input) -> String {
+    match input {
+        Input::Consumer => "the consumer or credential".to_owned(),
+        Input::Ip => "the address of the client".to_owned(),
+        Input::Header(name) => format!("the header `{name}`"),
+        Input::Cookie(cookie) => format!("the cookie `{}`", cookie.name),
+        Input::Path => "the path".to_owned(),
+        Input::QueryArg(name) => format!("the argument `{name}`"),
+        Input::UriCapture(group) => format!("the capture `{group}`"),
+    }
+}
+
+/// What the target gets that the request leads to, else the first with a weight. `again` is a second rehearsal of the same request:
 /// what differs from it is made anew for each.
 pub(super) fn sent(
     snapshot: &Snapshot,
@@ -109,9 +177,12 @@ pub(super) fn sent(
     let service = rehearsal.service()?;
     let scheme = service.protocol.as_str();
     let targets = service.balancer.targets();
-    let place = targets
-        .iter()
-        .position(|target| target.weight > 0)
+    let key = rehearsal.target_key().map(|(key, _)| key);
+    let led_to = key.and_then(|key| service.balancer.peek(key));
+    let first = || targets.iter().position(|target| target.weight > 0);
+    let place = led_to
+        .map(|member| member.target)
+        .or_else(first)
         .unwrap_or(0);
     let to = targets.get(place)?.label.to_string();
     let head = rehearsal.sent_to(place)?;

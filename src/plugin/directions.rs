@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, header};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::CircuitGuard;
 use crate::entity::facts::ServiceIndex;
 
 /// What tells that a request is a copy.
@@ -19,6 +20,8 @@ pub struct Directions {
     pub service: Option<ServiceIndex>,
     /// A copy to send elsewhere in the background, until it is begun.
     pub copy: Option<Box<Duplicate>>,
+    /// The circuits of the addresses that it may go to.
+    pub guard: Option<Arc<CircuitGuard>>,
 }
 
 /// A copy of one request.

@@ -7,6 +7,7 @@
 mod destinations;
 mod directions;
 mod env;
+mod guard;
 mod halt;
 mod headers;
 pub mod registry;
@@ -26,6 +27,7 @@ use crate::entity::facts::ServiceIndex;
 pub use destinations::{Destination, Destinations, Outside};
 pub use directions::{Choice, Directions, Duplicate, MIRRORED, Mirror, Prospect};
 pub use env::{ConfigError, Env, Kind, Metrics, Scope, Unknown};
+pub use guard::CircuitGuard;
 pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
 pub use subject::{Grouping, Subject};

@@ -266,7 +266,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
         }
         plugin.response(
             &mut self.memo,
-            &mut Response::new(&mut self.response, Source::Upstream),
+            &mut Response::new(&mut self.response, Source::Upstream, None),
         );
     }
 
@@ -316,6 +316,11 @@ impl<'w, P: Plugin> Visit<'w, P> {
             .query
             .as_deref()
             .or_else(|| self.request.uri.query())
+    }
+
+    /// Whether circuits decide to which addresses it goes.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.directions.guard.is_some()
     }
 
     /// The body that goes upstream, if the plugin replaced it.

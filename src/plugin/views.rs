@@ -18,7 +18,7 @@ use http::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Directions, Duplicate, Halt, Mirror, Reply,
+    CircuitGuard, Directions, Duplicate, Halt, Mirror, Reply,
     headers::{RequestHeaders, ResponseHeaders},
 };
 use crate::{
@@ -277,6 +277,12 @@ impl<'a> Request<'a> {
         self.directions.service = Some(service);
         self.about.service = self.about.services.get(service.0).map(|facts| &**facts);
     }
+
+    /// Lets the circuits of `guard` decide to which addresses the request may go, and learn from each
+    /// try.
+    pub fn guard_targets(&mut self, guard: &Arc<CircuitGuard>) {
+        self.directions.guard = Some(Arc::clone(guard));
+    }
 }
 
 /// Whether the header `name` may hold what authenticates a request, where `secret_arguments` are the
@@ -307,14 +313,17 @@ pub enum Source {
 pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
     pub source: Source,
+    /// Why the gateway answers by itself; absent if it does not.
+    pub reason: Option<Reason>,
 }
 
 impl<'a> Response<'a> {
     /// Puts a view together. The proxy and the test harness do so.
-    pub fn new(head: &'a mut response::Parts, source: Source) -> Self {
+    pub fn new(head: &'a mut response::Parts, source: Source, reason: Option<Reason>) -> Self {
         Self {
             headers: ResponseHeaders(head),
             source,
+            reason,
         }
     }
 

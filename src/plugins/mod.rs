@@ -1,5 +1,6 @@
 //! Every plugin, first to last. The order is the behaviour.
 
+pub mod circuit_breaker;
 pub mod concurrency_limit;
 pub mod correlation_id;
 pub mod key_auth;
@@ -28,6 +29,7 @@ plugins! {
         930 => concurrency_limit::ConcurrencyLimit,
         910 => rate_limiting::RateLimiting,
          60 => traffic_split::TrafficSplit,
+         50 => circuit_breaker::CircuitBreaker,
          40 => proxy_mirror::ProxyMirror,
          13 => prometheus::Prometheus,
           2 => request_termination::RequestTermination,

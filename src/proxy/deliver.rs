@@ -6,12 +6,14 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::{
+    affinity,
     exchange::Exchange,
     fields::Fields,
     forward::{VIA, appended},
-    health, hop_by_hop, parts,
+    health, hop_by_hop, inspect, parts,
     receive::is_websocket,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
+    retry,
 };
 use crate::{entity::number, plugin::Source, state::State};
 
@@ -30,7 +32,8 @@ const SERVICE_NAME: HeaderName = HeaderName::from_static("kong-service-name");
 /// Shapes an upstream's response head for the client and runs the response phase of the chain.
 ///
 /// # Errors
-/// When a header cannot be set, which is a bug of ours.
+/// When the request goes upstream once more instead; when the upstream switches protocols without
+/// being asked.
 pub(super) fn deliver(
     session: &mut Session,
     response: &mut ResponseHeader,
@@ -49,8 +52,15 @@ pub(super) fn deliver(
         )
         .into_up());
     }
-    health::note_status(exchange, response.status.as_u16());
-    exchange.outcome.status = response.status.as_u16();
+    let status = response.status.as_u16();
+    let phrase = unusual_phrase(response);
+    let mut head = parts::of_response(response);
+    let fields = Fields::of(&head.headers);
+    inspect::check(&head, fields)?;
+    health::note_status(exchange, status);
+    retry::check_status(session, exchange, status, state)?;
+    health::judge_status(exchange, status);
+    exchange.outcome.status = status;
     exchange.outcome.source = Source::Upstream;
     exchange
         .forward
@@ -59,9 +69,6 @@ pub(super) fn deliver(
     if draining {
         session.set_keepalive(None);
     }
-    let phrase = unusual_phrase(response);
-    let mut head = parts::of_response(response);
-    let fields = Fields::of(&head.headers);
     if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::TRAILER | Fields::HOP) {
         let trailers = session.req_header().headers.contains_key(header::TE);
         hop_by_hop::remove_from_response(&mut head.headers, switching, trailers);
@@ -129,6 +136,10 @@ fn add_own(response: &mut Parts, fields: Fields, exchange: &Exchange) {
     }
     if tokens.request_id {
         headers.insert(REQUEST_ID, request_id(exchange));
+    }
+    let cookie = exchange.service();
+    if let Some(cookie) = cookie.and_then(|service| affinity::cookie(service, forward)) {
+        headers.append(header::SET_COOKIE, cookie);
     }
     if exchange.debug_wanted {
         add_debug(headers, exchange);

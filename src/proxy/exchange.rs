@@ -3,23 +3,23 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{http2::Stream, mirror::PendingCopy, stream::Wire, tunnel::Handshake};
+use super::{http2::Stream, mirror::PendingCopy, retry, stream::Wire, tunnel::Handshake};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
     plugin::{Client, Directions, Identity, Notes, Reply, Scheme, Source},
     router::PatternId,
-    snapshot::{ChainIndex, Route, RouteIndex, Service, Snapshot},
-    state::identifiers::RequestId,
+    snapshot::{ChainIndex, Retry, Route, RouteIndex, Service, Snapshot},
+    state::{circuits::Permit, identifiers::RequestId},
     telemetry::requests::RouteSeries,
     tls::TlsFacts,
-    upstream::{Member, balancer::Key, member::Hold, search::Search},
+    upstream::{Hold, Key, Member, search::Search},
 };
 
 /// What is known of a client connection before its first request. Made once, shared by its
@@ -87,6 +87,8 @@ pub struct Forward {
     pub body_bytes: u64,
     /// What of the request decides its target.
     pub key: Key,
+    /// A cookie that the client gets so that the key stays.
+    pub cookie: Option<HeaderValue>,
     pub search: Search,
     pub tries: u32,
     /// Where the last try went.
@@ -98,13 +100,45 @@ pub struct Forward {
     pub(super) copy: Option<Box<PendingCopy>>,
     /// The client was told to send the body that it holds back.
     pub continued: bool,
+    /// It was counted and has its deadline.
+    pub is_begun: bool,
+    /// By when the response must have begun, over all tries.
+    pub deadline: Option<Instant>,
     /// A try on a pooled connection that turned out to be closed was repeated already.
-    pub stale_repeated: bool,
+    pub is_stale_repeated: bool,
+    /// The next try must not take a connection from the pool.
+    pub needs_new_connection: bool,
+    /// How long the next try waits.
+    pub pause: Duration,
+    /// When the current try began.
+    pub try_began: Option<Instant>,
+    pub failed_tries: Vec<FailedTry>,
+    /// What the circuit of the current address gave.
+    pub permit: Option<Permit>,
     /// Counts the request for the member of the current try.
     pub hold: Option<Hold>,
     /// When the request was sent, and when the response head came.
     pub sent_at: Option<Instant>,
     pub answered_at: Option<Instant>,
+}
+
+/// A try that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedTry {
+    pub address: SocketAddr,
+    pub outcome: TryOutcome,
+    pub took: Duration,
+}
+
+/// What a try came to that was not the last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryOutcome {
+    /// There was no response, for this reason.
+    Failed(Reason),
+    /// The connection from the pool was closed.
+    Stale,
+    /// The response was one to try again for.
+    Status(u16),
 }
 
 /// How the exchange ended.
@@ -172,6 +206,11 @@ impl Exchange {
     pub fn service(&self) -> Option<&Service> {
         let chosen = self.forward.directions.service;
         self.snapshot.service(self.route()?, chosen)
+    }
+
+    /// How tries are repeated.
+    pub fn retry(&self) -> Option<&Retry> {
+        Some(retry::policy(self.route()?, self.service()?))
     }
 
     /// The consumer that authentication found.

@@ -29,6 +29,12 @@ pub(super) fn request_timeout() -> Reply {
     Reply::message(408, Reason::RequestTimeout, "Request timeout")
 }
 
+/// What a client gets when the time for all tries is over.
+pub(super) fn total_timeout() -> Reply {
+    Reply::message(504, Reason::TotalTimeout, TIMING_OUT)
+}
+
+const TIMING_OUT: &str = "The upstream server is timing out";
 const INVALID: &str = "An invalid response was received from the upstream server";
 
 /// What a client gets when no target has an acceptable certificate.
@@ -41,11 +47,7 @@ fn upstream(etype: &ErrorType) -> Reply {
         ErrorType::ConnectTimedout
         | ErrorType::TLSHandshakeTimedout
         | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout => Reply::message(
-            504,
-            Reason::UpstreamTimeout,
-            "The upstream server is timing out",
-        ),
+        | ErrorType::WriteTimedout => Reply::message(504, Reason::UpstreamTimeout, TIMING_OUT),
         ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
         | ErrorType::ConnectError

@@ -1,36 +1,36 @@
-//! Step 5: pick a target, shape the request for it, and try again where that is safe.
+//! Step 5: pick a target for a try, and shape the request for it.
 
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
 use pingora_core::{
-    Error, ErrorSource, ErrorType, Result,
+    Error, ErrorType, Result,
     upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
 };
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{
-    exchange::{Connection, Exchange},
+    affinity,
+    exchange::{Connection, Exchange, Forward, Outcome},
     failure,
     fields::Fields,
-    health,
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     parts,
     receive::raw_path,
     reply::{REQUEST_ID, request_id},
-    tunnel,
+    retry, tunnel,
 };
 use crate::{
     entity::reason::Reason,
-    plugin::Reply,
+    plugin::{CircuitGuard, Reply},
     router::path::{encode_for_wire, join},
     snapshot::{Route, Service},
-    state::{clock::Clock, identifiers::Identifiers},
+    state::{State, clock::Clock},
     upstream::{
-        self, Balancer, Member,
-        search::{Absent, Found, Search},
+        self, Member,
+        search::{Absent, Found},
     },
 };
 
@@ -50,6 +50,8 @@ const UPSTREAM_STREAMS_MAX: u32 = 100;
 /// connection: enough that slow clients do not hold up the others.
 const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = UPSTREAM_STREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX;
+/// How often a circuit may refuse what it seemed to let pass before the search is given up.
+const PROBES_LOST_MAX: usize = 8;
 /// What the gateway calls itself in `Via`.
 pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"));
 
@@ -60,8 +62,13 @@ pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"))
 pub(super) async fn peer(
     session: &Session,
     exchange: &mut Exchange,
-    identifiers: &Identifiers,
+    state: &State,
 ) -> Result<Box<HttpPeer>> {
+    note_key(session.req_header(), exchange);
+    let pause = std::mem::take(&mut exchange.forward.pause);
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
     let Exchange {
         snapshot,
         route,
@@ -75,24 +82,39 @@ pub(super) async fn peer(
     else {
         return Err(Error::new(ErrorType::InternalError));
     };
-    let patience = service.timeouts.connect;
-    // A place at an earlier member is given back before one is asked for at the next.
-    forward.hold = None;
-    let search = &mut forward.search;
-    let found = search.next(&service.balancer, forward.key, patience, |_| true);
-    let Found { member, hold } = match found.await {
-        Ok(found) => found,
-        Err(absent) => {
-            outcome.failure = Some(Box::new(reply_to_absence(absent, forward.tries)));
-            return Err(Error::new(ErrorType::Custom("no target")));
+    let mut now = state.clock.instant();
+    let policy = retry::policy(route, service);
+    forward.begin(route, service, now);
+    let mut left = forward
+        .patience(policy, now)
+        .map_err(|reply| ended(outcome, reply))?;
+    let connect = service.timeouts.connect;
+    let patience = left.map_or(connect, |left| connect.min(left));
+    let found = find(forward, route, service, patience).await;
+    let Found { member, hold } = found.map_err(|reply| {
+        if forward.is_late(state.clock.instant()) {
+            ended(outcome, Box::new(failure::total_timeout()))
+        } else {
+            ended(outcome, reply)
         }
-    };
+    })?;
+    if forward.deadline.is_some() {
+        // Finding it may have taken its time.
+        now = state.clock.instant();
+        left = forward
+            .patience(policy, now)
+            .map_err(|reply| ended(outcome, reply))?;
+    }
+    let limit = |own: Duration| left.map_or(own, |left| own.min(left));
     forward.tries += 1;
+    forward.try_began = Some(now);
     forward.hold = Some(hold);
     let host = host_header(session.req_header(), route, service, &member);
     let mut peer = peer_at(service, &member, host);
     forward.member = Some(member);
     let options = &mut peer.options;
+    options.connection_timeout = Some(limit(connect));
+    options.total_connection_timeout = Some(limit(connect));
     if service.protocol.is_grpc() {
         // Never HTTP/1, which has no room for what a call ends with.
         options.set_http_version(2, 2);
@@ -105,25 +127,105 @@ pub(super) async fn peer(
         let handshake = tunnel::Handshake::default();
         forward.handshake = Some(handshake.clone());
         options.custom_l4 = Some(tunnel::connector(
-            service.timeouts.connect,
-            service.timeouts.read,
+            limit(connect),
+            limit(service.timeouts.read),
             handshake,
         ));
     } else {
-        options.read_timeout = Some(service.timeouts.read);
-        options.write_timeout = Some(service.timeouts.write);
+        options.read_timeout = Some(limit(service.timeouts.read));
+        options.write_timeout = Some(limit(service.timeouts.write));
     }
+    let needs_new_connection = std::mem::take(&mut forward.needs_new_connection);
     match snapshot.settings.upstream_idle_timeout {
-        Some(timeout) if !forward.tunnel => options.idle_timeout = Some(timeout),
+        Some(timeout) if !forward.tunnel && !needs_new_connection => {
+            options.idle_timeout = Some(timeout);
+        }
         _ => {
             // Nothing is shared: no other request has the same key, and nothing stays idle.
             options.idle_timeout = Some(Duration::ZERO);
-            peer.group_key = identifiers.serial();
+            peer.group_key = state.identifiers.serial();
         }
     }
     // What concerns one connection only is removed as the request is received and shaped.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     Ok(Box::new(peer))
+}
+
+/// Notes what of the request decides its target. All tries have one key.
+fn note_key(head: &Parts, exchange: &mut Exchange) {
+    if exchange.forward.member.is_some() {
+        return;
+    }
+    if let Some(service) = exchange.service() {
+        let (key, cookie) = affinity::key(service, head, exchange);
+        exchange.forward.key = key;
+        exchange.forward.cookie = cookie;
+    }
+}
+
+/// Leaves `reply` for the client and ends the search.
+fn ended(outcome: &mut Outcome, reply: Box<Reply>) -> Box<Error> {
+    outcome.failure = Some(reply);
+    Error::new(ErrorType::Custom("no target"))
+}
+
+/// Finds the member of the next try: one whose circuit is not open, where it has one.
+///
+/// # Errors
+/// The answer, if there is none.
+async fn find(
+    forward: &mut Forward,
+    route: &Route,
+    service: &Service,
+    patience: Duration,
+) -> Result<Found, Box<Reply>> {
+    // What an earlier try holds is given back before the next asks for it.
+    forward.hold = None;
+    forward.permit = None;
+    let key = forward.key;
+    let Some(guard) = &forward.directions.guard else {
+        let found = forward
+            .search
+            .next(&service.balancer, key, patience, |_| true);
+        let tries = forward.tries;
+        return found
+            .await
+            .map_err(|absent| Box::new(reply_to_absence(absent, tries)));
+    };
+    let facts = &service.facts;
+    let usable = |member: &Member| guard.check(facts, member.address).is_ok();
+    let mut left = Duration::ZERO;
+    // Another request may take the last place of a probe in between.
+    for _ in 0..PROBES_LOST_MAX {
+        let search = &mut forward.search;
+        let found = search.next(&service.balancer, key, patience, usable).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(Absent::Usable) => {
+                left = soonest(guard, service);
+                break;
+            }
+            Err(absent) => return Err(Box::new(reply_to_absence(absent, forward.tries))),
+        };
+        let circuit = guard.circuit(facts, &route.facts, Some(found.member.address));
+        match circuit.admit(&guard.limits) {
+            Ok(permit) => {
+                forward.permit = Some(permit);
+                return Ok(found);
+            }
+            Err(other) => left = other,
+        }
+    }
+    Err(Box::new(guard.refuse(left)))
+}
+
+/// When the first circuit of the members of `service` lets a request pass again.
+fn soonest(guard: &CircuitGuard, service: &Service) -> Duration {
+    let members = service.balancer.members();
+    let left = members
+        .iter()
+        .filter_map(|member| guard.check(&service.facts, member.address).err());
+    left.min().unwrap_or_default()
 }
 
 fn reply_to_absence(absent: Absent, tries: u32) -> Reply {
@@ -431,133 +533,6 @@ fn te_trailers(headers: &HeaderMap) -> bool {
             .split(|byte| *byte == b',')
             .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     })
-}
-
-/// Decides on another try after no connection was made: nothing was sent, so any method may.
-pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error) {
-    health::note_failure(exchange, error);
-    let another = may_try_again(exchange);
-    rule_out_member(exchange);
-    error.set_retry(another);
-    count_repeat(exchange, another);
-}
-
-/// Decides on another try after a connection failed.
-///
-/// A request that an HTTP/2 upstream says it did not look at may go again, whatever it is. Else an
-/// idempotent request may go again until the first byte of a response was passed on. Any other
-/// was sent, so its effect is unknown and it may not. A connection from the pool that turned out
-/// to be closed says nothing of its target: that try is repeated once and not counted. An upstream
-/// that is silent while the client still owes its body waits as we do: the client is told.
-pub(super) fn after_exchange_failure(
-    session: &mut Session,
-    exchange: &mut Exchange,
-    error: &mut Error,
-    from_pool: bool,
-) {
-    tunnel::name_silence(error);
-    if error.etype() == &ErrorType::InvalidCert {
-        after_bad_certificate(exchange, error);
-        return;
-    }
-    if error.esource() == &ErrorSource::Upstream
-        && error.etype() == &ErrorType::ReadTimedout
-        && !session.as_downstream_mut().is_body_done()
-    {
-        exchange.outcome.failure = Some(Box::new(failure::request_timeout()));
-        error.set_retry(false);
-        return;
-    }
-    let safe = error.esource() == &ErrorSource::Upstream
-        && (is_idempotent(&session.req_header().method) || was_not_looked_at(error))
-        && !session.as_ref().retry_buffer_truncated()
-        && session
-            .response_written()
-            .is_none_or(|head| head.status.is_informational() && head.status != 101);
-    let stale = from_pool
-        && !exchange.forward.stale_repeated
-        && !matches!(
-            error.etype(),
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout
-        );
-    if !stale {
-        health::note_failure(exchange, error);
-    }
-    if safe && stale {
-        exchange.forward.stale_repeated = true;
-        exchange.forward.tries = exchange.forward.tries.saturating_sub(1);
-        error.set_retry(true);
-        return;
-    }
-    let another = safe && may_try_again(exchange);
-    rule_out_member(exchange);
-    error.set_retry(another);
-    count_repeat(exchange, another);
-}
-
-/// Decides on another try after the certificate of a connection was not accepted: nothing was sent,
-/// so any method may, but only somewhere else.
-fn after_bad_certificate(exchange: &mut Exchange, error: &mut Error) {
-    health::note_failure(exchange, error);
-    let has_another = with_search(exchange, |search, balancer, member| {
-        search.distrust(balancer, member)
-    });
-    let another = has_another.unwrap_or(false) && may_try_again(exchange);
-    error.set_retry(another);
-    count_repeat(exchange, another);
-}
-
-/// Whether an HTTP/2 upstream says that it did nothing for the request (RFC 9113 §8.7).
-fn was_not_looked_at(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<h2::Error>()
-        .is_some_and(|cause| {
-            cause.is_remote()
-                && ((cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
-                    || (cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR)))
-        })
-}
-
-fn may_try_again(exchange: &Exchange) -> bool {
-    exchange
-        .service()
-        .is_some_and(|service| exchange.forward.tries <= u32::from(service.retries))
-}
-
-/// Notes that the member of the current try is of no use.
-fn rule_out_member(exchange: &mut Exchange) {
-    with_search(exchange, |search, _, member| search.rule_out(member));
-}
-
-/// Tells the search something of the member of the current try.
-fn with_search<T>(
-    exchange: &mut Exchange,
-    tell: impl FnOnce(&mut Search, &Balancer, &Member) -> T,
-) -> Option<T> {
-    let Exchange {
-        snapshot,
-        route,
-        forward,
-        ..
-    } = exchange;
-    let member = forward.member.as_ref()?;
-    let route = snapshot.routes.get((*route)?)?;
-    let service = snapshot.service(route, forward.directions.service)?;
-    Some(tell(&mut forward.search, &service.balancer, member))
-}
-
-fn count_repeat(exchange: &Exchange, another: bool) {
-    if another && let Some(service) = exchange.service() {
-        service.repeats.inc();
-    }
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
 }
 
 #[cfg(test)]

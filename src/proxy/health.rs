@@ -1,16 +1,17 @@
-//! What a try tells of the address it went to: passive health checks. Only what the upstream did
-//! counts, never what the gateway or the client did.
+//! What a try tells of the member it went to: passive health checks, latency, and the circuit that it
+//! has. Only what the upstream did counts, never what the gateway or the client did.
 
 use pingora_core::{Error, ErrorSource};
 
-use super::exchange::Exchange;
-use crate::{state::health::Finding, upstream::health::finding_of};
+use super::exchange::{Exchange, TryOutcome};
+use crate::{plugin::Source, state::health::Finding, upstream::health::finding_of};
 
 /// Notes the upstream's own status, before any plugin changes it.
 pub(super) fn note_status(exchange: &Exchange, status: u16) {
     let Some(service) = exchange.service() else {
         return;
     };
+    note_latency(exchange, true);
     if let Some(checks) = service.balancer.passive_checks()
         && let Some(finding) = checks.statuses.judge(status)
     {
@@ -23,7 +24,52 @@ pub(super) fn note_failure(exchange: &Exchange, error: &Error) {
     if exchange.forward.answered_at.is_none()
         && let Some(finding) = finding(error)
     {
+        note_latency(exchange, false);
         note(exchange, finding);
+    }
+}
+
+fn note_latency(exchange: &Exchange, has_answered: bool) {
+    if let (Some(service), Some(hold)) = (exchange.service(), &exchange.forward.hold) {
+        service.balancer.note_latency(hold, has_answered);
+    }
+}
+
+/// Tells the circuit of its address what a try came to.
+pub(super) fn judge_try(exchange: &mut Exchange, outcome: TryOutcome) {
+    let forward = &mut exchange.forward;
+    if let (Some(guard), Some(permit)) = (&forward.directions.guard, forward.permit.take()) {
+        match outcome {
+            TryOutcome::Failed(_) => guard.judge(permit, None),
+            TryOutcome::Status(status) => guard.judge(permit, Some(status)),
+            TryOutcome::Stale => drop(permit),
+        }
+    }
+}
+
+/// Tells the circuit of its address that the `status` of a response is a failure, where it is: before
+/// the client can see it and come again. A success is one only when the response was whole.
+pub(super) fn judge_status(exchange: &mut Exchange, status: u16) {
+    let guard = exchange.forward.directions.guard.as_ref();
+    if guard.is_some_and(|guard| guard.is_failure(status)) {
+        judge_try(exchange, TryOutcome::Status(status));
+    }
+}
+
+/// Tells the circuit of its address what the last try came to, once the exchange is over.
+pub(super) fn judge_end(exchange: &mut Exchange) {
+    if exchange.forward.permit.is_none() {
+        return;
+    }
+    let outcome = &exchange.outcome;
+    match outcome.reason {
+        Some(reason) if reason.is_of_upstream() => {
+            judge_try(exchange, TryOutcome::Failed(reason));
+        }
+        None if outcome.source == Source::Upstream => {
+            judge_try(exchange, TryOutcome::Status(outcome.status));
+        }
+        _ => exchange.forward.permit = None,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     snapshot::{Service, Snapshot},
     state::clock::Clock,
     upstream::{
-        balancer::Key,
+        Key,
         search::{Found, Search},
     },
 };

@@ -28,13 +28,16 @@ mod route;
 mod admit;
 mod body;
 
+mod affinity;
 mod forward;
 mod health;
 pub mod mirror;
+mod retry;
 mod tunnel;
 mod verify;
 
 mod deliver;
+mod inspect;
 
 mod error_body;
 mod failure;
@@ -134,7 +137,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
-        forward::peer(session, exchange, &self.state.identifiers).await
+        forward::peer(session, exchange, &self.state).await
     }
 
     async fn connected_to_upstream(
@@ -178,7 +181,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        forward::after_connect_failure(exchange, &mut error);
+        retry::after_connect_failure(exchange, &mut error, &self.state);
         error
     }
 
@@ -190,7 +193,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         from_pool: bool,
     ) -> Box<Error> {
-        forward::after_exchange_failure(session, exchange, &mut error, from_pool);
+        retry::after_exchange_failure(session, exchange, &mut error, from_pool, &self.state);
         error
     }
 

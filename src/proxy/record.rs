@@ -6,7 +6,7 @@ use pingora_core::Error;
 use pingora_proxy::Session;
 use tracing::debug;
 
-use super::{Gateway, access_log::Entry, exchange::Exchange, http2::ANSWERED};
+use super::{Gateway, access_log::Entry, exchange::Exchange, health, http2::ANSWERED};
 use crate::{
     entity::{consumer::Consumer, reason::Reason},
     plugin::{Latencies, Record, Source},
@@ -30,6 +30,7 @@ pub(super) fn record(
     if exchange.forward.copy.take().is_some() {
         telemetry.mirrors().incomplete.inc();
     }
+    health::judge_end(exchange);
     let forward = &exchange.forward;
     let latencies = Latencies {
         total: ended - exchange.began,

@@ -14,6 +14,7 @@ use pingora_http::RequestHeader;
 
 use super::{
     admit::{self, Entrance},
+    affinity,
     exchange::{Connection, Exchange},
     fields::Fields,
     forward,
@@ -27,7 +28,7 @@ use crate::{
     router::Key,
     snapshot::{ChainIndex, Route, Service, Snapshot},
     state::State,
-    upstream::Target,
+    upstream::{self, Target, algorithm::Input},
 };
 
 /// Pingora's parser takes no more.
@@ -219,6 +220,18 @@ impl Rehearsal {
         let member = target.stand_in();
         let host = forward::host_header(&self.head, self.route()?, self.service()?, &member);
         Some(String::from_utf8_lossy(host.as_bytes()).into_owned())
+    }
+
+    /// Whether the request has a cookie of this name.
+    pub fn has_cookie(&self, name: &str) -> bool {
+        affinity::value_of(&self.head.headers, name).is_some()
+    }
+
+    /// What of the request decides its target.
+    pub fn target_key(&self) -> Option<(upstream::Key, Option<&Input>)> {
+        let service = self.service()?;
+        let (key, _) = affinity::key(service, &self.head, &self.exchange);
+        Some((key, affinity::deciding(service, &self.head, &self.exchange)))
     }
 
     /// The head that goes to the target at `place` of the service's balancer; `None` without a

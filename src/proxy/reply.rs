@@ -105,6 +105,7 @@ pub(super) fn run_response_phase(
         snapshot,
         run,
         identity,
+        outcome,
         ..
     } = exchange;
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -114,7 +115,8 @@ pub(super) fn run_response_phase(
             &snapshot.consumers,
             identity.consumer,
         );
-        run.response(&snapshot.instances, &mut Response::new(head, source));
+        let mut response = Response::new(head, source, outcome.reason);
+        run.response(&snapshot.instances, &mut response);
     }));
     if ran.is_err() {
         telemetry.panicked();

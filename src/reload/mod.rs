@@ -5,11 +5,13 @@ mod discovered;
 pub mod watch;
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     compile::Compiler,
@@ -285,13 +287,29 @@ impl Reloader {
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
         state.turnstiles.sweep();
-        state.positions.sweep();
+        state.turns.sweep();
         state.splits.sweep();
         state.slots.sweep();
+        state.budgets.sweep();
+        state.circuits.sweep();
+        self.forget_circuits();
         state.health.sweep();
         state.names.sweep();
         state.consul.sweep();
         state.loads.sweep();
+    }
+
+    /// Forgets the circuits of services that are gone, where their plugin is not.
+    fn forget_circuits(&self) {
+        let snapshot = self.live.take();
+        let served: HashSet<Uuid> = snapshot
+            .services
+            .iter()
+            .map(|service| service.facts.id)
+            .collect();
+        for circuits in self.state().circuits.values() {
+            circuits.keep(|service| served.contains(service));
+        }
     }
 
     fn refuse(&self, diagnostics: &Diagnostics) {

@@ -2,9 +2,10 @@
 
 pub mod live;
 mod origins;
+mod retry;
 mod settings;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     chain::Chain,
@@ -16,15 +17,16 @@ use crate::{
     },
     plugins::Instance,
     router::{Router, streams::StreamRouter},
-    state::consul,
+    state::{budget::RetryBudget, consul},
     telemetry::{
-        Count, handshakes::CertificateExpiry, requests::RouteSeries, streams::StreamSeries,
+        Retries, handshakes::CertificateExpiry, requests::RouteSeries, streams::StreamSeries,
     },
     tls::{Certificates, UpstreamTls},
     upstream::Balancer,
 };
 
 pub use origins::{Origins, Place, PluginOrigin, Unserved};
+pub use retry::Retry;
 pub use settings::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted};
 
 /// The place of a route in [`Snapshot::routes`].
@@ -122,6 +124,10 @@ pub struct Route {
     pub strip_path: bool,
     pub preserve_host: bool,
     pub path_handling: PathHandling,
+    /// In place of what the service says.
+    pub retry: Option<Retry>,
+    /// The same; the inner one absent = no such limit.
+    pub total_timeout: Option<Option<Duration>>,
     /// The plugins for requests over `http` and over `https`, the same unless some plugin names
     /// its protocols.
     pub chains: [ChainIndex; 2],
@@ -168,10 +174,15 @@ pub struct Service {
     /// What comes before the request's path; absent if it is `/`.
     pub path: Option<String>,
     pub retries: u16,
+    pub retry: Retry,
+    /// By when the response must have begun, from the moment that the request is forwarded.
+    pub total_timeout: Option<Duration>,
+    /// What repeating requests may still cost.
+    pub budget: Arc<RetryBudget>,
     pub timeouts: Timeouts,
     /// Absent = plain HTTP.
     pub tls: Option<Arc<UpstreamTls>>,
     pub balancer: Arc<Balancer>,
-    /// How often requests were sent again.
-    pub repeats: Arc<Count>,
+    /// How often requests were sent again, and how often not for want of budget.
+    pub repeats: Arc<Retries>,
 }

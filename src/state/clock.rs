@@ -15,7 +15,8 @@ pub struct Clock(Source);
 #[derive(Debug, Clone)]
 enum Source {
     System,
-    Manual(Arc<AtomicI64>),
+    /// The time of day, and the point of the monotonic clock at which it was 0.
+    Manual(Arc<AtomicI64>, Instant),
 }
 
 impl Clock {
@@ -26,12 +27,15 @@ impl Clock {
 
     /// A clock that stands at `unix_milliseconds` until [`Self::advance`] moves it.
     pub fn manual(unix_milliseconds: i64) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(unix_milliseconds))))
+        let now = Arc::new(AtomicI64::new(unix_milliseconds));
+        let real = Self::system().instant();
+        let since = Duration::from_millis(u64::try_from(unix_milliseconds).unwrap_or(0));
+        Self(Source::Manual(now, real.checked_sub(since).unwrap_or(real)))
     }
 
     /// Moves a manual clock; the system clock does not move.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(now) = &self.0 {
+        if let Source::Manual(now, _) = &self.0 {
             now.fetch_add(
                 i64::try_from(by.as_millis()).unwrap_or(i64::MAX),
                 Ordering::Relaxed,
@@ -48,7 +52,7 @@ impl Clock {
                 .map_or(0, |since| {
                     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
                 }),
-            Source::Manual(now) => now.load(Ordering::Relaxed),
+            Source::Manual(now, _) => now.load(Ordering::Relaxed),
         }
     }
 
@@ -66,6 +70,12 @@ impl Clock {
     /// A point of the monotonic clock, for durations and deadlines.
     #[expect(clippy::disallowed_methods, reason = "this is the injected clock")]
     pub fn instant(&self) -> Instant {
-        Instant::now()
+        match &self.0 {
+            Source::System => Instant::now(),
+            Source::Manual(now, zero) => {
+                let since = u64::try_from(now.load(Ordering::Relaxed)).unwrap_or(0);
+                *zero + Duration::from_millis(since)
+            }
+        }
     }
 }

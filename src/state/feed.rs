@@ -170,12 +170,12 @@ mod tests {
         let feed = Arc::new(Feed::new(Arc::default()));
         let waiting = tokio::spawn({
             let feed = Arc::clone(&feed);
-            async move { feed.first_answer(Duration::from_secs(60)).await }
+            async move { feed.first_answer(Duration::from_mins(1)).await }
         });
         tokio::task::yield_now().await;
         feed.note_answer();
         waiting.await.expect("no panic");
-        feed.first_answer(Duration::from_secs(60)).await;
+        feed.first_answer(Duration::from_mins(1)).await;
         assert!(feed.records().is_empty());
     }
 }

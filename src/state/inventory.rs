@@ -23,6 +23,10 @@ pub enum Held {
         target: String,
         limit: u32,
     },
+    /// What the retries of a service may still cost.
+    Budget(Uuid),
+    /// The circuits of a plugin instance.
+    Circuits(Uuid),
     /// How the addresses of a target are.
     Health {
         upstream: Uuid,
@@ -41,9 +45,11 @@ impl State {
         let Self {
             rates,
             turnstiles,
-            positions,
+            turns,
             splits,
             slots,
+            budgets,
+            circuits,
             health,
             names,
             consul,
@@ -58,7 +64,7 @@ impl State {
         let mut held = BTreeSet::new();
         held.extend(rates.instances().into_iter().map(Held::Counts));
         held.extend(turnstiles.instances().into_iter().map(Held::Places));
-        held.extend(positions.keys().into_iter().map(Held::Turns));
+        held.extend(turns.keys().into_iter().map(Held::Turns));
         let splits = splits.keys().into_iter();
         held.extend(splits.map(|(instance, rule)| Held::Splits { instance, rule }));
         let slots = slots.keys().into_iter();
@@ -67,6 +73,8 @@ impl State {
             target,
             limit,
         }));
+        held.extend(budgets.keys().into_iter().map(Held::Budget));
+        held.extend(circuits.keys().into_iter().map(Held::Circuits));
         let health = health.keys().into_iter();
         held.extend(health.map(|(upstream, host, port)| Held::Health {
             upstream,
@@ -87,7 +95,7 @@ mod tests {
     #[test]
     fn what_is_held_is_listed_until_it_goes() {
         let state = State::new();
-        let turns = state.positions.get_or_create(Uuid::nil(), Default::default);
+        let turns = state.turns.get_or_create(Uuid::nil(), Default::default);
         let table = state.rates.table(Uuid::nil(), 1000);
         let name = state.names.get("A.test");
         assert_eq!(

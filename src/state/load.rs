@@ -1,14 +1,84 @@
-//! What one address has to do at the moment. Atomic words only, as every request changes them.
+//! What one address has to do at the moment, and how long it takes. Atomic words only, as every
+//! request changes them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// The time in which an old latency loses about two thirds of its weight, in milliseconds.
+const DECAY_MS: f64 = 10_000.0;
+/// What failures alone make a latency at most.
+const PENALTY_MAX: Duration = Duration::from_secs(10);
 
 /// The load of one address.
 #[derive(Debug, Default)]
 pub struct Load {
+    /// Since when it is there, in Unix milliseconds; 0: from the beginning.
+    joined: i64,
     under_way: AtomicU32,
+    /// The latency in microseconds above, the moment of its last change in milliseconds below; 0:
+    /// not known.
+    latency: AtomicU64,
+}
+
+/// A moment as latencies are stamped with it: Unix milliseconds, without their upper half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(u32);
+
+impl Moment {
+    /// The moment at these Unix milliseconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of the time is enough: only differences count"
+    )]
+    pub const fn of_unix_milliseconds(now: i64) -> Self {
+        Self(now as u32)
+    }
+
+    /// What is left of a latency that was stamped `then`.
+    fn weight_of(self, then: u32) -> f64 {
+        let since = self.0.wrapping_sub(then);
+        // A clock that was set back tells nothing.
+        if since > u32::MAX / 2 {
+            return 1.0;
+        }
+        (-f64::from(since) / DECAY_MS).exp()
+    }
+}
+
+fn unpacked(word: u64) -> (u32, u32) {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    (half(word >> 32), half(word))
+}
+
+fn packed(microseconds: f64, now: Moment) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast saturates, and a latency is never negative"
+    )]
+    // 0 stands for a latency that is not known.
+    let microseconds = (microseconds as u32).max(1);
+    u64::from(microseconds) << 32 | u64::from(now.0)
 }
 
 impl Load {
+    /// The load of an address that is there since `joined`, in Unix milliseconds; 0: from the
+    /// beginning.
+    pub fn new(joined: i64) -> Self {
+        Self {
+            joined,
+            ..Self::default()
+        }
+    }
+
+    /// Since when it is there, in Unix milliseconds; 0: from the beginning.
+    pub fn joined(&self) -> i64 {
+        self.joined
+    }
+
     /// Counts one more request.
     pub fn begin(&self) {
         self.under_way.fetch_add(1, Ordering::Relaxed);
@@ -23,11 +93,79 @@ impl Load {
     pub fn under_way(&self) -> u32 {
         self.under_way.load(Ordering::Relaxed)
     }
+
+    /// The latency at `now` in microseconds: a moving average that follows peaks at once and fades
+    /// with time; 0 if none is known.
+    pub fn latency(&self, now: Moment) -> f64 {
+        let (latency, then) = unpacked(self.latency.load(Ordering::Relaxed));
+        f64::from(latency) * now.weight_of(then)
+    }
+
+    /// Whether a latency is known.
+    pub fn is_measured(&self) -> bool {
+        self.latency.load(Ordering::Relaxed) != 0
+    }
+
+    /// Begins with a latency in microseconds, unless one is known.
+    pub fn expect_latency(&self, microseconds: f64, now: Moment) {
+        // Whoever measured meanwhile knows better.
+        let _ = self.latency.compare_exchange(
+            0,
+            packed(microseconds, now),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes in how long an answer took to begin.
+    pub fn observe(&self, took: Duration, now: Moment) {
+        let took = took.as_secs_f64() * 1e6;
+        self.update(now, |latency, weight| {
+            if took >= latency {
+                took
+            } else {
+                latency * weight + took * (1.0 - weight)
+            }
+        });
+    }
+
+    /// Takes in that there was no answer, though it was waited for so long. One that fails at once
+    /// must not look fast: each failure doubles the latency, up to ten seconds.
+    pub fn observe_failure(&self, waited: Duration, now: Moment) {
+        let waited = waited.as_secs_f64() * 1e6;
+        self.update(now, |latency, _| {
+            let doubled = (latency * 2.0).max(1000.0);
+            waited
+                .max(doubled.min(PENALTY_MAX.as_secs_f64() * 1e6))
+                .max(latency)
+        });
+    }
+
+    fn update(&self, now: Moment, change: impl Fn(f64, f64) -> f64) {
+        let step = |word| {
+            let (latency, then) = unpacked(word);
+            Some(packed(change(f64::from(latency), now.weight_of(then)), now))
+        };
+        // Never refused, so whatever comes back is no error.
+        let _ = self
+            .latency
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const START: Moment = Moment::of_unix_milliseconds(1_000);
+
+    fn later(milliseconds: i64) -> Moment {
+        Moment::of_unix_milliseconds(1_000 + milliseconds)
+    }
+
+    fn milliseconds(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
 
     #[test]
     fn what_begins_is_under_way_until_it_ends() {
@@ -36,5 +174,46 @@ mod tests {
         load.begin();
         load.end();
         assert_eq!(load.under_way(), 1);
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_fades() {
+        let load = Load::default();
+        load.observe(milliseconds(5), START);
+        load.observe(milliseconds(500), START);
+        assert!((load.latency(START) - 500_000.0).abs() < 1.0);
+        assert!((load.latency(later(10_000)) - 500_000.0 / std::f64::consts::E).abs() < 10.0);
+        load.observe(milliseconds(5), later(10_000));
+        let mixed = load.latency(later(10_000));
+        assert!((180_000.0..190_000.0).contains(&mixed), "{mixed}");
+    }
+
+    #[test]
+    fn failing_at_once_is_not_fast() {
+        let load = Load::default();
+        load.observe(milliseconds(5), START);
+        for _ in 0..3 {
+            load.observe_failure(Duration::ZERO, START);
+        }
+        assert!(load.latency(START) >= 40_000.0);
+        for _ in 0..100 {
+            load.observe_failure(Duration::ZERO, START);
+        }
+        assert!(load.latency(START) <= 10_000_001.0);
+    }
+
+    #[test]
+    fn an_expectation_gives_way_to_what_is_known() {
+        let load = Load::default();
+        load.expect_latency(7_000.0, START);
+        load.expect_latency(9_000.0, START);
+        assert!((load.latency(START) - 7_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_changes_nothing() {
+        let load = Load::default();
+        load.observe(milliseconds(5), later(60_000));
+        assert!((load.latency(START) - 5_000.0).abs() < 1.0);
     }
 }

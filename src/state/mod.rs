@@ -2,6 +2,8 @@
 //! names and metrics. Built once by `server`, shared by every snapshot, so that a reload loses nothing.
 
 pub mod addresses;
+pub mod budget;
+pub mod circuits;
 pub mod clock;
 pub mod consul;
 pub mod dns;
@@ -13,7 +15,9 @@ pub mod load;
 pub mod names;
 pub mod rates;
 pub mod registry;
+pub mod turns;
 pub mod turnstiles;
+mod window;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -22,6 +26,8 @@ use uuid::Uuid;
 
 use crate::telemetry::Telemetry;
 use addresses::{PerAddress, PerTarget};
+use budget::RetryBudget;
+use circuits::Circuits;
 use clock::Clock;
 use consul::Consul;
 use feed::News;
@@ -32,6 +38,7 @@ use load::Load;
 use names::Names;
 use rates::Rates;
 use registry::Registry;
+use turns::Turns;
 use turnstiles::Turnstiles;
 
 /// Everything that a reload keeps.
@@ -42,14 +49,18 @@ pub struct State {
     pub rates: Rates,
     /// The requests under way where their number is limited.
     pub turnstiles: Turnstiles,
-    /// The round-robin position of each upstream or service host, by the entity's id.
-    pub positions: Registry<Uuid, AtomicU64>,
+    /// The turns of each upstream or service host, by the entity's id.
+    pub turns: Registry<Uuid, Turns>,
     /// The turns of services between which a plugin splits requests, by its instance and the place of the rule.
     pub splits: Registry<(Uuid, usize), AtomicU64>,
     /// The connections that each address of a target may still take, by upstream, target and limit.
     pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
     /// What the addresses of targets have to do.
     pub loads: PerTarget<Load>,
+    /// What the retries of a service may still cost, by its id.
+    pub budgets: Registry<Uuid, RetryBudget>,
+    /// The circuits of a plugin instance, by its id.
+    pub circuits: Registry<Uuid, Circuits>,
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
@@ -70,11 +81,13 @@ impl State {
             clock: Clock::system(),
             identifiers,
             rates: Rates::default(),
+            turns: Registry::default(),
             turnstiles: Turnstiles::default(),
-            positions: Registry::default(),
             splits: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),
+            budgets: Registry::default(),
+            circuits: Registry::default(),
             health: TargetsHealth::default(),
             names: Names::new(Arc::clone(&news)),
             consul: Consul::new(Arc::clone(&news)),

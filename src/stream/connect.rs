@@ -15,10 +15,8 @@ use crate::{
     state::{clock::Clock, health::Finding},
     telemetry::streams::Ending,
     upstream::{
-        Member,
-        balancer::Key,
+        Hold, Member,
         health::finding_of,
-        member::Hold,
         search::{Absent, Found, Search},
         server_name,
     },
@@ -39,10 +37,13 @@ pub(super) async fn connect(
 ) -> std::result::Result<Connected, Ending> {
     let patience = service.timeouts.connect;
     let balancer = &service.balancer;
+    let key = balancer
+        .algorithm()
+        .key_of_stream(stream.peer.ip().to_canonical());
     let mut search = Search::default();
     let mut ending = None;
     loop {
-        let found = search.next(balancer, Key::Nothing, patience, |_| true);
+        let found = search.next(balancer, key, patience, |_| true);
         let Found { member, hold } = match found.await {
             Ok(found) => found,
             // What the last try showed says more than that there is no further one.
@@ -52,12 +53,14 @@ pub(super) async fn connect(
         stream.backend = Some(member.address);
         let error = match try_one(service, &member, patience).await {
             Ok(upstream) => {
+                balancer.note_latency(&hold, true);
                 balancer.note_passively(&member, Finding::Connected);
                 return Ok((hold, upstream));
             }
             Err(error) => error,
         };
         if let Some(finding) = finding_of(error.etype()) {
+            balancer.note_latency(&hold, false);
             balancer.note_passively(&member, finding);
         }
         ending = Some(ending_of(error.etype()));
@@ -71,7 +74,7 @@ pub(super) async fn connect(
         if !has_another || stream.tries > u32::from(service.retries) {
             return Err(ending_of(error.etype()));
         }
-        service.repeats.inc();
+        service.repeats.made.inc();
     }
 }
 

@@ -124,6 +124,15 @@ families! {
     RETRIES: Counter "tollgate_upstream_retries_total"
         ["service"]
         "Attempts to reach an upstream after the first.";
+    RETRIES_REFUSED: Counter "tollgate_upstream_retries_refused_total"
+        ["service"]
+        "Attempts that were not made because the budget of the service's retries was spent.";
+    CIRCUIT_STATE: Gauge "tollgate_circuit_state"
+        ["service", "route", "target"]
+        "What a circuit is: 0 closed, 1 half-open, 2 open. `route` and `target` are empty unless the circuit is for that route or address only.";
+    CIRCUIT_TRANSITIONS: Counter "tollgate_circuit_transitions_total"
+        ["service", "route", "target", "to"]
+        "How often a circuit became `closed`, `half-open` or `open`.";
     CONCURRENT_REQUESTS: Gauge "tollgate_concurrency_requests"
         ["state"]
         "Requests where their number is limited: `running` for those that hold a place, `waiting` for those in a queue.";

@@ -4,6 +4,7 @@
 //! knows a snapshot; whoever knows more hands it in.
 
 pub mod admissions;
+pub mod circuits;
 pub mod connections;
 mod count;
 pub mod discovery;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 use crate::entity::reason::Reason;
 use admissions::Admissions;
+use circuits::{CircuitLabels, CircuitSeries, Circuits};
 use connections::Connections;
 pub use count::Count;
 use exports::Exports;
@@ -59,7 +61,8 @@ pub struct Telemetry {
     admissions: Arc<Admissions>,
     mirrors: Arc<MirrorCounts>,
     requests: Requests,
-    retries: Held<str, Count>,
+    retries: Held<str, Retries>,
+    circuits: Circuits,
     streams: Streams,
     replies: [Count; Reason::ALL.len()],
     requests_received: Count,
@@ -69,6 +72,14 @@ pub struct Telemetry {
     losses: Held<str, Losses>,
     /// The size of the last page, so that the next one is not copied as it grows.
     page_bytes: AtomicUsize,
+}
+
+/// The repeated tries of a service.
+#[derive(Debug, Default)]
+pub struct Retries {
+    pub made: Count,
+    /// Those that its budget did not allow.
+    pub refused: Count,
 }
 
 /// How the configuration came and went.
@@ -99,6 +110,7 @@ impl Telemetry {
             mirrors: Arc::default(),
             requests: Requests::default(),
             retries: Held::default(),
+            circuits: Circuits::default(),
             streams: Streams::default(),
             replies: Default::default(),
             requests_received: Count::default(),
@@ -148,8 +160,13 @@ impl Telemetry {
     }
 
     /// The retries of a service, by its label. Held like [`Self::route`].
-    pub fn retries(&self, service: &str) -> Arc<Count> {
-        self.retries.get_or_create(service, Count::default)
+    pub fn retries(&self, service: &str) -> Arc<Retries> {
+        self.retries.get_or_create(service, Retries::default)
+    }
+
+    /// The series of a circuit. Held like [`Self::route`].
+    pub fn circuit(&self, labels: &CircuitLabels) -> Arc<CircuitSeries> {
+        self.circuits.of(labels)
     }
 
     /// The stream series of a service and a route, by their labels; both empty for connections
@@ -227,11 +244,18 @@ impl Telemetry {
         self.mirrors.write(&mut page);
         self.write_configuration(&mut page);
         self.requests.write(&mut page);
+        let all = self.retries.sorted();
         let mut retries = page.family(&families::RETRIES);
-        for (service, count) in self.retries.sorted() {
-            retries.count(&[&service], count.get());
+        for (service, count) in &all {
+            retries.count(&[service], count.made.get());
         }
         retries.end();
+        let mut refused = page.family(&families::RETRIES_REFUSED);
+        for (service, count) in &all {
+            refused.count(&[service], count.refused.get());
+        }
+        refused.end();
+        self.circuits.write(&mut page);
         self.streams.write(&mut page);
         if live.target_health {
             health::write(&mut page, upstreams);
@@ -403,8 +427,8 @@ mod tests {
     fn the_retries_of_a_removed_service_are_gone() {
         let telemetry = Telemetry::new();
         let retries = telemetry.retries("orders");
-        retries.inc();
-        telemetry.retries("orders").inc();
+        retries.made.inc();
+        telemetry.retries("orders").made.inc();
         assert_eq!(
             samples(&page(&telemetry), "tollgate_upstream_retries_total"),
             ["tollgate_upstream_retries_total{service=\"orders\"} 2"]

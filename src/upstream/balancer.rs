@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -11,35 +11,30 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::future::select_all;
 use http::HeaderValue;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    Member, Target,
+    Algorithm, Hold, Key, Member, Target,
+    algorithm::{latency, least_connections},
     health::{
         Whose,
         checks::{Active, Checks, Passive},
         note,
     },
-    roster::Roster,
+    roster::{Plan, Roster, Team},
 };
 use crate::state::{
     clock::Clock,
     feed::{Feed, News},
     health::{Finding, Witness},
+    load::Moment,
+    turns::Turns,
 };
 
 /// How many turns in a row may fall on members that cannot be picked before they are looked
 /// through in their order.
 const TURNS_MAX: usize = 64;
-
-/// What of a request decides where it goes, where the algorithm asks for something.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Key {
-    /// Nothing does.
-    #[default]
-    Nothing,
-}
 
 /// What a balancer is made of.
 #[derive(Debug)]
@@ -51,8 +46,11 @@ pub struct Outline {
     /// `host_header` of the upstream.
     pub host_header: Option<HeaderValue>,
     pub targets: Vec<Target>,
+    pub algorithm: Algorithm,
+    /// In which time a new or recovered member gets its whole weight; zero: at once.
+    pub slow_start: Duration,
     /// Where its turns go on.
-    pub position: Arc<AtomicU64>,
+    pub turns: Arc<Turns>,
     /// They go with targets that have a health.
     pub checks: Option<Checks>,
     /// Hears of changes that the turns are to follow.
@@ -73,10 +71,12 @@ pub struct Balancer {
     /// `host_header` of the upstream.
     pub host_header: Option<HeaderValue>,
     targets: Box<[Target]>,
+    algorithm: Algorithm,
+    slow_start: Duration,
     roster: ArcSwap<Roster>,
     /// Held by whoever makes a new roster.
     following: Mutex<()>,
-    position: Arc<AtomicU64>,
+    turns: Arc<Turns>,
     checks: Option<Checks>,
     /// Whether enough of the weight is available. It follows the health: a pick cannot count.
     is_above_threshold: AtomicBool,
@@ -87,15 +87,24 @@ pub struct Balancer {
 impl Balancer {
     /// A balancer with the members that its targets stand for now.
     pub fn new(outline: Outline) -> Self {
-        let roster = Roster::new(&outline.targets, &[], outline.clock.unix_milliseconds());
+        let team = Team {
+            id: outline.id,
+            targets: &outline.targets,
+            algorithm: &outline.algorithm,
+            slow_start: outline.slow_start,
+            has_begun: outline.turns.have_begun(),
+        };
+        let roster = Roster::new(team, None, outline.clock.unix_milliseconds());
         let balancer = Self {
             id: outline.id,
             name: outline.name,
             host_header: outline.host_header,
             targets: outline.targets.into_boxed_slice(),
+            algorithm: outline.algorithm,
+            slow_start: outline.slow_start,
             roster: ArcSwap::from_pointee(roster),
             following: Mutex::default(),
-            position: outline.position,
+            turns: outline.turns,
             checks: outline.checks,
             is_above_threshold: AtomicBool::new(true),
             news: outline.news,
@@ -105,9 +114,9 @@ impl Balancer {
         balancer
     }
 
-    /// The name of the way in which members are picked, in Kong's words.
-    pub fn algorithm(&self) -> &'static str {
-        "round-robin"
+    /// The way in which members are picked.
+    pub fn algorithm(&self) -> &Algorithm {
+        &self.algorithm
     }
 
     /// The targets, also those without weight.
@@ -150,31 +159,121 @@ impl Balancer {
         }
     }
 
-    /// The next healthy member that is `usable`. `None` if there is none, or if too little of the
-    /// weight is healthy.
+    /// The next healthy member that is `usable`, by the algorithm; `key` is what that asks of the
+    /// request. `None` if there is none, or if too little of the weight is healthy.
     pub fn pick(&self, key: Key, usable: impl Fn(&Member) -> bool) -> Option<Arc<Member>> {
         if !self.is_above_threshold.load(Ordering::Relaxed) {
             return None;
         }
         let roster = self.roster.load();
-        let is_usable = |member: &Arc<Member>| member.is_healthy() && usable(member);
-        let place = match key {
-            Key::Nothing => self.next_turn(&roster, is_usable),
+        let usable = |member: &Member| member.is_healthy() && usable(member);
+        let place = self.place(&roster, key, usable);
+        place.and_then(|place| roster.members.get(place)).cloned()
+    }
+
+    /// The healthy member that `key` leads to, where it leads to one; nobody takes a turn.
+    pub fn peek(&self, key: Key) -> Option<Arc<Member>> {
+        let roster = self.roster.load();
+        let is_healthy = |place| {
+            let member: Option<&Arc<Member>> = roster.members.get(place);
+            member.is_some_and(|member| member.is_healthy())
+        };
+        let place = match (&roster.plan, key) {
+            (Plan::Ring(ring), Key::Hash(hash)) => ring.find(hash, is_healthy),
+            (Plan::Sessions(sessions), Key::Session(id)) => {
+                sessions.find(id).filter(|place| is_healthy(*place))
+            }
+            _ => None,
         };
         place.and_then(|place| roster.members.get(place)).cloned()
     }
 
-    fn next_turn(&self, roster: &Roster, usable: impl Fn(&Arc<Member>) -> bool) -> Option<usize> {
+    fn place(&self, roster: &Roster, key: Key, usable: impl Fn(&Member) -> bool) -> Option<usize> {
+        let member = |place: usize| {
+            let member = roster.members.get(place)?;
+            usable(member).then_some(member)
+        };
+        let is_usable = |place| member(place).is_some();
+        match (&roster.plan, key) {
+            (Plan::LeastConnections, _) => {
+                // Only members alike take turns, and few are looked at in their order.
+                let turn = self.turns.next();
+                least_connections::pick(&roster.shares, &roster.wheel, turn, |place| {
+                    member(place).map(|member| member.load.under_way())
+                })
+            }
+            (Plan::Latency, _) => {
+                let now = self.moment();
+                latency::pick(&roster.shares, |place| {
+                    let load = &member(place)?.load;
+                    Some(load.latency(now) * f64::from(load.under_way() + 1))
+                })
+            }
+            (Plan::Ring(ring), Key::Hash(hash)) => ring.find(hash, is_usable),
+            (Plan::Sessions(sessions), Key::Session(id)) => sessions
+                .find(id)
+                .filter(|place| is_usable(*place))
+                .or_else(|| self.next_turn(roster, is_usable)),
+            (Plan::Turns | Plan::Ring(_) | Plan::Sessions(_), _) => {
+                self.next_turn(roster, is_usable)
+            }
+        }
+    }
+
+    fn next_turn(&self, roster: &Roster, usable: impl Fn(usize) -> bool) -> Option<usize> {
         for _ in 0..TURNS_MAX {
-            let turn = self.position.fetch_add(1, Ordering::Relaxed);
-            let Some(place) = roster.wheel.target(turn) else {
+            let Some(place) = roster.wheel.target(self.turns.next()) else {
                 break;
             };
-            if roster.members.get(place).is_some_and(&usable) {
+            if usable(place) {
                 return Some(place);
             }
         }
-        roster.members.iter().position(usable)
+        (0..roster.members.len()).find(|place| usable(*place))
+    }
+
+    /// Whether latencies are to be measured.
+    fn measures_latency(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Latency)
+    }
+
+    /// Counts a try for `member`, for as long as what comes back is kept.
+    pub(super) fn hold(&self, member: Arc<Member>, slot: Option<OwnedSemaphorePermit>) -> Hold {
+        let began = self.measures_latency().then(|| self.clock.instant());
+        Hold::new(member, slot, began)
+    }
+
+    /// Notes that a try was answered now, or failed now.
+    pub fn note_latency(&self, hold: &Hold, has_answered: bool) {
+        let Some(began) = hold.began else {
+            return;
+        };
+        let took = self.clock.instant().saturating_duration_since(began);
+        let now = self.moment();
+        if has_answered {
+            hold.member.load.observe(took, now);
+        } else {
+            hold.member.load.observe_failure(took, now);
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::of_unix_milliseconds(self.clock.unix_milliseconds())
+    }
+
+    /// The members at the moment, each with the part of its weight that it has now, in percent.
+    pub fn standings(&self) -> Vec<(Arc<Member>, u8)> {
+        let roster = self.roster.load();
+        let members = roster.members.iter().enumerate();
+        members
+            .map(|(place, member)| (Arc::clone(member), roster.percent(place)))
+            .collect()
+    }
+
+    /// The latency of `member` in microseconds; absent if it is not measured.
+    pub fn latency_of(&self, member: &Member) -> Option<f64> {
+        let now = self.moment();
+        (self.measures_latency() && member.load.is_measured()).then(|| member.load.latency(now))
     }
 
     /// Whether a request would find a member now.
@@ -198,12 +297,17 @@ impl Balancer {
                 .filter(|feed| !feed.is_answered())
                 .map(|feed| Box::pin(feed.first_answer(left)))
                 .collect();
-            if awaited.is_empty() || left.is_zero() {
+            let has_awaited = !awaited.is_empty() && !left.is_zero();
+            if has_awaited {
+                select_all(awaited).await;
+            }
+            // Whoever follows the feeds may be a moment behind, or follow a newer configuration.
+            if self.feeds().any(|feed| !feed.records().is_empty()) {
+                self.follow();
+            }
+            if !has_awaited {
                 return;
             }
-            select_all(awaited).await;
-            // Whoever follows the feeds may be a moment behind, or follow a newer configuration.
-            self.follow();
         }
     }
 
@@ -249,9 +353,13 @@ impl Balancer {
     }
 
     /// Follows what the targets stand for now and how that is. Forgets what nobody names any more.
-    pub(super) fn follow(&self) {
-        if self.checks.is_none() && self.feeds().next().is_none() {
-            return;
+    /// Gives the time after which it is to be followed again though nothing happens.
+    pub(super) fn follow(&self) -> Option<Duration> {
+        let is_fixed = self.checks.is_none() && self.feeds().next().is_none();
+        if is_fixed && self.slow_start.is_zero() {
+            // Whoever joins by a reload may start slowly, by its settings.
+            self.turns.begin();
+            return None;
         }
         let _alone = self
             .following
@@ -259,12 +367,24 @@ impl Balancer {
             .unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.unix_milliseconds();
         let before = self.roster.load_full();
-        let after = Roster::new(&self.targets, &before.members, now);
+        let team = Team {
+            id: self.id,
+            targets: &self.targets,
+            algorithm: &self.algorithm,
+            slow_start: self.slow_start,
+            has_begun: self.turns.have_begun(),
+        };
+        let after = Roster::new(team, Some(&before), now);
         self.forget(&after.members, now);
+        if !after.members.is_empty() && self.feeds().all(Feed::is_answered) {
+            self.turns.begin();
+        }
+        let next_step = after.next_step;
         if !after.is_like(&before) {
             self.roster.store(Arc::new(after));
         }
         self.follow_threshold();
+        next_step
     }
 
     fn forget(&self, members: &[Arc<Member>], now: i64) {
@@ -298,7 +418,11 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         state::{feed::Record, health::Limits, names::Name},
-        upstream::{TargetHost, target::tests::at},
+        upstream::{
+            TargetHost,
+            algorithm::{Cookie, Hashing, Input},
+            target::tests::at,
+        },
     };
 
     /// A balancer over `targets` that nobody watches.
@@ -308,7 +432,9 @@ pub(crate) mod tests {
             name: "pool".into(),
             host_header: None,
             targets,
-            position: Arc::default(),
+            algorithm: Algorithm::RoundRobin,
+            slow_start: Duration::ZERO,
+            turns: Arc::default(),
             checks: None,
             news: Arc::default(),
             clock: Clock::manual(0),
@@ -320,9 +446,9 @@ pub(crate) mod tests {
         weights.map(|(weight, last)| at(last, *weight)).collect()
     }
 
-    fn balancer(weights: &[u16], position: &Arc<AtomicU64>) -> Balancer {
+    fn balancer(weights: &[u16], turns: &Arc<Turns>) -> Balancer {
         Balancer::new(Outline {
-            position: Arc::clone(position),
+            turns: Arc::clone(turns),
             ..outline(targets(weights))
         })
     }
@@ -377,9 +503,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_new_snapshot_goes_on_where_the_old_one_stopped() {
-        let position = Arc::new(AtomicU64::new(0));
-        assert_eq!(picks(&balancer(&[1, 1], &position), 3), [0, 1, 0]);
-        assert_eq!(picks(&balancer(&[1, 1], &position), 2), [1, 0]);
+        let turns = Arc::default();
+        assert_eq!(picks(&balancer(&[1, 1], &turns), 3), [0, 1, 0]);
+        assert_eq!(picks(&balancer(&[1, 1], &turns), 2), [1, 0]);
     }
 
     #[test]
@@ -497,6 +623,111 @@ pub(crate) mod tests {
         assert!(balancer.is_available());
     }
 
+    fn with(algorithm: Algorithm, weights: &[u16]) -> Balancer {
+        Balancer::new(Outline {
+            algorithm,
+            ..outline(targets(weights))
+        })
+    }
+
+    fn hashing() -> Algorithm {
+        Algorithm::ConsistentHashing(Box::new(Hashing {
+            on: Some(Input::Ip),
+            fallback: None,
+            slots: 10_000,
+        }))
+    }
+
+    #[test]
+    fn the_fewest_connections_are_kept_in_proportion_to_the_weights() {
+        let balancer = with(Algorithm::LeastConnections, &[1, 3]);
+        let holds: Vec<_> = (0..40)
+            .filter_map(|_| balancer.pick(Key::Nothing, |_| true))
+            .map(|member| balancer.hold(member, None))
+            .collect();
+        let members = balancer.members();
+        let loads: Vec<u32> = members.iter().map(|it| it.load.under_way()).collect();
+        assert_eq!(loads, [10, 30]);
+        drop(holds);
+        assert_eq!(members[1].load.under_way(), 0);
+    }
+
+    #[test]
+    fn the_slower_of_two_gets_only_what_the_faster_cannot_take() {
+        let balancer = with(Algorithm::Latency, &[1, 1]);
+        let members = balancer.members();
+        for (member, took) in members.iter().zip([500, 5]) {
+            member
+                .load
+                .observe(Duration::from_millis(took), balancer.moment());
+        }
+        assert_eq!(picks(&balancer, 20), [1; 20]);
+        let _busy: Vec<_> = (0..200)
+            .map(|_| balancer.hold(Arc::clone(&members[1]), None))
+            .collect();
+        assert_eq!(picks(&balancer, 20), [0; 20], "201 times 5 ms is more");
+    }
+
+    #[test]
+    fn a_key_goes_to_one_member_and_elsewhere_only_while_that_is_out() {
+        let balancer = with(hashing(), &[1; 5]);
+        for number in 0..50_u8 {
+            let key = Key::of_value(&[number]);
+            let home = balancer.pick(key, |_| true).expect("a member");
+            assert_eq!(balancer.peek(key).map(|it| it.address), Some(home.address));
+            let other = balancer.pick(key, |it| it.address != home.address);
+            assert!(other.is_some_and(|other| other.address != home.address));
+            let again = balancer.pick(key, |_| true).expect("a member");
+            assert!(Arc::ptr_eq(&home, &again));
+        }
+        assert_eq!(
+            picks(&balancer, 5),
+            [0, 1, 2, 3, 4],
+            "without a key in turn"
+        );
+    }
+
+    #[test]
+    fn a_session_stays_while_its_member_is_usable() {
+        let cookie = Cookie {
+            name: "sid".into(),
+            path: "/".into(),
+        };
+        let balancer = with(Algorithm::StickySessions(cookie), &[1, 1]);
+        let first = balancer.pick(Key::Nothing, |_| true).expect("a member");
+        let key = Key::Session(first.session);
+        for _ in 0..4 {
+            let again = balancer.pick(key, |_| true).expect("a member");
+            assert!(Arc::ptr_eq(&first, &again));
+        }
+        let other = balancer.pick(key, |it| it.address != first.address);
+        assert!(other.is_some());
+        assert!(balancer.peek(Key::Session(1)).is_none());
+    }
+
+    #[test]
+    fn load_and_latency_stay_with_the_address_over_a_reload() {
+        let targets = targets(&[1, 1]);
+        let balancer = |targets: Vec<Target>| {
+            Balancer::new(Outline {
+                algorithm: Algorithm::Latency,
+                ..outline(targets)
+            })
+        };
+        let before = balancer(targets.clone());
+        let member = &before.members()[0];
+        let _hold = before.hold(Arc::clone(member), None);
+        member
+            .load
+            .observe(Duration::from_millis(70), before.moment());
+        let mut targets = targets;
+        targets[0].weight = 9;
+        let after = balancer(targets);
+        let member = &after.members()[0];
+        assert_eq!(member.load.under_way(), 1);
+        assert!(after.latency_of(member).is_some_and(|it| it > 60_000.0));
+    }
+
     proptest! {
         #[test]
         fn healthy_members_keep_their_proportions(
@@ -507,7 +738,9 @@ pub(crate) mod tests {
             follow in any::<bool>(),
         ) {
             let balancer = watched(&weights, 0.0);
-            balancer.position.store(start, Ordering::Relaxed);
+            for _ in 0..start {
+                balancer.turns.next();
+            }
             for (place, _) in out.iter().enumerate().take(weights.len()).filter(|(_, out)| **out) {
                 fail(&balancer, place);
             }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::runtime::Handle;
+use tracing::error;
 
 use super::Balancer;
 use crate::state::feed::News;
@@ -37,31 +38,35 @@ impl Follower {
     pub fn adopt(&self, balancers: impl Iterator<Item = Arc<Balancer>>) {
         let balancers: Arc<[Arc<Balancer>]> = balancers.collect();
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&balancers);
-        follow(&balancers);
+        if follow(&balancers).is_some() {
+            self.news.tell();
+        }
     }
 
     /// Follows until it is dropped.
     pub async fn run(&self) {
+        let mut pause = TICK;
         loop {
             // Silence is no reason not to look.
-            let _ = tokio::time::timeout(TICK, self.news.heard()).await;
+            let _ = tokio::time::timeout(pause, self.news.heard()).await;
             let live = Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner));
             // Many members take a while, which the threads that serve requests do not have.
-            let followed = Handle::current().spawn_blocking(move || follow(&live));
-            if let Err(error) = followed.await
-                && error.is_panic()
-            {
-                tracing::error!("following the members of upstreams failed");
+            let followed = Handle::current()
+                .spawn_blocking(move || follow(&live))
+                .await;
+            if let Err(cause) = &followed {
+                error!(%cause, "following the members of upstreams failed");
             }
+            pause = followed.ok().flatten().unwrap_or(TICK).min(TICK);
             tokio::time::sleep(GATHER).await;
         }
     }
 }
 
-fn follow(balancers: &[Arc<Balancer>]) {
-    for balancer in balancers {
-        balancer.follow();
-    }
+/// Gives the time after which somebody is to be followed again though there are no news.
+fn follow(balancers: &[Arc<Balancer>]) -> Option<Duration> {
+    let followed = balancers.iter().map(|balancer| balancer.follow());
+    followed.reduce(|one, other| [one, other].into_iter().flatten().min())?
 }
 
 #[cfg(test)]
@@ -71,11 +76,7 @@ mod tests {
     use super::*;
     use crate::{
         state::{feed::Record, names::Names},
-        upstream::{
-            Outline, TargetHost,
-            balancer::{Key, tests::outline},
-            target::tests::at,
-        },
+        upstream::{Key, Outline, TargetHost, balancer::tests::outline, target::tests::at},
     };
 
     #[tokio::test]

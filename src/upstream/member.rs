@@ -1,12 +1,16 @@
 //! A member of an upstream: one address that a target stands for at the moment. It is what requests
 //! are sent to, and what their load and its health are counted for.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::target::{Called, Place, Target};
+use super::{
+    algorithm::sessions,
+    roster::Team,
+    target::{Called, Place, Target},
+};
 use crate::{
     entity::Protocol,
     state::{health::AddressHealth, load::Load},
@@ -24,6 +28,8 @@ pub struct Member {
     pub label: Arc<str>,
     /// The host name of its SRV record.
     pub(super) name: Option<Arc<str>>,
+    /// What the cookie of a sticky session calls it.
+    pub session: u64,
     /// What it is called towards itself, unless the route or upstream says otherwise.
     pub called: Called,
     /// How it is; absent = nobody watches it.
@@ -37,24 +43,31 @@ pub struct Member {
 impl Member {
     /// The member at `place`, one of those of the target at `index`. What is kept of its address is
     /// found again; what is not is new since `now`, in Unix milliseconds.
-    pub(super) fn new((index, target): (usize, &Target), place: Place, now: i64) -> Self {
+    pub(super) fn new(
+        team: Team<'_>,
+        (index, target): (usize, &Target),
+        place: Place,
+        now: i64,
+    ) -> Self {
         let Place {
             address,
             weight,
             name,
         } = place;
+        let joined = if team.has_begun { now } else { 0 };
         Self {
             address,
             weight,
             target: index,
             label: Arc::clone(&target.label),
+            session: sessions::id(team.id, address),
+            called: target.called_at(address, name.as_deref()),
             name,
-            called: target.called_at(address),
             health: target
                 .health
                 .as_ref()
                 .map(|health| health.find_or_create(address, || AddressHealth::new(address, now))),
-            load: target.loads.find_or_create(address, Load::default),
+            load: target.loads.find_or_create(address, || Load::new(joined)),
             slots: target.slots.as_ref().map(|slots| {
                 slots
                     .left
@@ -88,17 +101,24 @@ impl Member {
 /// those are limited. Both are given back with it.
 #[derive(Debug)]
 pub struct Hold {
-    member: Arc<Member>,
+    pub(super) member: Arc<Member>,
     _slot: Option<OwnedSemaphorePermit>,
+    /// When it began, where latencies are measured.
+    pub(super) began: Option<Instant>,
 }
 
 impl Hold {
-    /// Counts one more for `member`.
-    pub fn new(member: Arc<Member>, slot: Option<OwnedSemaphorePermit>) -> Self {
+    /// Counts one more for `member`; `began` is now, where latencies are measured.
+    pub(super) fn new(
+        member: Arc<Member>,
+        slot: Option<OwnedSemaphorePermit>,
+        began: Option<Instant>,
+    ) -> Self {
         member.load.begin();
         Self {
             member,
             _slot: slot,
+            began,
         }
     }
 }
@@ -112,17 +132,15 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::target::tests::target;
+    use crate::upstream::{roster::Roster, target::tests::target};
 
     #[test]
     fn what_is_held_counts_until_it_is_dropped() {
-        let target = target(1);
-        let place = || target.places().remove(0);
-        let member = Arc::new(Member::new((0, &target), place(), 0));
-        let hold = Hold::new(Arc::clone(&member), None);
-        let again = Member::new((0, &target), place(), 0);
-        assert_eq!(again.load.under_way(), 1, "the address is the same");
+        let targets = [target(1)];
+        let member = || Roster::gathered(&targets).remove(0);
+        let hold = Hold::new(member(), None, None);
+        assert_eq!(member().load.under_way(), 1, "the address is the same");
         drop(hold);
-        assert_eq!(member.load.under_way(), 0);
+        assert_eq!(member().load.under_way(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Where requests go: targets, the addresses that they stand for, and the choice among those.
 
+pub mod algorithm;
 pub mod balancer;
 pub mod follower;
 pub mod health;
@@ -7,12 +8,12 @@ pub mod member;
 mod roster;
 pub mod search;
 pub mod target;
-pub mod wheel;
 
 use std::net::IpAddr;
 
+pub use algorithm::{Algorithm, Key};
 pub use balancer::{Balancer, Outline};
-pub use member::Member;
+pub use member::{Hold, Member};
 pub use target::{Target, TargetHost};
 
 /// The server name for TLS: `host` without its port. A bare address is no name (RFC 6066 §3) and is

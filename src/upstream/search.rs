@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Balancer, Member, balancer::Key, member::Hold};
+use super::{Balancer, Hold, Key, Member};
 
 type Addresses = SmallVec<[SocketAddr; 2]>;
 
@@ -61,7 +61,7 @@ impl Search {
         loop {
             let Some(member) = self.pick(balancer, key, &full, &usable) else {
                 if has_waited || !balancer.lacks_addresses() {
-                    return Err(self.absence(balancer, &full, &usable));
+                    return Err(absence(balancer, &full, &usable));
                 }
                 has_waited = true;
                 balancer.first_members(patience).await;
@@ -77,7 +77,7 @@ impl Search {
                 continue;
             }
             return Ok(Found {
-                hold: Hold::new(Arc::clone(&member), slot),
+                hold: balancer.hold(Arc::clone(&member), slot),
                 member,
             });
         }
@@ -101,34 +101,18 @@ impl Search {
         })
     }
 
-    fn absence(
-        &self,
-        balancer: &Balancer,
-        full: &Addresses,
-        usable: &impl Fn(&Member) -> bool,
-    ) -> Absent {
-        if !full.is_empty() {
-            return Absent::Slot;
-        }
-        if balancer.lacks_addresses() {
-            return Absent::Address;
-        }
-        let members = balancer.members();
-        let mut healthy = members.iter().filter(|member| member.is_healthy());
-        if !balancer.is_available() {
-            Absent::Target
-        } else if healthy.any(|member| usable(member)) {
-            Absent::Verified
-        } else {
-            Absent::Usable
-        }
-    }
-
     /// Notes that a member is of no use.
     pub fn rule_out(&mut self, member: &Member) {
         if !self.failed.contains(&member.address) {
             self.failed.push(member.address);
         }
+    }
+
+    /// Whether a request may go to a member that is `usable` and was not tried in vain.
+    pub fn has_untried(&self, balancer: &Balancer, usable: impl Fn(&Member) -> bool) -> bool {
+        let members = balancer.members();
+        let mut healthy = members.iter().filter(|member| member.is_healthy());
+        healthy.any(|member| !self.failed.contains(&member.address) && usable(member))
     }
 
     /// Notes that the certificate of a member was not accepted: it is not asked again. Whether
@@ -139,6 +123,25 @@ impl Search {
         let members = balancer.members();
         let mut healthy = members.iter().filter(|member| member.is_healthy());
         healthy.any(|member| !self.unverified.contains(&member.address))
+    }
+}
+
+/// Why there is no member that is left.
+fn absence(balancer: &Balancer, full: &Addresses, usable: &impl Fn(&Member) -> bool) -> Absent {
+    if !full.is_empty() {
+        return Absent::Slot;
+    }
+    if balancer.lacks_addresses() {
+        return Absent::Address;
+    }
+    let members = balancer.members();
+    let mut healthy = members.iter().filter(|member| member.is_healthy());
+    if !balancer.is_available() {
+        Absent::Target
+    } else if healthy.any(|member| usable(member)) {
+        Absent::Verified
+    } else {
+        Absent::Usable
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Target {
     pub label: Arc<str>,
     /// What it is called towards itself, unless the route or upstream says otherwise.
     pub called: Called,
+    /// Whether an address is called by the name of its SRV record.
+    pub srv_host: bool,
     /// How its addresses are; absent = nobody watches them.
     pub health: Option<Arc<TargetHealth>>,
     /// What its addresses have to do.
@@ -80,11 +82,12 @@ pub struct Place {
 }
 
 impl Target {
-    /// What the member at `address` is called towards itself: like its target, unless only the
-    /// address is known of it.
-    pub(super) fn called_at(&self, address: SocketAddr) -> Called {
-        match &self.host {
-            TargetHost::Instances(_) => Called::new(&address.ip().to_string(), address.port()),
+    /// What the member at `address` is called towards itself, which has the name of its SRV record:
+    /// like its target, unless that is to be its name, or only the address is known of it.
+    pub(super) fn called_at(&self, address: SocketAddr, name: Option<&str>) -> Called {
+        match (&self.host, name) {
+            (TargetHost::Instances(_), _) => Called::new(&address.ip().to_string(), address.port()),
+            (_, Some(name)) if self.srv_host => Called::new(name, address.port()),
             _ if address.port() == self.port => self.called.clone(),
             _ => Called::new(&self.called.server_name, address.port()),
         }
@@ -131,6 +134,7 @@ impl Target {
             target: 0,
             label: Arc::clone(&self.label),
             name: None,
+            session: 0,
             called: self.called.clone(),
             health: None,
             load: Arc::default(),
@@ -195,6 +199,7 @@ pub(crate) mod tests {
             weight,
             label: format!("{address}:80").into(),
             called: Called::new(&address.to_string(), 80),
+            srv_host: false,
             health: None,
             loads: Arc::default(),
             slots: None,
@@ -271,7 +276,7 @@ pub(crate) mod tests {
             (place.address.to_string(), place.weight),
             ("10.0.0.1:81".to_owned(), 100)
         );
-        let called = told.called_at(place.address);
+        let called = told.called_at(place.address, None);
         assert_eq!(called.host_header(Protocol::Http), "10.0.0.1:81");
     }
 }

@@ -1,8 +1,43 @@
 //! How requests are spread over the targets of an upstream.
 
+mod hashing;
+mod load;
+mod sessions;
+mod slow_start;
+
 use std::collections::BTreeMap;
 
-use crate::harness::{Gateway, Origin, Request, pool};
+use crate::harness::{Gateway, Origin, Request, dedent, pool};
+
+/// An upstream `pool` with these fields, one a line, over these origins, behind a catch-all route.
+fn upstream(fields: &str, targets: &[String]) -> String {
+    let mut text = dedent(
+        "
+        services:
+        - name: orders
+          host: pool
+          retries: 1
+          routes:
+          - name: orders
+            paths: [/]
+        upstreams:
+        - name: pool
+        ",
+    );
+    for field in fields.lines() {
+        text.push_str(&format!("\n  {field}"));
+    }
+    text.push_str("\n  targets:");
+    for target in targets {
+        text.push_str(&format!("\n  - target: {target}"));
+    }
+    text.push('\n');
+    text
+}
+
+fn authorities(origins: &[&Origin]) -> Vec<String> {
+    origins.iter().map(|origin| origin.authority()).collect()
+}
 
 /// The bodies of `count` requests one after the other on one connection.
 fn visits(gateway: &Gateway, count: usize) -> Vec<String> {

@@ -99,13 +99,14 @@ state that goes
   health of 10.0.0.2:80 of upstream pool
   places of 10 for 10.0.0.1:80 of upstream pool
   places of 10 for 10.0.0.2:80 of upstream pool
+  retry budget of service old
   turns of service old
 state that begins anew
   connections of 10.0.0.3:80 (http)
   health of 10.0.0.3:80 of upstream pool
   places of 20 for 10.0.0.1:80 of upstream pool
   places of 20 for 10.0.0.3:80 of upstream pool
-3 added, 4 removed, 4 changed, 1 moved; state kept: connections 1, counts 1, health 1, turns 1; a restart is needed for some settings
+3 added, 4 removed, 4 changed, 1 moved; state kept: connections 1, counts 1, health 1, retry budget 1, turns 1; a restart is needed for some settings
 "
     );
 }

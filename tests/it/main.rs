@@ -20,6 +20,7 @@ mod documents;
 mod error_templates;
 mod errors;
 mod explain;
+mod faulty_origins;
 mod forwarding;
 mod generated;
 mod grpc;

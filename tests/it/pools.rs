@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Gate, Gateway, Origin, Reply, Request, one_service, wait_until};
+use crate::harness::{Gate, Gateway, Origin, Reply, Request, one_service, pool, wait_until};
 
 /// S43
 #[test]
@@ -121,6 +121,49 @@ fn an_idle_upstream_connection_is_closed_after_its_timeout() {
     assert_eq!(origin.open_connections(), 1);
 
     origin.wait_for_open_connections(0);
+}
+
+/// Nobody can ask for them any more, so only time ends them.
+#[test]
+fn connections_of_a_target_that_left_are_not_used_and_end_with_their_idle_timeout() {
+    let (leaves, stays) = (Origin::replying("leaves"), Origin::replying("stays"));
+    let settings = "upstream_keepalive_idle_timeout: 2";
+    let gateway = Gateway::start_with(settings, &pool(&[(&leaves, 1), (&stays, 1)]));
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    let before = leaves.count();
+
+    gateway.reload(&pool(&[(&stays, 1)]));
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").text(), "stays");
+    }
+
+    assert_eq!(leaves.count(), before);
+    leaves.wait_for_open_connections(0);
+}
+
+#[test]
+fn each_target_has_its_own_maximum_and_the_next_is_asked_after_the_wait() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let busy = Origin::start(move |_| Reply::ok("busy").after(&held));
+    let free = Origin::replying("free");
+    let document = pool(&[(&busy, 100), (&free, 1)])
+        .replace("retries: 0", "retries: 0\n  connect_timeout: 200")
+        .replace("- name: pool", "- name: pool\n  max_connections: 1");
+    let gateway = Gateway::start(&document);
+    let mut holder = gateway.connect();
+    holder.write(Request::get("/").bytes()).expect("written");
+    busy.wait_until("the request", |requests| requests.len() == 1);
+
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").text(), "free");
+    }
+
+    assert_eq!(busy.count(), 1);
+    gate.open();
+    assert_eq!(holder.read_response().expect("an answer").text(), "busy");
 }
 
 #[test]

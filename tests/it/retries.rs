@@ -1,5 +1,8 @@
 //! When a failed try is repeated, and when it must not be.
 
+mod pace;
+mod statuses;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Gateway, Origin, Received, Reply, Request, dedent, free_port, one_service};

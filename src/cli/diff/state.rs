@@ -77,6 +77,8 @@ impl Names {
                 Held::Counts(id) => ("counts", self.name(id)),
                 Held::Places(id) => ("requests under way", self.name(id)),
                 Held::Turns(id) => ("turns", self.name(id)),
+                Held::Budget(id) => ("retry budget", self.name(id)),
+                Held::Circuits(id) => ("circuits", self.name(id)),
                 Held::Splits { instance, rule } => (
                     "turns",
                     format!("rule {} of {}", rule + 1, self.name(instance)),

@@ -231,6 +231,9 @@ impl Page {
             None => format!("{}, the service's host", self.named(&upstream.name)),
         };
         self.block("upstream", &line);
+        if upstream.targets.len() > 1 || upstream.algorithm != "round-robin" {
+            self.line(&one_line(&format!("picks {}", upstream.choice)));
+        }
         if upstream.targets.is_empty() {
             self.line("it has no targets");
         }
@@ -245,7 +248,16 @@ impl Page {
                 .iter()
                 .map(|known| match known.address.as_str() {
                     "" => format!("no address, {}", known.health),
-                    address => format!("{address} {}", known.health),
+                    address => {
+                        let mut text = format!("{address} {}", known.health);
+                        if known.requests > 0 {
+                            let _ = write!(text, ", {} under way", known.requests);
+                        }
+                        if let Some(latency) = known.latency_ms {
+                            let _ = write!(text, ", {latency} ms");
+                        }
+                        text
+                    }
                 })
                 .collect();
             self.line(

@@ -53,6 +53,12 @@ const PATTERNS: &[Pattern] = &[
         r"^([0-9A-Za-z._-]+|\[?[0-9A-Fa-f:.]+\]?)$",
         "host name or IP address",
     ),
+    pattern(
+        "cookie-name",
+        "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+        "name of a cookie",
+    ),
+    pattern("cookie-path", "^/[ -:<-~]*$", "path"),
     pattern("service-path", "^/", "path"),
     pattern("upstream-name", "^[0-9A-Za-z._-]+$", "host name"),
     pattern("host-header", r"^[^/\s]+$", "host, maybe with a port"),

@@ -20,6 +20,7 @@ pub mod oauth2_credential;
 pub mod ordering;
 pub mod plugin;
 pub mod reference;
+pub mod retry;
 pub mod route;
 pub mod service;
 pub mod settings;

@@ -7,20 +7,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::reference::Reference;
+use super::retry::{self, Retry};
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 use crate::entity::Protocol;
 use crate::entity::path::PathHandling;
 
-const REFUSED: &[(&str, &str)] = &[(
-    "retry",
-    "retries follow the service's `retries` alone; leave the field out",
-)];
-
 /// Which requests go to a service. Every attribute that is given must match, by any one of its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-refused" = REFUSED))]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the switches are the format's"
@@ -77,6 +72,11 @@ pub struct Route {
     pub path_handling: PathHandling,
     /// Whether the client's Host header goes upstream.
     pub preserve_host: bool,
+    /// How tries are repeated, in place of what the service says.
+    pub retry: Option<Retry>,
+    /// Milliseconds until the response must have begun, over all tries and what they wait for, in place of what the service says; 0: no such limit.
+    #[schemars(range(max = 2_147_483_646))]
+    pub total_timeout: Option<u32>,
     /// Accepted for Kong's sake: bodies are streamed, but for what a retry needs.
     pub request_buffering: bool,
     /// Accepted for Kong's sake: responses are streamed.
@@ -122,6 +122,8 @@ impl Default for Route {
             strip_path: true,
             path_handling: PathHandling::V0,
             preserve_host: false,
+            retry: None,
+            total_timeout: None,
             request_buffering: true,
             response_buffering: true,
             tags: Vec::new(),
@@ -140,8 +142,11 @@ impl Model for Route {
         }
         if self.is_stream() {
             self.check_stream(inspection);
+            let protocol = self.protocols.first().copied().unwrap_or_default();
+            retry::settle(None, Some(protocol.as_str()), inspection);
             return;
         }
+        retry::settle(self.retry.as_ref(), None, inspection);
         self.check_that_no_stream_is_meant(inspection);
         let is_grpc = self.protocols.iter().any(|protocol| protocol.is_grpc());
         if is_grpc {
@@ -339,8 +344,7 @@ impl Route {
         ]
         .iter()
         .any(|field| !inspection.sound(field));
-        let refused = REFUSED.iter().any(|(field, _)| inspection.has(field));
-        if matches || suspect || refused {
+        if matches || suspect {
             return;
         }
         // The one for plain text has the shorter list.

@@ -5,20 +5,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::reference::Reference;
+use super::retry::{self, Retry};
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
 use crate::config::formats;
 use crate::entity::{Protocol, Timeouts};
 
-const REFUSED: &[(&str, &str)] = &[(
-    "retry",
-    "retries follow `retries` alone; leave the field out",
-)];
-
 /// Where requests go once a route has taken them: a host, or an upstream whose name is the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-refused" = REFUSED))]
 pub struct Service {
     /// A UUID; derived from the name if absent.
     #[schemars(with = "Option<String>", extend("format" = "uuid"))]
@@ -44,6 +39,11 @@ pub struct Service {
     /// Further tries after the first one.
     #[schemars(range(max = 32767))]
     pub retries: u16,
+    /// How tries are repeated; a route's own takes its place.
+    pub retry: Option<Retry>,
+    /// Milliseconds until the response must have begun, over all tries and what they wait for; 0: no such limit. A route's own takes its place.
+    #[schemars(range(max = 2_147_483_646))]
+    pub total_timeout: u32,
     /// Milliseconds for the connection, TLS included.
     #[schemars(range(min = 1, max = 2_147_483_646))]
     pub connect_timeout: u32,
@@ -85,6 +85,8 @@ impl Default for Service {
             path: None,
             url: None,
             retries: 5,
+            retry: None,
+            total_timeout: 0,
             connect_timeout: 60_000,
             write_timeout: 60_000,
             read_timeout: 60_000,
@@ -152,6 +154,8 @@ impl Model for Service {
             let message = format!("`path` must be null, as `protocol` is {}", self.protocol);
             inspection.error(Code::InvalidCombination, field, message);
         }
+        let stream = self.protocol.is_stream().then(|| self.protocol.as_str());
+        retry::settle(self.retry.as_ref(), stream, inspection);
         if !self.protocol.is_encrypted() && inspection.sound("protocol") && inspection.sound("url")
         {
             for (field, is_given) in [

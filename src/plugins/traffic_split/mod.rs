@@ -69,7 +69,7 @@ use std::sync::{
 use crate::{
     entity::facts::ServiceIndex,
     plugin::{Choice, ConfigError, Env, Halt, Plugin, Prospect, Request},
-    upstream::wheel::Wheel,
+    upstream::algorithm::wheel::Wheel,
 };
 
 use conditions::Conditions;

@@ -6,17 +6,17 @@ use std::{
     mem::take,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderName, Method, Version, header, uri::PathAndQuery};
 use pingora_proxy::Session;
 
-use super::line::{Extras, Line, Now, Tls, masked, milliseconds};
+use super::line::{Extras, Line, Now, Tls, Try, masked, milliseconds};
 use crate::{
     entity::{consumer::Consumer, facts::ServiceIndex, reason::Reason},
     plugin::{Identity, Latencies, Notes, Source},
-    proxy::exchange::{Connection, Exchange},
+    proxy::exchange::{Connection, Exchange, FailedTry, TryOutcome},
     snapshot::{AccessFormat, RouteIndex, Snapshot},
     state::identifiers::RequestId,
     tls::ClientCertificate,
@@ -37,7 +37,9 @@ pub(in crate::proxy) struct Entry {
     identity: Identity,
     notes: Notes,
     backend: Option<SocketAddr>,
-    tries: u32,
+    failed_tries: Vec<FailedTry>,
+    /// How long the last try took; absent if it failed as well, or there was none.
+    last_try: Option<Duration>,
     status: u16,
     source: Source,
     reason: Option<Reason>,
@@ -75,6 +77,7 @@ impl Entry {
         latencies: Latencies,
         (received_bytes, sent_bytes): (u64, u64),
     ) -> Option<Self> {
+        let ended = exchange.began + latencies.total;
         let format = exchange.snapshot.settings.access_log.as_ref()?.format;
         Some(Self {
             snapshot: Arc::clone(&exchange.snapshot),
@@ -97,7 +100,11 @@ impl Entry {
                 .member
                 .as_ref()
                 .map(|member| member.address),
-            tries: exchange.forward.tries,
+            failed_tries: take(&mut exchange.forward.failed_tries),
+            last_try: exchange.forward.try_began.map(|began| {
+                let answered = exchange.forward.answered_at.unwrap_or(ended);
+                answered.saturating_duration_since(began)
+            }),
             status: exchange.outcome.status,
             source: exchange.outcome.source,
             reason: exchange.outcome.reason,
@@ -144,6 +151,28 @@ impl Entry {
             client_subject: client.map(ClientCertificate::subject),
             client_fingerprint: client.map(ClientCertificate::fingerprint),
         })
+    }
+
+    /// Every try, the last one with the outcome of the request.
+    fn tries(&self) -> Vec<Try> {
+        let failed = self.failed_tries.iter().map(|failed| Try {
+            address: failed.address,
+            outcome: match failed.outcome {
+                TryOutcome::Failed(reason) => Cow::Borrowed(reason.code()),
+                TryOutcome::Stale => Cow::Borrowed("stale_connection"),
+                TryOutcome::Status(status) => Cow::Owned(status.to_string()),
+            },
+            time_ms: milliseconds(failed.took),
+        });
+        let last = self.backend.zip(self.last_try).map(|(address, took)| Try {
+            address,
+            outcome: match self.source {
+                Source::Upstream => Cow::Owned(self.status.to_string()),
+                Source::Gateway => Cow::Borrowed(self.reason.map_or("", Reason::code)),
+            },
+            time_ms: milliseconds(took),
+        });
+        failed.chain(last).collect()
     }
 
     fn line(&self, now: Now) -> Line<'_> {
@@ -196,7 +225,7 @@ impl Entry {
             gateway_latency_ms: milliseconds(self.latencies.gateway),
             received_bytes: self.received_bytes,
             sent_bytes: self.sent_bytes,
-            tries: self.tries,
+            tries: self.tries(),
             tls: self.tls(),
         }
     }

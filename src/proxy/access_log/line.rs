@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     io::Write,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -64,10 +64,20 @@ pub(super) struct Line<'a> {
     pub(super) received_bytes: u64,
     #[serde(rename = "bytes_sent")]
     pub(super) sent_bytes: u64,
-    pub(super) tries: u32,
+    pub(super) tries: Vec<Try>,
     /// Absent without TLS.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls<'a>>,
+}
+
+/// One try to get a response.
+#[derive(Debug, Serialize)]
+pub(super) struct Try {
+    pub(super) address: SocketAddr,
+    /// A status, or the code of a reason.
+    pub(super) outcome: Cow<'static, str>,
+    /// Until the head of the response, or the failure.
+    pub(super) time_ms: f64,
 }
 
 /// What is told of the TLS connection.
@@ -235,7 +245,11 @@ mod tests {
             gateway_latency_ms: 0.25,
             received_bytes: 80,
             sent_bytes: 300,
-            tries: 1,
+            tries: vec![Try {
+                address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+                outcome: Cow::Borrowed("200"),
+                time_ms: 1.5,
+            }],
             tls: None,
         }
     }
@@ -269,7 +283,7 @@ mod tests {
              \"backend\":\"http://10.0.0.1:8080\",\"error\":\"\",\"route\":\"list\",\"service\":\"orders\",\
              \"request_id\":\"0123456789abcdef0123456789abcdef\",\"upstream_status\":200,\
              \"upstream_latency_ms\":1.0,\"gateway_latency_ms\":0.25,\"bytes_received\":80,\
-             \"bytes_sent\":300,\"tries\":1}\n"
+             \"bytes_sent\":300,\"tries\":[{\"address\":\"127.0.0.1:8080\",\"outcome\":\"200\",\"time_ms\":1.5}]}\n"
         );
     }
 
@@ -327,7 +341,7 @@ mod tests {
             client_subject: None,
             client_fingerprint: None,
         });
-        let end = ",\"tries\":1,\"tls_version\":\"TLSv1.3\",\"tls_cipher\":\"TLS_AES_128_GCM_SHA256\",\"tls_server_name\":\"a.test\"}\n";
+        let end = "}],\"tls_version\":\"TLSv1.3\",\"tls_cipher\":\"TLS_AES_128_GCM_SHA256\",\"tls_server_name\":\"a.test\"}\n";
         assert!(json(&line).ends_with(end), "{}", json(&line));
         if let Some(tls) = &mut line.tls {
             tls.client_subject = Some("CN=alice");

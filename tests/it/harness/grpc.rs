@@ -213,6 +213,17 @@ async fn answer(
         respond.send_reset(Reason::REFUSED_STREAM);
         return;
     }
+    if method == "Busy" && is_first {
+        let mut response = Response::new(());
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        if let Ok(mut send) = respond.send_response(response, false) {
+            let _ = send.send_data(Bytes::from_static(b"not this one"), false);
+            // What is not wanted is given up, and nothing more is read of it.
+            let _ = std::future::poll_fn(|context| send.poll_reset(context)).await;
+            lock(&seen).calls[number].ended = Some(false);
+        }
+        return;
+    }
     let says = lock(&seen).says;
     if method == "Silent" || (method == "Check" && says == Says::Nothing) {
         // Until the caller gives up.

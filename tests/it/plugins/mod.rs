@@ -1,5 +1,6 @@
 //! Each plugin as seen from outside; one file per plugin, named like its source.
 
+mod circuit_breaker;
 mod concurrency_limit;
 mod consumer_groups;
 mod correlation_id;

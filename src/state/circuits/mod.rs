@@ -1,0 +1,337 @@
+//! Circuits of services and of addresses: kept across reloads, asked by requests. When they open is
+//! said by whoever asks; what became of a request is told by its permit.
+
+mod machine;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hashbrown::HashMap;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::clock::Clock;
+use crate::telemetry::circuits::{CircuitLabels, CircuitSeries};
+
+pub use machine::{Cause, Limits, PROBES_MAX, Phase};
+use machine::{Change, Machine, Ticket};
+
+/// How long the circuit of an address is kept that nobody asks for.
+const IDLE_MAX: Duration = Duration::from_mins(10);
+
+/// Whose circuit it is: of a service, or of one address behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CircuitKey {
+    pub service: Uuid,
+    pub address: Option<SocketAddr>,
+}
+
+/// The circuits of one plugin instance. Each comes to be when it is first asked for.
+#[derive(Debug)]
+pub struct Circuits {
+    clock: Clock,
+    by_key: ArcSwap<HashMap<CircuitKey, Arc<Circuit>, ahash::RandomState>>,
+}
+
+/// One circuit, with its name and what is told of it.
+#[derive(Debug)]
+pub struct Circuit {
+    clock: Clock,
+    made_at: Instant,
+    machine: Machine,
+    series: Arc<CircuitSeries>,
+    last_change: ArcSwapOption<LastChange>,
+    /// When it was asked for last, in minutes since it was made.
+    asked_at: AtomicU64,
+}
+
+/// When a circuit became what it is, in Unix milliseconds, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChange {
+    pub at: i64,
+    pub cause: Cause,
+}
+
+/// How a circuit is, as plain data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircuitSurvey {
+    pub labels: CircuitLabels,
+    pub phase: Phase,
+    /// Absent if it was never open.
+    pub last_change: Option<LastChange>,
+}
+
+/// Leave for one request. If it is dropped before anything was told, the request says nothing of the
+/// upstream, and its place goes to another.
+#[derive(Debug)]
+pub struct Permit {
+    circuit: Arc<Circuit>,
+    ticket: Option<Ticket>,
+}
+
+impl Circuits {
+    /// No circuits yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            by_key: ArcSwap::default(),
+        }
+    }
+
+    /// The circuit of `key` if somebody asked for it before.
+    pub fn find(&self, key: &CircuitKey) -> Option<Arc<Circuit>> {
+        self.by_key.load().get(key).map(Arc::clone)
+    }
+
+    /// The circuit of `key`, closed if nobody asked for it before; its series come from `series`.
+    pub fn find_or_create(
+        &self,
+        key: CircuitKey,
+        series: impl FnOnce() -> Arc<CircuitSeries>,
+    ) -> Arc<Circuit> {
+        if let Some(circuit) = self.find(&key) {
+            return circuit;
+        }
+        let new = Arc::new(Circuit::new(self.clock.clone(), series()));
+        let mut kept = Arc::clone(&new);
+        self.by_key.rcu(|known| {
+            let mut more: HashMap<_, _, _> = known
+                .iter()
+                .filter(|(key, circuit)| key.address.is_none() || !circuit.is_forgotten())
+                .map(|(key, circuit)| (*key, Arc::clone(circuit)))
+                .collect();
+            // Somebody else may have been first.
+            kept = Arc::clone(more.entry(key).or_insert_with(|| Arc::clone(&new)));
+            more
+        });
+        kept
+    }
+
+    /// Every circuit, in no particular order.
+    pub fn all(&self) -> Vec<Arc<Circuit>> {
+        self.by_key.load().values().map(Arc::clone).collect()
+    }
+
+    /// Forgets the circuits of services that are not `served` any more.
+    pub fn keep(&self, served: impl Fn(&Uuid) -> bool) {
+        if self.by_key.load().keys().all(|key| served(&key.service)) {
+            return;
+        }
+        self.by_key.rcu(|known| {
+            known
+                .iter()
+                .filter(|(key, _)| served(&key.service))
+                .map(|(key, circuit)| (*key, Arc::clone(circuit)))
+                .collect::<HashMap<_, _, _>>()
+        });
+    }
+}
+
+impl Circuit {
+    fn new(clock: Clock, series: Arc<CircuitSeries>) -> Self {
+        Self {
+            made_at: clock.instant(),
+            clock,
+            machine: Machine::default(),
+            series,
+            last_change: ArcSwapOption::empty(),
+            asked_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether requests may pass.
+    pub fn phase(&self) -> Phase {
+        self.machine.phase()
+    }
+
+    /// How it is now.
+    pub fn survey(&self) -> CircuitSurvey {
+        CircuitSurvey {
+            labels: self.series.labels().clone(),
+            phase: self.phase(),
+            last_change: self.last_change.load().as_deref().copied(),
+        }
+    }
+
+    /// Whether a request would be let through.
+    ///
+    /// # Errors
+    /// How long the circuit stays open; zero if it only waits for its probes.
+    pub fn would_admit(&self, limits: &Limits) -> Result<(), Duration> {
+        self.machine.would_admit(limits, self.now())
+    }
+
+    /// Asks leave for a request.
+    ///
+    /// # Errors
+    /// See [`Self::would_admit`].
+    pub fn admit(self: &Arc<Self>, limits: &Limits) -> Result<Permit, Duration> {
+        let now = self.now();
+        let minute = now.as_secs() / 60;
+        if self.asked_at.load(Ordering::Relaxed) != minute {
+            self.asked_at.store(minute, Ordering::Relaxed);
+        }
+        let (ticket, change) = self.machine.admit(limits, now)?;
+        if let Some(change) = change {
+            self.tell(change);
+        }
+        Ok(Permit {
+            circuit: Arc::clone(self),
+            ticket: Some(ticket),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.instant().saturating_duration_since(self.made_at)
+    }
+
+    fn is_forgotten(&self) -> bool {
+        let asked_at = Duration::from_secs(self.asked_at.load(Ordering::Relaxed) * 60);
+        self.now().saturating_sub(asked_at) > IDLE_MAX
+    }
+
+    fn tell(&self, change: Change) {
+        let Change { from, to, cause } = change;
+        self.last_change.store(Some(Arc::new(LastChange {
+            at: self.clock.unix_milliseconds(),
+            cause,
+        })));
+        self.series.changed_to(to as usize);
+        let CircuitLabels {
+            service,
+            route,
+            target,
+        } = self.series.labels();
+        let (from, to_name) = (from.as_str(), to.as_str());
+        let cause = cause.to_string();
+        match to {
+            Phase::Open => {
+                warn!(
+                    service,
+                    route, target, from, cause, "circuit is {to_name} ({cause})"
+                );
+            }
+            Phase::HalfOpen | Phase::Closed => {
+                info!(
+                    service,
+                    route, target, from, cause, "circuit is {to_name} ({cause})"
+                );
+            }
+        }
+    }
+}
+
+impl Permit {
+    /// Tells what the request came to.
+    pub fn judge(mut self, has_failed: bool, limits: &Limits) {
+        if let Some(ticket) = self.ticket.take() {
+            let now = self.circuit.now();
+            if let Some(change) = self.circuit.machine.judge(ticket, has_failed, limits, now) {
+                self.circuit.tell(change);
+            }
+        }
+    }
+
+    /// Whether the request is one of the few that decide over a half-open circuit.
+    pub fn is_probe(&self) -> bool {
+        self.ticket.is_some_and(Ticket::is_probe)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.circuit.machine.give_back(ticket);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Telemetry;
+
+    const LIMITS: Limits = Limits {
+        consecutive: 1,
+        ratio: None,
+        requests_min: 5,
+        window: Duration::from_secs(10),
+        open: Duration::from_secs(10),
+        probes: 1,
+    };
+
+    fn series(target: &str) -> Arc<CircuitSeries> {
+        Telemetry::new().circuit(&CircuitLabels {
+            service: "orders".into(),
+            route: String::new(),
+            target: target.into(),
+        })
+    }
+
+    fn key(service: u128, port: Option<u16>) -> CircuitKey {
+        CircuitKey {
+            service: Uuid::from_u128(service),
+            address: port.map(|port| SocketAddr::from(([127, 0, 0, 1], port))),
+        }
+    }
+
+    #[test]
+    fn a_circuit_is_the_same_until_its_service_goes() {
+        let circuits = Circuits::new(Clock::manual(0));
+        let one = circuits.find_or_create(key(1, None), || series(""));
+        let two = circuits.find_or_create(key(2, None), || series(""));
+        assert!(Arc::ptr_eq(
+            &one,
+            &circuits.find_or_create(key(1, None), || series(""))
+        ));
+        circuits.keep(|service| *service == Uuid::from_u128(2));
+        assert!(circuits.find(&key(1, None)).is_none());
+        assert!(Arc::ptr_eq(
+            &two,
+            &circuits.find(&key(2, None)).expect("kept")
+        ));
+    }
+
+    #[test]
+    fn a_permit_that_is_dropped_leaves_its_place() {
+        let clock = Clock::manual(0);
+        let circuits = Circuits::new(clock.clone());
+        let circuit = circuits.find_or_create(key(1, None), || series(""));
+        circuit.admit(&LIMITS).expect("closed").judge(true, &LIMITS);
+        assert_eq!(circuit.phase(), Phase::Open);
+        assert_eq!(
+            circuit.survey().last_change.map(|change| change.cause),
+            Some(Cause::Consecutive(1))
+        );
+        clock.advance(Duration::from_secs(10));
+        for _ in 0..3 {
+            let permit = circuit.admit(&LIMITS).expect("a probe");
+            assert!(permit.is_probe());
+            assert!(circuit.admit(&LIMITS).is_err());
+        }
+        circuit
+            .admit(&LIMITS)
+            .expect("a probe")
+            .judge(false, &LIMITS);
+        assert_eq!(circuit.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn circuits_of_addresses_that_are_gone_are_forgotten() {
+        let clock = Clock::manual(0);
+        let circuits = Circuits::new(clock.clone());
+        for port in 1..4 {
+            circuits.find_or_create(key(1, Some(port)), || series(""));
+        }
+        clock.advance(IDLE_MAX + Duration::from_secs(1));
+        circuits.find_or_create(key(1, Some(9)), || series(""));
+        assert_eq!(circuits.all().len(), 1);
+    }
+}
