@@ -251,6 +251,34 @@ fn a_service_without_a_port_has_that_of_the_target() {
 }
 
 #[test]
+fn a_target_may_be_a_name_of_services_and_be_called_like_their_hosts() {
+    let (dns, origin) = (DnsServer::start(), Origin::replying("a"));
+    let port = origin.port();
+    dns.services("_http._tcp.orders.test", 60, &[(1, 1, port, "one.test")]);
+    dns.addresses("one.test", 60, &["127.0.0.1"]);
+    let document = |use_srv_name: bool| {
+        dedent(&format!(
+            "
+            services:
+            - {{name: orders, host: pool, routes: [{{paths: [/]}}]}}
+            upstreams:
+            - name: pool
+              use_srv_name: {use_srv_name}
+              targets: [{{target: _http._tcp.orders.test}}]
+            "
+        ))
+    };
+    let gateway = Gateway::start_with(&dns.settings(), &document(true));
+    wait_for_answers(&gateway, "/", &["a"]);
+    let host = || origin.last().header("host").map(str::to_owned);
+    assert_eq!(host(), Some(format!("one.test:{port}")));
+
+    gateway.reload(&document(false));
+    gateway.get("/");
+    assert_eq!(host(), Some(format!("_http._tcp.orders.test:{port}")));
+}
+
+#[test]
 fn a_host_of_a_service_that_cannot_be_asked_for_keeps_its_address() {
     let (dns, farm) = (DnsServer::start(), Farm::start(3));
     let places = [(1, 1, farm.port, "one.test"), (1, 1, farm.port, "two.test")];
