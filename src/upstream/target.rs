@@ -124,18 +124,23 @@ impl Target {
 
     /// What is needed to say what it would be sent, where no address is known or needed.
     pub fn stand_in(&self) -> Member {
-        let address = match self.host {
-            TargetHost::Address(address) => address,
+        let address = match &self.host {
+            TargetHost::Address(address) => *address,
             TargetHost::Name(_) | TargetHost::Instances(_) => IpAddr::from([0, 0, 0, 0]),
         };
+        let mut address = SocketAddr::new(address, self.port);
+        // What instances are called, only they can tell.
+        if let (TargetHost::Instances(_), Some(first)) = (&self.host, self.places().first()) {
+            address = first.address;
+        }
         Member {
-            address: SocketAddr::new(address, self.port),
+            address,
             weight: self.weight,
             target: 0,
             label: Arc::clone(&self.label),
             name: None,
             session: 0,
-            called: self.called.clone(),
+            called: self.called_at(address, None),
             health: None,
             load: Arc::default(),
             slots: None,
