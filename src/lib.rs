@@ -3,6 +3,7 @@
 //! Read in this order: what the operator wrote becomes what runs (`config` → `compile` →
 //! `snapshot`), and `proxy` is the path of a request through it.
 
+pub mod client;
 pub mod entity;
 
 pub mod state;

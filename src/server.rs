@@ -32,8 +32,8 @@ use self::{
     service_manager::ServiceManager,
 };
 use crate::{
-    admin::{self, Admin, Configuration, Facts, Reload},
-    compile::Compiler,
+    admin::{self, Admin, Configuration, DiscoverySurvey, Facts, Reload},
+    compile::{self, Compiler},
     config::{
         Gateway as Settings,
         model::{
@@ -116,7 +116,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     let logging = logging::init(level(settings.log_level))?;
     logging.write_to(place(&settings.error_log));
     let state = Arc::new(State::new());
-    set_pace_of_names(&state, &settings);
+    state.names.adopt(compile::dns_settings(&settings));
     state.telemetry.watch_log(logging.lines_dropped());
     let compiler = Compiler::new(state)?;
     let mut diagnostics = loaded.diagnostics;
@@ -143,7 +143,13 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
     if let Some(beside) = &start.beside {
         (beside.start)(runtime.handle(), &beside_stopped).map_err(StartError::Beside)?;
     }
-    let reloader = Reloader::new(start.source, compiler, snapshot, settings.clone());
+    let reloader = Reloader::new(
+        start.source,
+        compiler,
+        snapshot,
+        settings.clone(),
+        loaded.documents,
+    );
     let access_log = AccessLog::start(
         reloader.live().look().settings.access_log.as_ref(),
         reloader.state(),
@@ -208,7 +214,10 @@ impl Running {
             self.listeners.adopt(&settings, bound);
             self.logging.set_level(level(settings.log_level));
             self.logging.write_to(place(&settings.error_log));
-            set_pace_of_names(&self.gateway.state, &settings);
+            self.gateway
+                .state
+                .names
+                .adopt(compile::dns_settings(&settings));
             let snapshot = self.gateway.live.take();
             self.gateway
                 .access_log
@@ -220,6 +229,15 @@ impl Running {
             self.manager.ready(&self.status());
         }
         paths
+    }
+
+    /// Takes over the services that a registry names now.
+    fn follow_registry(&self) {
+        if self.reloader.follow_registry() {
+            let snapshot = self.gateway.live.take();
+            self.follower.adopt(snapshot.balancers());
+            self.watchers.adopt(&snapshot.upstreams);
+        }
     }
 
     /// What serves, and why the files on disk do not if they were refused.
@@ -270,6 +288,20 @@ impl Facts for Running {
             .collect()
     }
 
+    fn discovery(&self) -> DiscoverySurvey {
+        let snapshot = self.gateway.live.take();
+        let followed = snapshot.discovered.upstreams.iter();
+        let named = followed.filter_map(|(index, service)| {
+            let upstream = snapshot.upstreams.get(*index)?;
+            Some((upstream.name.clone(), Arc::clone(service)))
+        });
+        DiscoverySurvey {
+            names: self.gateway.state.names.survey(),
+            upstreams: named.collect(),
+            catalog: snapshot.discovered.catalog.clone(),
+        }
+    }
+
     fn circuits(&self) -> Vec<CircuitSurvey> {
         let instances = self.gateway.state.circuits.values();
         instances
@@ -313,7 +345,9 @@ async fn serve(
     let following = Arc::clone(running);
     tokio::spawn(async move { following.follower.run().await });
     let state = Arc::clone(&gateway.state);
-    tokio::spawn(async move { state.names.run().await });
+    tokio::spawn(async move { state.names.run(&state.clock).await });
+    let state = Arc::clone(&gateway.state);
+    tokio::spawn(async move { state.consul.run(&state.clock).await });
     let state = Arc::clone(&gateway.state);
     tokio::spawn(async move { sweep(&state).await });
 
@@ -332,10 +366,18 @@ async fn serve(
     running.listeners.start(serving, sockets);
 
     let (watch, ask) = Watch::new(watched, gateway.state.clock.clone());
+    let state = Arc::clone(&gateway.state);
+    let of_registry = ask.clone();
+    tokio::spawn(async move {
+        loop {
+            state.consul.catalog_changed().await;
+            of_registry.follow_registry();
+        }
+    });
     let reloader = Arc::clone(running);
     thread::Builder::new()
         .name("reload".into())
-        .spawn(move || watch.run(|| reloader.reload()))
+        .spawn(move || watch.run(|| reloader.reload(), || reloader.follow_registry()))
         .map_err(StartError::Runtime)?;
     running.accepting.store(true, Ordering::Release);
     info!(
@@ -459,12 +501,6 @@ async fn sweep(state: &State) {
             state.clock.unix_milliseconds(),
         ));
     }
-}
-
-fn set_pace_of_names(state: &State, settings: &Settings) {
-    state
-        .names
-        .set_pace(settings.dns_valid_ttl.0, settings.dns_error_ttl.0);
 }
 
 fn place(written: &ErrorLog) -> Place {

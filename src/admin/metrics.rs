@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderValue, header};
 
-use super::{Admin, upstreams};
+use super::{Admin, discovery, upstreams};
 
 const CONTENT_TYPE: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -15,7 +15,8 @@ const CONTENT_TYPE: HeaderValue =
 pub(super) async fn show(State(admin): State<Admin>) -> Response {
     let turns = admin.scrapes.clone();
     let page = turns.make(move || {
-        let health = upstreams::of_metrics(&admin.facts.upstreams());
+        let mut health = upstreams::of_metrics(&admin.facts.upstreams());
+        health.discovery = discovery::of_metrics(&admin.facts.discovery());
         admin.telemetry.render(&health)
     });
     match page.await {

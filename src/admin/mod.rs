@@ -2,6 +2,7 @@
 //! nothing and shows no secret. It is never reachable through the proxy's listeners.
 
 mod circuits;
+mod discovery;
 mod explain;
 mod metrics;
 pub mod serve;
@@ -26,6 +27,7 @@ use crate::{
     telemetry::Telemetry,
     upstream::health::survey::UpstreamSurvey,
 };
+pub use discovery::DiscoverySurvey;
 use turns::Turns;
 
 const SERVER: HeaderValue =
@@ -47,6 +49,9 @@ pub trait Facts: Send + Sync + 'static {
 
     /// All circuits, and how these are.
     fn circuits(&self) -> Vec<CircuitSurvey>;
+
+    /// What is resolved and discovered, and how it stands with that.
+    fn discovery(&self) -> DiscoverySurvey;
 
     /// The time, in Unix seconds.
     fn now(&self) -> i64;
@@ -110,6 +115,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/status/ready", get(status::ready))
         .route("/status/upstreams", get(upstreams::show))
         .route("/status/circuits", get(circuits::show))
+        .route("/status/discovery", get(discovery::show))
         .route("/health", get(upstreams::health))
         .route("/metrics", get(metrics::show))
         .route("/explain", post(explain::show))
@@ -154,6 +160,7 @@ mod tests {
         state::{
             circuits::{self, LastChange, Phase},
             health::{Cause, Counters, Finding, Witness},
+            names::Names,
         },
         telemetry::{circuits::CircuitLabels, connections::Activity, health::TargetState},
         upstream::health::survey::{AddressSurvey, TargetSurvey, Watched},
@@ -228,6 +235,15 @@ mod tests {
                 is_available: !self.is_down,
                 targets,
             }]
+        }
+
+        fn discovery(&self) -> DiscoverySurvey {
+            let names = Names::default();
+            let _name = names.get("users.internal");
+            DiscoverySurvey {
+                names: names.survey(),
+                ..DiscoverySurvey::default()
+            }
         }
 
         fn circuits(&self) -> Vec<CircuitSurvey> {
@@ -435,6 +451,27 @@ mod tests {
             })
         );
         assert_eq!(upstream["targets"][2]["state"], "dns_error");
+    }
+
+    #[tokio::test]
+    async fn discovery_shows_names_and_what_is_known_of_them() {
+        let answer = ask(admin(Gateway::default()), "GET", "/status/discovery").await;
+        assert_eq!(
+            answer.json(),
+            json!({
+                "names": [{
+                    "name": "users.internal",
+                    "state": "pending",
+                    "records": [],
+                    "by": null,
+                    "last_success": null,
+                    "error": null,
+                    "next_in_seconds": null,
+                }],
+                "upstreams": [],
+                "catalog": null,
+            })
+        );
     }
 
     #[tokio::test]

@@ -162,6 +162,7 @@ pub(super) fn of_metrics(upstreams: &[UpstreamSurvey]) -> UpstreamsHealth {
     UpstreamsHealth {
         available,
         targets: all,
+        ..UpstreamsHealth::default()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The commands. Each file is one of them.
 
 mod check;
-mod client;
 mod completions;
 mod demo;
 mod diff;

@@ -4,6 +4,8 @@ mod balancing;
 mod certificates;
 mod chains;
 mod consumers;
+mod discovery;
+mod dns;
 mod health;
 mod keys;
 mod origins;
@@ -24,6 +26,9 @@ use crate::{
     snapshot::{Service, Snapshot},
     state::State,
 };
+
+pub use discovery::catalog;
+pub use dns::settings as dns_settings;
 
 /// Compiles configurations into snapshots that share one state, so that a reload loses nothing.
 #[derive(Debug)]
@@ -91,7 +96,8 @@ impl Compiler {
         if diagnostics.has_errors() {
             return None;
         }
-        let balancers = upstreams::compile(config, &references, &outbound, state);
+        let discovered = discovery::compile(config, state);
+        let balancers = upstreams::compile(config, &references, &outbound, &discovered, state);
         let written = upstreams::services(config, &references, &balancers, &outbound, state);
         let outside = upstreams::outside(&outside, &outbound, state);
         let services: Box<[Service]> = written.chain(outside).collect();
@@ -129,6 +135,7 @@ impl Compiler {
             unrouted,
             unrouted_series: state.telemetry.route("", ""),
             upstreams: balancers,
+            discovered,
             origins,
         })
     }

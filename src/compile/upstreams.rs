@@ -7,25 +7,42 @@ use uuid::Uuid;
 
 use super::{balancing, health, outbound::Outbound, references::References, retries};
 use crate::{
-    config::{Config, Upstream},
+    config::{Config, Entity, Upstream},
     entity::{Protocol, Timeouts, facts::ServiceFacts, identifier::derive},
     plugin::Outside,
-    snapshot::Service,
-    state::{State, addresses::TargetKey, budget::RetryBudget},
+    snapshot::{Discovered, Service},
+    state::{State, addresses::TargetKey, budget::RetryBudget, consul},
     upstream::{
         Algorithm, Balancer, Outline, Target, TargetHost,
         target::{Called, Slots},
     },
 };
 
+/// The weight of what a registry tells, beside which there is nothing; each instance has its own.
+const INSTANCES_WEIGHT: u16 = 100;
+
 /// The balancers of the upstreams, in their order.
 pub(super) fn compile(
     config: &Config,
     references: &References,
     outbound: &Outbound,
+    discovered: &Discovered,
     state: &State,
 ) -> Vec<Arc<Balancer>> {
     let mut targets: Vec<Vec<Target>> = vec![Vec::new(); config.upstreams.len()];
+    let mut instances: Vec<Option<Arc<consul::Service>>> = vec![None; config.upstreams.len()];
+    for (index, service) in &discovered.upstreams {
+        let places = targets.get_mut(*index).zip(instances.get_mut(*index));
+        if let (Some((targets, slot)), Some(upstream)) = (places, config.upstreams.get(*index)) {
+            let label = &service.key().service;
+            let host = TargetHost::Instances(Arc::clone(service));
+            let mut target = target(upstream.id, (host, label, 0), label, state);
+            target.weight = INSTANCES_WEIGHT;
+            watch(&mut target, upstream, state);
+            targets.push(target);
+            *slot = Some(Arc::clone(service));
+        }
+    }
     for (written, index) in config.targets.iter().zip(&references.target_upstream) {
         let Some((upstream, targets)) = index.and_then(|index| {
             let upstream = config.upstreams.get(index)?;
@@ -34,14 +51,11 @@ pub(super) fn compile(
             continue;
         };
         let fields = &written.fields;
-        let mut target = target(upstream.id, fields.address(), &fields.target, state);
+        let mut target = written_target(upstream.id, fields.address(), &fields.target, state);
         target.weight = fields.weight;
         target.srv_host = upstream.fields.use_srv_name;
-        target.slots = slots(upstream.id, &upstream.fields, &fields.target, state);
-        if health::is_watched(&upstream.fields.healthchecks) {
-            let key = key(upstream.id, &target);
-            target.health = Some(state.health.get_or_create(key, Default::default));
-        }
+        target.until = index.and_then(|index| instances.get(index)?.clone());
+        watch(&mut target, upstream, state);
         targets.push(target);
     }
     config
@@ -64,6 +78,15 @@ pub(super) fn compile(
             }))
         })
         .collect()
+}
+
+/// Gives a target of `upstream` the limit of its connections, and a health if it is watched.
+fn watch(target: &mut Target, upstream: &Entity<Upstream>, state: &State) {
+    target.slots = slots(upstream.id, &upstream.fields, &target.label, state);
+    if health::is_watched(&upstream.fields.healthchecks) {
+        let key = key(upstream.id, target);
+        target.health = Some(state.health.get_or_create(key, Default::default));
+    }
 }
 
 /// The connections that each address of a target may take, where they are limited.
@@ -96,7 +119,7 @@ fn outline(id: Uuid, name: String, targets: Vec<Target>, state: &State) -> Outli
 /// The balancer of something that has no upstream, only a host.
 fn balancer_of_host(id: Uuid, (host, port): (&str, u16), state: &State) -> Arc<Balancer> {
     let label = format!("{host}:{port}");
-    let target = target(id, (host, port), &label, state);
+    let target = written_target(id, (host, port), &label, state);
     Arc::new(Balancer::new(outline(
         id,
         host.to_owned(),
@@ -199,8 +222,8 @@ pub(super) fn outside(
     })
 }
 
-/// The target at `host` and `port`, one of those of the upstream or service with this id.
-fn target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Target {
+/// The target that is written as `host` and `port`, one of those of the upstream or service with this id.
+fn written_target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Target {
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -209,8 +232,18 @@ fn target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Ta
         Ok(address) => TargetHost::Address(address),
         Err(_) => TargetHost::Name(state.names.get(bare)),
     };
+    target(id, (host, bare, port), label, state)
+}
+
+/// A target that is called `name`.
+fn target(
+    id: Uuid,
+    (host, name, port): (TargetHost, &str, u16),
+    label: &str,
+    state: &State,
+) -> Target {
     let mut target = Target {
-        called: Called::new(bare, port),
+        called: Called::new(name, port),
         srv_host: false,
         host,
         port,
@@ -219,6 +252,7 @@ fn target(id: Uuid, (host, port): (&str, u16), label: &str, state: &State) -> Ta
         health: None,
         loads: Arc::default(),
         slots: None,
+        until: None,
     };
     target.loads = state
         .loads
@@ -231,6 +265,7 @@ fn key(id: Uuid, target: &Target) -> TargetKey {
     let host = match &target.host {
         TargetHost::Address(address) => address.to_string(),
         TargetHost::Name(name) => name.host().to_owned(),
+        TargetHost::Instances(service) => service.key().service.clone(),
     };
     (id, host, target.port)
 }
@@ -242,17 +277,17 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_target_is_found_again_however_it_is_spelled() {
         let state = State::new();
-        let first = target(Uuid::nil(), ("127.0.0.1", 80), "127.0.0.1:80", &state);
-        let again = target(Uuid::nil(), ("127.0.0.1", 80), "127.0.0.1", &state);
+        let first = written_target(Uuid::nil(), ("127.0.0.1", 80), "127.0.0.1:80", &state);
+        let again = written_target(Uuid::nil(), ("127.0.0.1", 80), "127.0.0.1", &state);
         assert!(Arc::ptr_eq(&first.loads, &again.loads));
-        let other = target(Uuid::nil(), ("127.0.0.1", 81), "127.0.0.1:81", &state);
+        let other = written_target(Uuid::nil(), ("127.0.0.1", 81), "127.0.0.1:81", &state);
         assert!(!Arc::ptr_eq(&first.loads, &other.loads));
     }
 
     #[test]
     fn an_address_may_stand_in_brackets() {
         let state = State::new();
-        let target = target(Uuid::nil(), ("[::1]", 80), "[::1]:80", &state);
+        let target = written_target(Uuid::nil(), ("[::1]", 80), "[::1]:80", &state);
         assert_eq!(target.places()[0].address.to_string(), "[::1]:80");
         assert_eq!(&*target.called.server_name, "::1");
     }

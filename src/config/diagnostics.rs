@@ -7,7 +7,8 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-/// A place in a file: the index of the file and a line and column, both counted from 1, in characters.
+/// A place in a file: the index of the file and a line and column, both counted from 1, in characters. Both are 0 for
+/// what has no text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     /// Index into the files that the [`Diagnostics`] know.
@@ -17,6 +18,15 @@ pub struct Span {
 }
 
 impl Span {
+    /// Something as a whole that is called like a file, but has no lines.
+    pub const fn whole(file: u16) -> Self {
+        Self {
+            file,
+            line: 0,
+            column: 0,
+        }
+    }
+
     /// The very beginning of a file.
     pub const fn start_of(file: u16) -> Self {
         Self {
@@ -290,8 +300,11 @@ impl Diagnostics {
         sorted
     }
 
-    /// `FILE:LINE:COLUMN` of a place.
+    /// `FILE:LINE:COLUMN` of a place, `FILE` of what has no lines.
     pub fn place(&self, span: Span) -> String {
+        if span.line == 0 {
+            return self.file(span.file).to_owned();
+        }
         format!("{}:{}:{}", self.file(span.file), span.line, span.column)
     }
 

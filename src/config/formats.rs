@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::client::Base;
 use crate::entity;
 
 /// A named rule for a string.
@@ -105,6 +106,10 @@ pub const FORMATS: &[Format] = &[
     Format {
         name: "url",
         validate: url,
+    },
+    Format {
+        name: "consul-address",
+        validate: consul_address,
     },
     Format {
         name: "redirect-uri",
@@ -451,6 +456,10 @@ pub fn url(value: &str) -> Result<(), String> {
             "`{value}` is not a URL that begins with http:// or https://"
         )),
     }
+}
+
+fn consul_address(value: &str) -> Result<(), String> {
+    value.parse::<Base>().map(drop)
 }
 
 /// An absolute URI with a host and without a fragment.

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod diagnostics;
+mod discovered;
 mod document;
 pub mod editor;
 pub mod environment;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Severity, Span};
+pub use discovered::Services as DiscoveredServices;
 pub use model::{
     Acl, BasicauthCredential, CaCertificate, Certificate, Consumer, ConsumerGroup,
     ConsumerGroupConsumer, Entity, EntityKind, Gateway, HmacauthCredential, JwtSecret, Key, KeySet,
@@ -53,6 +55,47 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
     /// What to watch for changes: FILE, the conf.d folder and the files of certificates, also if they do not exist.
     pub watch: Vec<PathBuf>,
+    /// The discovered services that are in the configuration, by the index of what stands for their file.
+    pub discovered: Vec<(u16, String)>,
+    /// The discovered services that are not, each with the reason.
+    pub skipped: Vec<(String, String)>,
+    /// What all this was put together from, where services are discovered: to be put together again with others.
+    pub documents: Option<Documents>,
+}
+
+/// The documents of a configuration as they were read.
+#[derive(Clone, Debug)]
+pub struct Documents {
+    sources: sources::Sources,
+    /// What was found wrong while they were read.
+    diagnostics: Diagnostics,
+    /// What files that the settings name are relative to.
+    folder: PathBuf,
+}
+
+impl Documents {
+    /// Puts a configuration together from the documents and from services that were discovered, which come last.
+    pub fn assemble(
+        self,
+        services: &DiscoveredServices,
+        environment: environment::Environment<'_>,
+    ) -> Loaded {
+        let kept = self.discovers().then(|| self.clone());
+        let Self {
+            sources,
+            diagnostics,
+            folder,
+        } = self;
+        let mut loaded = assemble(sources, &folder, services, environment, diagnostics);
+        loaded.documents = kept;
+        loaded
+    }
+
+    /// Whether services are discovered beside those of the documents.
+    fn discovers(&self) -> bool {
+        let mut roots = self.sources.documents.iter().map(|document| &document.root);
+        roots.any(|root| root.at("gateway.discovery").is_some())
+    }
 }
 
 /// A whole configuration. Nested entities stand in the same lists as the others and know their parents.
@@ -109,16 +152,23 @@ impl Config {
 /// its name; nothing may be served from a configuration whose diagnostics have errors.
 pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
-    let sources = sources::read(path, environment, &mut diagnostics);
-    let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    assemble(sources, folder, environment, diagnostics)
+    let documents = Documents {
+        sources: sources::read(path, environment, &mut diagnostics),
+        diagnostics,
+        folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
+    };
+    documents.assemble(&DiscoveredServices::new(), environment)
 }
 
 /// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
 pub fn load_text(text: String, called: &str, environment: environment::Environment<'_>) -> Loaded {
     let mut diagnostics = Diagnostics::default();
-    let sources = sources::take(text, called, environment, &mut diagnostics);
-    assemble(sources, Path::new(""), environment, diagnostics)
+    let documents = Documents {
+        sources: sources::take(text, called, environment, &mut diagnostics),
+        diagnostics,
+        folder: PathBuf::new(),
+    };
+    documents.assemble(&DiscoveredServices::new(), environment)
 }
 
 /// Reads one document of another kind than configurations, with values from the environment put in. `None`, with a
@@ -135,6 +185,7 @@ pub fn read_tree(
 fn assemble(
     mut sources: sources::Sources,
     folder: &Path,
+    services: &DiscoveredServices,
     environment: environment::Environment<'_>,
     mut diagnostics: Diagnostics,
 ) -> Loaded {
@@ -175,24 +226,31 @@ fn assemble(
         }
         prepare::prepare(&mut document.root, version, &common, &mut diagnostics);
     }
-    let documents: Vec<Arc<Document>> = sources.documents.into_iter().map(Arc::new).collect();
+    let mut found = Found::default();
+    found.add(services, &config.gateway, &mut diagnostics);
+    for document in &mut found.documents {
+        let version = Some(document::FormatVersion::Three);
+        prepare::prepare(&mut document.root, version, &common, &mut diagnostics);
+    }
+    let written = sources.documents.into_iter().chain(found.documents);
+    let documents: Vec<Arc<Document>> = written.map(Arc::new).collect();
     config.main = documents
         .iter()
         .find(|document| document.name.is_empty())
         .cloned();
-    let found = templates::read(
+    let templates = templates::read(
         &config.gateway,
         folder,
         |setting| config.setting_at(setting),
         &mut diagnostics,
     );
-    config.error_templates = found.templates;
-    sources.watch.extend(found.files);
+    config.error_templates = templates.templates;
+    sources.watch.extend(templates.files);
     config.hash = hash::of(
         &documents,
         &config.default_pairs,
         &config.outbound_files,
-        &found.texts,
+        &templates.texts,
     );
     let mut members = Vec::new();
     for document in &documents {
@@ -206,6 +264,41 @@ fn assemble(
         config,
         diagnostics,
         watch: sources.watch,
+        discovered: found.services,
+        skipped: found.skipped,
+        documents: None,
+    }
+}
+
+/// The services that a registry names.
+#[derive(Default)]
+struct Found {
+    documents: Vec<Document>,
+    services: Vec<(u16, String)>,
+    skipped: Vec<(String, String)>,
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        services: &DiscoveredServices,
+        gateway: &Gateway,
+        diagnostics: &mut Diagnostics,
+    ) {
+        let consul = gateway.discovery.as_ref();
+        let Some(consul) = consul.and_then(|discovery| discovery.consul.as_ref()) else {
+            return;
+        };
+        for (service, tags) in services {
+            let file = diagnostics.add_file(discovered::called(service));
+            match discovered::document(service, tags, consul, file) {
+                Ok(document) => {
+                    self.documents.push(document);
+                    self.services.push((file, service.clone()));
+                }
+                Err(reason) => self.skipped.push((service.clone(), reason)),
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::node::Node;
 use super::yaml;
 
 /// The documents of a configuration, before anything in them is looked at.
+#[derive(Clone, Debug)]
 pub(super) struct Sources {
     pub(super) documents: Vec<Document>,
     /// What to watch for changes.

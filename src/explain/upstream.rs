@@ -58,7 +58,8 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
         .find(|(upstream, _)| std::ptr::eq(&raw const ***upstream, balancer))
         .map(|(_, place)| snapshot.origins.shown(*place));
     let survey = subject.is_live.then(|| UpstreamSurvey::of(balancer));
-    let targets = balancer.targets();
+    let targets = balancer.targets().iter();
+    let targets: Vec<_> = targets.filter(|target| !target.is_replaced()).collect();
     Upstream {
         name: balancer.name.clone(),
         place,

@@ -1,6 +1,7 @@
 //! From a saved file to a live configuration: load, compile, swap. On any mistake the last good
 //! configuration stays, and the mistakes go to log, metrics and status.
 
+mod discovered;
 pub mod watch;
 
 use std::{
@@ -15,12 +16,13 @@ use uuid::Uuid;
 use crate::{
     compile::Compiler,
     config::{
-        self, Config, Diagnostics, Gateway as Settings,
+        self, Config, Diagnostics, DiscoveredServices, Documents, Gateway as Settings,
         model::{listen::ListenEntry, settings::List},
     },
     snapshot::{Snapshot, live::Live},
-    state::State,
+    state::{State, consul::Catalog},
 };
+use discovered::Together;
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -74,12 +76,21 @@ impl Source {
 
     /// Reads what the configuration is made of.
     pub fn load(&self) -> config::Loaded {
-        let mut loaded = match &self.origin {
+        let loaded = match &self.origin {
             Origin::File(file) => config::load(file, &self.environment),
             Origin::Text { document, called } => {
                 config::load_text(document.clone(), called, &self.environment)
             }
         };
+        self.with_listeners(loaded)
+    }
+
+    /// Puts documents that were read before together again, with these services.
+    fn assemble(&self, documents: Documents, services: &DiscoveredServices) -> config::Loaded {
+        self.with_listeners(documents.assemble(services, &self.environment))
+    }
+
+    fn with_listeners(&self, mut loaded: config::Loaded) -> config::Loaded {
         let settings = &mut loaded.config.gateway;
         if let Some(listen) = &self.listeners.listen {
             settings.listen.clone_from(listen);
@@ -99,6 +110,8 @@ pub struct Reloader {
     live: Arc<Live>,
     /// What the process started with: settings that cannot change in place are compared to it.
     started_with: Settings,
+    /// The files of the live configuration, where services are discovered beside them.
+    documents: Mutex<Option<Documents>>,
     history: Mutex<History>,
 }
 
@@ -111,12 +124,14 @@ pub struct History {
 }
 
 impl Reloader {
-    /// Makes `snapshot` live, the first one.
+    /// Makes `snapshot` live, the first one. `documents` are what it was made from, where services are discovered
+    /// beside them.
     pub fn new(
         source: Source,
         compiler: Compiler,
         snapshot: Snapshot,
         started_with: Settings,
+        documents: Option<Documents>,
     ) -> Self {
         let state = compiler.state();
         let now = state.clock.unix_seconds();
@@ -131,6 +146,7 @@ impl Reloader {
             compiler,
             live: Arc::new(Live::new(snapshot)),
             started_with,
+            documents: Mutex::new(documents),
             history: Mutex::new(History {
                 live_since: now,
                 last_reload: None,
@@ -177,18 +193,14 @@ impl Reloader {
             self.refuse(&diagnostics);
             return (loaded.watch, None);
         }
+        let snapshot = self.with_discovered(snapshot, loaded.documents.as_ref(), &mut diagnostics);
         for line in diagnostics.to_text().lines() {
             warn!("{line}");
         }
-        let changed = snapshot.hash != self.live.look().hash;
         let routes = snapshot.routes.len();
-        state
-            .telemetry
-            .handshakes()
-            .adopt(snapshot.expiries.clone());
-        let before = self.live.publish(snapshot);
+        *self.lock_documents() = loaded.documents;
+        let (changed, before) = self.publish(snapshot);
         let now = state.clock.unix_seconds();
-        state.telemetry.exports().adopt();
         state.telemetry.reload_succeeded(now);
         let took = state.clock.instant() - began;
         info!(
@@ -197,14 +209,81 @@ impl Reloader {
             took = ?took,
             "configuration reloaded"
         );
-        {
-            let mut history = self.lock_history();
-            if changed {
-                history.live_since = now;
-            }
-            history.last_reload = Some((now, None));
-        }
+        self.lock_history().last_reload = Some((now, None));
         self.tell_what_needs_a_restart(&loaded.config);
+        self.retire(before);
+        (loaded.watch, Some((loaded.config.gateway, prepared)))
+    }
+
+    /// Takes over the services that ask for routes now, beside the files as they were last taken over. Whether that
+    /// made another configuration live.
+    pub fn follow_registry(&self) -> bool {
+        let documents = self.lock_documents().clone();
+        let catalog = self.live.look().discovered.catalog.clone();
+        let Some((documents, catalog)) = documents.zip(catalog) else {
+            return false;
+        };
+        let Some(together) = self.compile_with(&documents, &catalog) else {
+            error!("discovered services wait: the files beside them cannot be read again");
+            return false;
+        };
+        catalog.note_skipped(together.skipped);
+        if together.snapshot.hash == self.live.look().hash {
+            return false;
+        }
+        let routes = together.snapshot.routes.len();
+        let (_, before) = self.publish(together.snapshot);
+        info!(routes, "discovered services taken over");
+        self.retire(before);
+        true
+    }
+
+    /// `alone`, which was made from the files, or the same with the services that are known to ask for routes.
+    fn with_discovered(
+        &self,
+        alone: Snapshot,
+        documents: Option<&Documents>,
+        diagnostics: &mut Diagnostics,
+    ) -> Snapshot {
+        let catalog = alone.discovered.catalog.clone();
+        let Some((catalog, documents)) = catalog.zip(documents) else {
+            return alone;
+        };
+        if catalog.services().is_empty() {
+            return alone;
+        }
+        let Some(together) = self.compile_with(documents, &catalog) else {
+            error!("discovered services wait: they do not go together with the files");
+            return alone;
+        };
+        catalog.note_skipped(together.skipped);
+        *diagnostics = together.diagnostics;
+        together.snapshot
+    }
+
+    fn compile_with(&self, documents: &Documents, catalog: &Catalog) -> Option<Together> {
+        let assemble =
+            |documents, services: &DiscoveredServices| self.source.assemble(documents, services);
+        discovered::compile(&self.compiler, assemble, documents, &catalog.services())
+    }
+
+    /// Makes `snapshot` live. Whether it says something else than the one before, which is given back.
+    fn publish(&self, snapshot: Snapshot) -> (bool, Arc<Snapshot>) {
+        let state = self.state();
+        let changed = snapshot.hash != self.live.look().hash;
+        let expiries = snapshot.expiries.clone();
+        state.telemetry.handshakes().adopt(expiries);
+        let before = self.live.publish(snapshot);
+        state.telemetry.exports().adopt();
+        if changed {
+            self.lock_history().live_since = state.clock.unix_seconds();
+        }
+        (changed, before)
+    }
+
+    /// Gives back a snapshot that was live, and what the state held for it alone.
+    fn retire(&self, before: Arc<Snapshot>) {
+        let state = self.state();
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
         state.turnstiles.sweep();
@@ -215,8 +294,9 @@ impl Reloader {
         state.circuits.sweep();
         self.forget_circuits();
         state.health.sweep();
+        state.names.sweep();
+        state.consul.sweep();
         state.loads.sweep();
-        (loaded.watch, Some((loaded.config.gateway, prepared)))
     }
 
     /// Forgets the circuits of services that are gone, where their plugin is not.
@@ -250,6 +330,12 @@ impl Reloader {
         for name in needs_restart(&self.started_with, &config.gateway) {
             warn!("gateway.{name} needs a restart to change; everything else is live");
         }
+    }
+
+    fn lock_documents(&self) -> MutexGuard<'_, Option<Documents>> {
+        self.documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_history(&self) -> MutexGuard<'_, History> {

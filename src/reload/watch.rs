@@ -39,6 +39,8 @@ enum Wake {
     Touched,
     /// Load now, changed or not.
     Asked,
+    /// A registry names other services.
+    Discovered,
 }
 
 /// Asks the loop to load the files again.
@@ -50,6 +52,12 @@ impl Ask {
     pub fn reload(&self) {
         // The loop ends with the process only.
         let _ = self.0.send(Wake::Asked);
+    }
+
+    /// Takes over what a registry says now, without loading the files.
+    pub fn follow_registry(&self) {
+        // The loop ends with the process only.
+        let _ = self.0.send(Wake::Discovered);
     }
 }
 
@@ -98,9 +106,10 @@ impl Watch {
         (watch, Ask(sender))
     }
 
-    /// Calls `load` after each change, for ever. `load` gives the paths to watch from then on.
-    pub fn run(mut self, mut load: impl FnMut() -> Vec<PathBuf>) {
-        while let Some(()) = self.changed() {
+    /// Calls `load` after each change, for ever. `load` gives the paths to watch from then on. Calls `follow` when a
+    /// registry says something else.
+    pub fn run(mut self, mut load: impl FnMut() -> Vec<PathBuf>, mut follow: impl FnMut()) {
+        while let Some(()) = self.changed(&mut follow) {
             // What changes while it is being read will differ from this and be read again.
             self.seen = fingerprint(&self.paths);
             let paths = load();
@@ -109,7 +118,7 @@ impl Watch {
     }
 
     /// Waits for a change that is complete. `None` when nobody can ask any more.
-    fn changed(&mut self) -> Option<()> {
+    fn changed(&mut self, follow: &mut impl FnMut()) -> Option<()> {
         let mut pending: Option<Pending> = None;
         loop {
             let now = self.clock.instant();
@@ -118,6 +127,7 @@ impl Watch {
                 .map_or(LOOK, |pending| pending.due.saturating_duration_since(now));
             match self.wakes.recv_timeout(wait) {
                 Ok(Wake::Asked) => return Some(()),
+                Ok(Wake::Discovered) => follow(),
                 // A rename is told as two events, the first of which looks like a file that is gone:
                 // what is pending because of it need not be waited for.
                 Ok(Wake::Replaced) => {
@@ -299,11 +309,12 @@ mod tests {
         let (watch, ask) = Watch::new(paths.clone(), Clock::system());
         thread::spawn(move || {
             let _ask = ask;
-            watch.run(|| {
+            let load = || {
                 let text = fs::read_to_string(&file).unwrap_or_else(|_| "unreadable".into());
                 let _ = loaded.send(text);
                 paths.clone()
-            });
+            };
+            watch.run(load, || {});
         });
         loads
     }
@@ -383,11 +394,12 @@ mod tests {
         let (watch, ask) = Watch::new(paths.clone(), Clock::system());
         thread::spawn(move || {
             let _ask = ask;
-            watch.run(|| {
+            let load = || {
                 let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
                 let _ = loaded.send(paths.iter().map(read).collect::<Vec<_>>().join(" "));
                 paths.clone()
-            });
+            };
+            watch.run(load, || {});
         });
         for name in ["a.crt", "a.key"] {
             fs::write(file("fresh"), "new").expect("written");

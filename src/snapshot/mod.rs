@@ -17,7 +17,7 @@ use crate::{
     },
     plugins::Instance,
     router::{Router, streams::StreamRouter},
-    state::budget::RetryBudget,
+    state::{budget::RetryBudget, consul},
     telemetry::{
         Retries, handshakes::CertificateExpiry, requests::RouteSeries, streams::StreamSeries,
     },
@@ -64,8 +64,19 @@ pub struct Snapshot {
     pub unrouted_series: Arc<RouteSeries>,
     /// The upstreams with a name, for those who watch and show their health.
     pub upstreams: Vec<Arc<Balancer>>,
+    /// What registries are asked for.
+    pub discovered: Discovered,
     /// Where all this is written, for explanations.
     pub origins: Origins,
+}
+
+/// What registries are asked for as long as the snapshot is in use.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// The upstreams whose instances are, by their places in [`Snapshot::upstreams`].
+    pub upstreams: Box<[(usize, Arc<consul::Service>)]>,
+    /// The services that have routes by their tags.
+    pub catalog: Option<Arc<consul::Catalog>>,
 }
 
 impl Snapshot {

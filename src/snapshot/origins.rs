@@ -8,7 +8,7 @@ use crate::{chain::InstanceIndex, entity::consumer::GroupIndex, plugin::Scheme, 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub file: u16,
-    /// Counted from 1.
+    /// Counted from 1; 0 for what has no lines.
     pub line: u32,
     /// Counted from 1, in characters.
     pub column: u32,
@@ -57,10 +57,13 @@ pub struct Unserved {
 }
 
 impl Origins {
-    /// `FILE:LINE:COLUMN`.
+    /// `FILE:LINE:COLUMN`; for what no file says, whence it comes.
     pub fn shown(&self, place: Place) -> String {
         let file = self.files.get(usize::from(place.file));
         let file = file.map_or("?", |file| &**file);
+        if place.line == 0 {
+            return format!("from {file}");
+        }
         format!("{file}:{}:{}", place.line, place.column)
     }
 

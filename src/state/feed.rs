@@ -57,6 +57,8 @@ impl News {
 #[derive(Debug)]
 pub struct Feed {
     records: ArcSwap<Vec<Record>>,
+    /// Whether it was ever said what they are.
+    known: AtomicBool,
     /// Whether it was asked once, with whatever outcome.
     answered: AtomicBool,
     answer: Notify,
@@ -68,6 +70,7 @@ impl Feed {
     pub fn new(news: Arc<News>) -> Self {
         Self {
             records: ArcSwap::default(),
+            known: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             answer: Notify::new(),
             news,
@@ -84,14 +87,21 @@ impl Feed {
         self.answered.load(Ordering::Acquire)
     }
 
+    /// Whether it is known what there is, be it nothing.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
+    }
+
     /// Replaces what is known. Whether that changes anything.
     pub fn publish(&self, mut records: Vec<Record>) -> bool {
         records.sort_unstable();
         records.dedup();
-        let has_changed = **self.records.load() != records;
-        if has_changed {
+        let differs = **self.records.load() != records;
+        if differs {
             self.records.store(Arc::new(records));
         }
+        // To know that there is nothing is another thing than to know nothing.
+        let has_changed = !self.known.swap(true, Ordering::AcqRel) || differs;
         self.note_answer();
         if has_changed {
             self.news.tell();
@@ -143,6 +153,16 @@ mod tests {
         assert!(!feed.publish(records(&[1, 2])), "the order says nothing");
         let silence = tokio::time::timeout(Duration::ZERO, news.heard()).await;
         assert!(silence.is_err());
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_news_too() {
+        let feed = Feed::new(Arc::default());
+        feed.note_answer();
+        assert!(!feed.is_known());
+        assert!(feed.publish(Vec::new()));
+        assert!(feed.is_known());
+        assert!(!feed.publish(Vec::new()));
     }
 
     #[tokio::test]

@@ -35,6 +35,8 @@ pub enum Held {
     },
     /// The addresses of a host name.
     Addresses(String),
+    /// The instances of a service that Consul tells.
+    Instances { service: String, agent: String },
 }
 
 impl State {
@@ -50,6 +52,7 @@ impl State {
             circuits,
             health,
             names,
+            consul,
             // What goes on at the moment goes with the targets, whose turns are listed.
             loads: _,
             // These are the process's own, or count for its lifetime.
@@ -79,6 +82,8 @@ impl State {
             port,
         }));
         held.extend(names.hosts().into_iter().map(Held::Addresses));
+        let followed = consul.followed().into_iter();
+        held.extend(followed.map(|(service, agent)| Held::Instances { service, agent }));
         held
     }
 }

@@ -5,6 +5,8 @@ pub mod addresses;
 pub mod budget;
 pub mod circuits;
 pub mod clock;
+pub mod consul;
+pub mod dns;
 pub mod feed;
 pub mod health;
 pub mod identifiers;
@@ -27,6 +29,7 @@ use addresses::{PerAddress, PerTarget};
 use budget::RetryBudget;
 use circuits::Circuits;
 use clock::Clock;
+use consul::Consul;
 use feed::News;
 use health::TargetsHealth;
 use identifiers::Identifiers;
@@ -61,6 +64,8 @@ pub struct State {
     /// How the addresses of watched targets are.
     pub health: TargetsHealth,
     pub names: Names,
+    /// What is asked of Consul.
+    pub consul: Consul,
     /// Wakes whoever keeps balancers in step with what their targets stand for.
     pub news: Arc<News>,
     pub telemetry: Arc<Telemetry>,
@@ -85,6 +90,7 @@ impl State {
             circuits: Registry::default(),
             health: TargetsHealth::default(),
             names: Names::new(Arc::clone(&news)),
+            consul: Consul::new(Arc::clone(&news)),
             news,
             telemetry,
         }

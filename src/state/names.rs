@@ -1,31 +1,38 @@
-//! Host names and their addresses, resolved in the background; a request never waits for more than
-//! the first answer, and the last known addresses are kept whatever the resolver says later.
+//! Host names and what they stand for, asked for in the background each time an answer runs out; a
+//! request never waits for more than the first answer, and what was known last is kept whatever the
+//! servers say later.
 
 use std::{
+    cmp::Ordering as Order,
+    collections::{BinaryHeap, HashMap, HashSet},
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::{Id, JoinSet},
+    time::Instant,
+};
 use tracing::{info, warn};
 
 use super::{
+    clock::Clock,
+    dns::{Ask, Dns, Found, Settings, Unresolved},
     feed::{Feed, News, Record},
     registry::Registry,
 };
 
-/// How often a name is resolved again if nothing else is said. The system resolver tells no lifetime.
-const REFRESH: Duration = Duration::from_secs(10);
-/// The same for a name without addresses.
-const RETRY: Duration = Duration::from_secs(1);
-/// No name is resolved more often than this.
+/// No name is asked for more often than this.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// How long one look-up may take.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// However long an answer holds, it is asked for again after this.
+const PAUSE_MAX: Duration = Duration::from_hours(24);
+/// The longest pause after failures, unless the settings begin with a longer one.
+const ERROR_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Look-ups at once.
 const LOOKUPS_MAX: usize = 64;
 
@@ -34,6 +41,66 @@ const LOOKUPS_MAX: usize = 64;
 pub struct Name {
     host: String,
     feed: Feed,
+    standing: Mutex<Standing>,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+}
+
+/// How the last look-ups of a name went.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    /// The kind of records that gave what is known.
+    by: Option<Ask>,
+    /// Failures since the last answer.
+    failures: u32,
+    /// Unix seconds.
+    last_success: Option<i64>,
+    /// Why the last look-up gave nothing.
+    error: Option<String>,
+    next: Option<Instant>,
+}
+
+/// How a look-up ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Found,
+    /// The servers know of no records.
+    NotFound,
+    /// No server gave an answer that can be used.
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Found, Self::NotFound, Self::Failed];
+
+    /// The outcome as a metric spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::NotFound => "not_found",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a name is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameSurvey {
+    pub host: String,
+    /// `pending`, `resolved`, `stale` (the last look-up gave nothing, what was known before is used)
+    /// or `dns_error` (nothing was ever known).
+    pub state: &'static str,
+    pub records: Arc<Vec<Record>>,
+    /// The kind of records that gave them.
+    pub by: Option<&'static str>,
+    /// Unix seconds.
+    pub last_success: Option<i64>,
+    /// Why the last look-up gave nothing.
+    pub error: Option<String>,
+    /// How long it takes until it is asked for again; absent while it is being asked for.
+    pub next_in: Option<Duration>,
+    /// How many look-ups ended how.
+    pub outcomes: [(Outcome, u64); Outcome::ALL.len()],
 }
 
 impl Name {
@@ -41,6 +108,8 @@ impl Name {
         Self {
             host,
             feed: Feed::new(news),
+            standing: Mutex::default(),
+            outcomes: Default::default(),
         }
     }
 
@@ -63,90 +132,185 @@ impl Name {
         &self.feed
     }
 
-    /// Whether an address is known.
-    pub fn is_resolved(&self) -> bool {
-        !self.feed.records().is_empty()
+    fn addresses(&self) -> Vec<IpAddr> {
+        let records = self.feed.records();
+        records.iter().map(|record| record.address).collect()
     }
 
-    async fn resolve(&self) {
-        let lookup = tokio::net::lookup_host((self.host.as_str(), 0));
-        let found = match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
-            Ok(Ok(addresses)) => Ok(sorted(addresses.map(|address| address.ip()))),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the resolver did not answer".to_owned()),
+    /// How it is.
+    pub fn survey(&self) -> NameSurvey {
+        let records = self.feed.records();
+        let standing = self.lock().clone();
+        let state = match (&standing.error, records.is_empty()) {
+            _ if !self.feed.is_answered() => "pending",
+            (None, _) => "resolved",
+            (Some(_), false) => "stale",
+            (Some(_), true) => "dns_error",
         };
+        let count = |outcome: Outcome| self.outcomes[outcome as usize].load(Ordering::Relaxed);
+        NameSurvey {
+            host: self.host.clone(),
+            state,
+            records,
+            by: standing.by.map(Ask::as_str),
+            last_success: standing.last_success,
+            error: standing.error,
+            next_in: standing
+                .next
+                .map(|next| next.saturating_duration_since(Instant::now())),
+            outcomes: Outcome::ALL.map(|outcome| (outcome, count(outcome))),
+        }
+    }
+
+    /// Asks for it once. How long to wait until the next time.
+    async fn resolve(&self, dns: &Dns, clock: &Clock) -> Duration {
+        let last = {
+            let mut standing = self.lock();
+            standing.next = None;
+            standing.by
+        };
+        let known = self.feed.records();
+        let found = dns.look_up(&self.host, last, &known).await;
+        self.note(found, &dns.settings(), clock)
+    }
+
+    /// Takes an answer over, and tells the log where something has changed.
+    fn note(
+        &self,
+        found: Result<Found, Unresolved>,
+        settings: &Settings,
+        clock: &Clock,
+    ) -> Duration {
         let first = !self.feed.is_answered();
-        match found {
-            Ok(addresses) if !addresses.is_empty() => {
-                let records = addresses.iter().copied().map(Record::of_address);
-                if self.feed.publish(records.collect()) {
+        let mut standing = self.lock();
+        let outcome = match &found {
+            Ok(_) => Outcome::Found,
+            Err(Unresolved::NotFound) => Outcome::NotFound,
+            Err(Unresolved::Failed(_)) => Outcome::Failed,
+        };
+        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        let pause = match found {
+            Ok(found) => {
+                if standing.error.take().is_some() {
+                    info!(name = self.host, "name resolves again");
+                }
+                standing.failures = 0;
+                standing.by = Some(found.by);
+                standing.last_success = Some(clock.unix_seconds());
+                if self.feed.publish(found.records) {
+                    let addresses = self.addresses();
                     info!(name = self.host, ?addresses, "name has new addresses");
                 }
+                settings.valid_ttl.unwrap_or(found.ttl)
             }
-            Ok(_) if first => warn!(name = self.host, "name has no address"),
-            Err(cause) if first => warn!(name = self.host, cause, "name does not resolve"),
-            Ok(_) | Err(_) => {}
-        }
-        self.feed.note_answer();
+            Err(cause) => {
+                let pause = match cause {
+                    Unresolved::NotFound => {
+                        standing.failures = 0;
+                        settings.not_found_ttl
+                    }
+                    Unresolved::Failed(_) => {
+                        let doublings = standing.failures.min(16);
+                        standing.failures = standing.failures.saturating_add(1);
+                        let longest = ERROR_PAUSE_MAX.max(settings.error_ttl);
+                        let pause = settings.error_ttl.max(PAUSE_MIN);
+                        pause.saturating_mul(1 << doublings).min(longest)
+                    }
+                };
+                let cause = cause.to_string();
+                let kept = self.feed.records().len();
+                if standing.error.is_none() && !first {
+                    warn!(
+                        name = self.host,
+                        cause, kept, "name does not resolve any more"
+                    );
+                } else if first {
+                    warn!(name = self.host, cause, "name does not resolve");
+                }
+                standing.error = Some(cause);
+                self.feed.note_answer();
+                pause
+            }
+        };
+        let pause = pause.clamp(PAUSE_MIN, PAUSE_MAX);
+        standing.next = Some(Instant::now() + pause);
+        pause
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// IPv4 first, as most origins listen there, each kind in a stable order.
-fn sorted(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> = addresses.collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    if addresses.iter().any(IpAddr::is_ipv4) {
-        addresses.retain(IpAddr::is_ipv4);
+/// When a name is to be asked for. The soonest is the greatest.
+#[derive(Debug)]
+struct Due {
+    at: Instant,
+    name: Weak<Name>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
     }
-    addresses
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Order {
+        other.at.cmp(&self.at)
+    }
 }
 
 /// All names that some snapshot refers to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Names {
     known: Registry<String, Name>,
-    /// Says that a name is to be resolved.
-    wanted: Notify,
-    /// Hears of new addresses.
+    dns: Arc<Dns>,
+    /// Names that nobody has asked for yet.
+    fresh: Mutex<Vec<Weak<Name>>>,
+    /// There are fresh names, or other settings.
+    call: Notify,
     news: Arc<News>,
-    /// Milliseconds between two look-ups of a name with addresses, and of one without.
-    refresh_ms: AtomicU64,
-    retry_ms: AtomicU64,
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Names {
-    /// No names yet; `news` will hear of their addresses.
+    /// Names whose changes are told by `news`.
     pub fn new(news: Arc<News>) -> Self {
         Self {
-            known: Registry::default(),
-            wanted: Notify::new(),
             news,
-            refresh_ms: AtomicU64::new(milliseconds(REFRESH)),
-            retry_ms: AtomicU64::new(milliseconds(RETRY)),
+            ..Self::default()
         }
     }
 
-    /// The name `host`, which is resolved from now on.
+    /// The name `host`, which is asked for from now on.
     pub fn get(&self, host: &str) -> Arc<Name> {
-        let name = self.known.get_or_create(host.to_ascii_lowercase(), || {
-            Name::new(host.to_ascii_lowercase(), Arc::clone(&self.news))
+        let host = host.to_ascii_lowercase();
+        let mut is_fresh = false;
+        let name = self.known.get_or_create(host.clone(), || {
+            is_fresh = true;
+            Name::new(host, Arc::clone(&self.news))
         });
-        if !name.feed.is_answered() {
-            self.wanted.notify_one();
+        if is_fresh {
+            self.lock_fresh().push(Arc::downgrade(&name));
+            self.call.notify_one();
         }
         name
     }
 
-    /// Resolves names again after `refresh`, and those without addresses after `retry`; never sooner
-    /// than after a second.
-    pub fn set_pace(&self, refresh: Duration, retry: Duration) {
-        for (pause, place) in [(refresh, &self.refresh_ms), (retry, &self.retry_ms)] {
-            place.store(milliseconds(pause.max(PAUSE_MIN)), Ordering::Relaxed);
+    /// Asks by `settings` from now on, and for all names at once if they differ from those before.
+    pub fn adopt(&self, settings: Settings) {
+        if self.dns.adopt(settings) {
+            let all = self.known.values();
+            *self.lock_fresh() = all.iter().map(Arc::downgrade).collect();
+            self.call.notify_one();
         }
     }
 
@@ -155,31 +319,106 @@ impl Names {
         self.known.keys()
     }
 
-    /// Resolves names until it is dropped: new ones at once, known ones from time to time.
-    pub async fn run(&self) {
-        let mut refreshed = Instant::now();
+    /// Forgets the names that nobody uses any more.
+    pub fn sweep(&self) {
+        self.known.sweep();
+    }
+
+    /// How each name is, in the order of names.
+    pub fn survey(&self) -> Vec<NameSurvey> {
+        let mut all: Vec<NameSurvey> = self
+            .known
+            .values()
+            .iter()
+            .map(|name| name.survey())
+            .collect();
+        all.sort_by(|left, right| left.host.cmp(&right.host));
+        all
+    }
+
+    /// Asks for names until it is dropped: new ones at once, known ones when their answers run out.
+    pub async fn run(&self, clock: &Clock) {
+        let mut schedule = Schedule::default();
         loop {
-            let pause = |place: &AtomicU64| Duration::from_millis(place.load(Ordering::Relaxed));
-            let refresh = refreshed.elapsed() >= pause(&self.refresh_ms);
-            if refresh {
-                refreshed = Instant::now();
-                self.known.sweep();
+            let fresh = std::mem::take(&mut *self.lock_fresh());
+            schedule.add(fresh);
+            let now = Instant::now();
+            while let Some(name) = schedule.next_due(now) {
+                let weak = Arc::downgrade(&name);
+                let (dns, clock) = (Arc::clone(&self.dns), clock.clone());
+                let lookup = async move { name.resolve(&dns, &clock).await };
+                schedule.begin(weak, lookup);
             }
-            let mut lookups = JoinSet::new();
-            for name in self.known.values() {
-                if refresh || !name.is_resolved() {
-                    if lookups.len() >= LOOKUPS_MAX {
-                        lookups.join_next().await;
-                    }
-                    lookups.spawn(async move { name.resolve().await });
-                }
-            }
-            while lookups.join_next().await.is_some() {}
-            let until_refresh = pause(&self.refresh_ms).saturating_sub(refreshed.elapsed());
+            let next = schedule.wakes_at(now);
             tokio::select! {
-                () = self.wanted.notified() => {}
-                () = tokio::time::sleep(until_refresh.min(pause(&self.retry_ms))) => {}
+                () = self.call.notified() => {}
+                () = schedule.finished() => {}
+                () = tokio::time::sleep_until(next) => {}
             }
+        }
+    }
+
+    fn lock_fresh(&self) -> MutexGuard<'_, Vec<Weak<Name>>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which name is asked for when, and those that are being asked for.
+#[derive(Debug, Default)]
+struct Schedule {
+    due: BinaryHeap<Due>,
+    lookups: JoinSet<Duration>,
+    under_way: HashMap<Id, Weak<Name>>,
+}
+
+impl Schedule {
+    /// Asks for `names` at once, also for those that would be asked for later.
+    fn add(&mut self, names: Vec<Weak<Name>>) {
+        if names.is_empty() {
+            return;
+        }
+        let added: HashSet<*const Name> = names.iter().map(Weak::as_ptr).collect();
+        self.due.retain(|due| !added.contains(&due.name.as_ptr()));
+        let now = Instant::now();
+        let asked: HashSet<*const Name> = self.under_way.values().map(Weak::as_ptr).collect();
+        let names = names.into_iter();
+        let fresh = names.filter(|name| !asked.contains(&name.as_ptr()));
+        self.due.extend(fresh.map(|name| Due { at: now, name }));
+    }
+
+    /// A name that is due and still in use, if another look-up may begin.
+    fn next_due(&mut self, now: Instant) -> Option<Arc<Name>> {
+        while self.lookups.len() < LOOKUPS_MAX && self.due.peek().is_some_and(|due| due.at <= now) {
+            if let Some(name) = self.due.pop().and_then(|due| due.name.upgrade()) {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, name: Weak<Name>, lookup: impl Future<Output = Duration> + Send + 'static) {
+        let id = self.lookups.spawn(lookup).id();
+        self.under_way.insert(id, name);
+    }
+
+    fn wakes_at(&self, now: Instant) -> Instant {
+        match self.due.peek() {
+            Some(due) if self.lookups.len() < LOOKUPS_MAX => due.at,
+            _ => now + PAUSE_MAX,
+        }
+    }
+
+    /// Waits for the end of a look-up, for ever if there is none.
+    async fn finished(&mut self) {
+        let (id, pause) = match self.lookups.join_next_with_id().await {
+            Some(Ok(ended)) => ended,
+            // A look-up that panicked is no reason to forget its name.
+            Some(Err(error)) => (error.id(), ERROR_PAUSE_MAX),
+            None => std::future::pending().await,
+        };
+        if let Some(name) = self.under_way.remove(&id) {
+            let at = Instant::now() + pause;
+            self.due.push(Due { at, name });
         }
     }
 }
@@ -190,35 +429,101 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_request_waits_for_the_first_answer() {
-        let names = Arc::new(Names::new(Arc::default()));
+        let names = Arc::new(Names::default());
         let name = names.get("LocalHost");
         let resolver = Arc::clone(&names);
-        let task = tokio::spawn(async move { resolver.run().await });
+        let task = tokio::spawn(async move { resolver.run(&Clock::system()).await });
         name.feed().first_answer(Duration::from_secs(5)).await;
-        let records = name.feed().records();
-        assert!(records.contains(&Record::of_address(IpAddr::from([127, 0, 0, 1]))));
+        assert_eq!(name.addresses(), [IpAddr::from([127, 0, 0, 1])]);
         task.abort();
     }
 
+    fn unasked() -> Name {
+        Name::new("a.test".to_owned(), Arc::default())
+    }
+
+    fn found(ttl: u64, last: u8) -> Result<Found, Unresolved> {
+        Ok(Found {
+            records: vec![Record::of_address(IpAddr::from([10, 0, 0, last]))],
+            ttl: Duration::from_secs(ttl),
+            by: Ask::A,
+        })
+    }
+
+    fn failed() -> Result<Found, Unresolved> {
+        Err(Unresolved::Failed("refused".to_owned()))
+    }
+
+    /// The seconds until the next look-up.
+    fn pause(name: &Name, settings: &Settings, found: Result<Found, Unresolved>) -> u64 {
+        name.note(found, settings, &Clock::system()).as_secs()
+    }
+
     #[test]
-    fn no_name_is_resolved_more_often_than_once_a_second() {
-        let names = Names::new(Arc::default());
-        names.set_pace(Duration::ZERO, Duration::from_secs(30));
-        assert_eq!(names.refresh_ms.load(Ordering::Relaxed), 1000);
-        assert_eq!(names.retry_ms.load(Ordering::Relaxed), 30_000);
+    fn an_answer_holds_as_long_as_it_says_but_at_least_a_second() {
+        let name = unasked();
+        let mut settings = Settings::default();
+        assert_eq!(pause(&name, &settings, found(0, 1)), 1);
+        assert_eq!(pause(&name, &settings, found(7, 1)), 7);
+        assert_eq!(pause(&name, &settings, found(1 << 31, 1)), 24 * 3600);
+        settings.valid_ttl = Some(Duration::from_secs(3));
+        assert_eq!(pause(&name, &settings, found(7, 1)), 3);
+    }
+
+    #[test]
+    fn failures_are_retried_more_and_more_slowly_up_to_half_a_minute() {
+        let name = unasked();
+        let settings = Settings::default();
+        let pauses: Vec<u64> = (0..7).map(|_| pause(&name, &settings, failed())).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        pause(&name, &settings, found(1, 1));
+        assert_eq!(pause(&name, &settings, failed()), 1);
+        let missing = Err(Unresolved::NotFound);
+        assert_eq!(pause(&name, &settings, missing), 30);
+    }
+
+    #[test]
+    fn what_was_known_stays_whatever_comes_later() {
+        let name = unasked();
+        let settings = Settings::default();
+        let state = |found| {
+            pause(&name, &settings, found);
+            (name.survey().state, name.addresses().len())
+        };
+        assert_eq!(name.survey().state, "pending");
+        assert_eq!(state(failed()), ("dns_error", 0));
+        assert_eq!(state(found(1, 1)), ("resolved", 1));
+        assert_eq!(state(failed()), ("stale", 1));
+        assert_eq!(state(Err(Unresolved::NotFound)), ("stale", 1));
+        assert_eq!(state(found(1, 2)), ("resolved", 1));
+        let counts = name.survey().outcomes.map(|(_, count)| count);
+        assert_eq!(counts, [2, 1, 2]);
     }
 
     #[tokio::test]
-    async fn a_name_that_does_not_resolve_has_no_address() {
-        let names = Names::new(Arc::default());
-        let name = names.get("no-such-host.invalid");
-        name.resolve().await;
-        assert!(name.feed().is_answered() && !name.is_resolved());
+    async fn the_soonest_is_asked_for_first_and_a_name_that_nobody_uses_not_at_all() {
+        let now = Instant::now();
+        let names = Names::default();
+        let (late, soon, gone) = (names.get("late"), names.get("soon"), names.get("gone"));
+        let mut schedule = Schedule::default();
+        for (name, seconds) in [(&late, 2), (&gone, 0), (&soon, 1)] {
+            schedule.due.push(Due {
+                at: now + Duration::from_secs(seconds),
+                name: Arc::downgrade(name),
+            });
+        }
+        drop(gone);
+        assert!(schedule.next_due(now).is_none());
+        assert_eq!(schedule.wakes_at(now), now + Duration::from_secs(1));
+        let next = schedule.next_due(now + Duration::from_secs(5));
+        assert_eq!(next.expect("one is due").host(), "soon");
+        schedule.add(vec![Arc::downgrade(&late)]);
+        assert_eq!(schedule.due.len(), 1, "it has one place in the schedule");
     }
 
     #[test]
     fn a_name_is_shared_and_lives_with_its_holders() {
-        let names = Names::new(Arc::default());
+        let names = Names::default();
         let one = names.get("a.test");
         assert!(Arc::ptr_eq(&one, &names.get("A.test")));
     }

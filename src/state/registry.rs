@@ -46,6 +46,12 @@ impl<K: Eq + Hash + Debug, V> Registry<K, V> {
         Ok(value)
     }
 
+    /// The value of `key`, if somebody holds one.
+    pub fn find(&self, key: &K) -> Option<Arc<V>> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).and_then(Weak::upgrade)
+    }
+
     /// Forgets the keys whose values are gone. Called after each reload.
     pub fn sweep(&self) {
         self.0

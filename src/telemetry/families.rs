@@ -70,6 +70,24 @@ families! {
         ["upstream"]
         "1 if a request to the upstream finds an address, 0 if it gets 503."
         if "upstream_health_metrics";
+    DNS_NAME_RESOLVED: Gauge "tollgate_dns_name_resolved"
+        ["name"]
+        "1 if the last look-up of a host name gave addresses, 0 if not; the last known ones are used then.";
+    DNS_LOOKUPS: Counter "tollgate_dns_lookups_total"
+        ["name", "result"]
+        "Look-ups of a host name: `found`, `not_found` (there are no records) or `failed` (no server gave an answer that can be used).";
+    DNS_LAST_SUCCESS: Gauge "tollgate_dns_last_success_timestamp_seconds"
+        ["name"]
+        "When a look-up of a host name last gave addresses, in Unix seconds.";
+    DISCOVERY_UP: Gauge "tollgate_discovery_up"
+        ["upstream"]
+        "1 if the last question for the instances of an upstream was answered, 0 if not; the last known ones are used then.";
+    DISCOVERY_CATALOG_UP: Gauge "tollgate_discovery_catalog_up"
+        []
+        "1 if the last question for the services that ask for routes was answered, 0 if not; the last known ones stay then.";
+    DISCOVERY_SERVICES: Gauge "tollgate_discovery_services"
+        ["state"]
+        "Services of the registry that ask for routes: `routed`, or `skipped` because of what `/status/discovery` tells.";
     CONNECTIONS: Gauge "tollgate_connections" = "kong_nginx_connections_total"
         ["node_id", "subsystem", "state"]
         "Client connections by state: `active`, `reading`, `writing`, `waiting`; `accepted`, `handled` and `total` (requests) count up.";

@@ -1,6 +1,6 @@
 //! The health of upstream targets as metrics. Who is healthy is decided elsewhere.
 
-use super::{SUBSYSTEM, families, page::Page};
+use super::{SUBSYSTEM, discovery::DiscoveryHealth, families, page::Page};
 
 /// How the upstreams are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub struct UpstreamsHealth {
     /// By name: whether a request to it would find an address now.
     pub available: Vec<(String, bool)>,
     pub targets: Vec<TargetHealth>,
+    /// How what they consist of is found out. Shown whether or not somebody asked for target health.
+    pub discovery: DiscoveryHealth,
 }
 
 /// One address of a target and how it is.
@@ -89,7 +91,7 @@ mod tests {
                 &mut page,
                 &UpstreamsHealth {
                     available: vec![("orders".into(), false), ("users".into(), true)],
-                    targets: Vec::new(),
+                    ..UpstreamsHealth::default()
                 },
             );
             let text = page.into_text();
@@ -108,13 +110,13 @@ mod tests {
         write(
             &mut page,
             &UpstreamsHealth {
-                available: Vec::new(),
                 targets: vec![TargetHealth {
                     upstream: "users".into(),
                     target: "users.internal:80".into(),
                     address: "10.0.0.1:80".into(),
                     state: TargetState::Unhealthy,
                 }],
+                ..UpstreamsHealth::default()
             },
         );
         let text = page.into_text();

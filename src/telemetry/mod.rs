@@ -7,6 +7,7 @@ pub mod admissions;
 pub mod circuits;
 pub mod connections;
 mod count;
+pub mod discovery;
 pub mod exports;
 pub mod families;
 mod growing_map;
@@ -259,6 +260,7 @@ impl Telemetry {
         if live.target_health {
             health::write(&mut page, upstreams);
         }
+        discovery::write(&mut page, &upstreams.discovery);
         let text = page.into_text();
         self.page_bytes.store(text.len(), Ordering::Relaxed);
         text
@@ -331,6 +333,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{
+        discovery::{CatalogHealth, DiscoveryHealth, NameHealth},
         exports::Namespace,
         health::{TargetHealth, TargetState},
         *,
@@ -349,6 +352,20 @@ mod tests {
                 address: "10.0.0.1:80".into(),
                 state: TargetState::Healthy,
             }],
+            discovery: DiscoveryHealth {
+                names: vec![NameHealth {
+                    name: "users.internal".into(),
+                    is_resolved: true,
+                    last_success: Some(1),
+                    lookups: vec![("found", 1)],
+                }],
+                upstreams: vec![("users".into(), true)],
+                catalog: Some(CatalogHealth {
+                    is_up: true,
+                    routed: 1,
+                    skipped: 0,
+                }),
+            },
         }
     }
 

@@ -54,20 +54,15 @@ impl Member {
             weight,
             name,
         } = place;
-        let called = match &name {
-            Some(name) if target.srv_host => Called::new(name, address.port()),
-            _ if address.port() == target.port => target.called.clone(),
-            _ => Called::new(&target.called.server_name, address.port()),
-        };
         let joined = if team.has_begun { now } else { 0 };
         Self {
             address,
             weight,
             target: index,
             label: Arc::clone(&target.label),
-            name,
             session: sessions::id(team.id, address),
-            called,
+            called: target.called_at(address, name.as_deref()),
+            name,
             health: target
                 .health
                 .as_ref()

@@ -14,6 +14,7 @@ use crate::{
     entity::Protocol,
     state::{
         addresses::PerAddress,
+        consul::Service,
         feed::{Feed, Record},
         health::TargetHealth,
         load::Load,
@@ -39,6 +40,8 @@ pub struct Target {
     pub loads: Arc<PerAddress<Load>>,
     /// What is left of `max_connections`; absent = no limit.
     pub slots: Option<Slots>,
+    /// It is used only until these are known; absent = always.
+    pub until: Option<Arc<Service>>,
 }
 
 /// The connections that each address of a target may still take.
@@ -54,6 +57,8 @@ pub struct Slots {
 pub enum TargetHost {
     Address(IpAddr),
     Name(Arc<Name>),
+    /// The instances of a service that a registry tells.
+    Instances(Arc<Service>),
 }
 
 impl TargetHost {
@@ -62,6 +67,7 @@ impl TargetHost {
         match self {
             Self::Address(_) => None,
             Self::Name(name) => Some(name.feed()),
+            Self::Instances(service) => Some(service.feed()),
         }
     }
 }
@@ -76,8 +82,28 @@ pub struct Place {
 }
 
 impl Target {
-    /// What it stands for now; empty for a name without addresses.
+    /// What the member at `address` is called towards itself, which has the name of its SRV record:
+    /// like its target, unless that is to be its name, or only the address is known of it.
+    pub(super) fn called_at(&self, address: SocketAddr, name: Option<&str>) -> Called {
+        match (&self.host, name) {
+            (TargetHost::Instances(_), _) => Called::new(&address.ip().to_string(), address.port()),
+            (_, Some(name)) if self.srv_host => Called::new(name, address.port()),
+            _ if address.port() == self.port => self.called.clone(),
+            _ => Called::new(&self.called.server_name, address.port()),
+        }
+    }
+
+    /// Whether a registry has told what is used instead.
+    pub fn is_replaced(&self) -> bool {
+        let is_known = |until: &Arc<Service>| until.feed().is_known();
+        self.until.as_ref().is_some_and(is_known)
+    }
+
+    /// What it stands for now; empty for a name without addresses, and for what has been replaced.
     pub fn places(&self) -> Vec<Place> {
+        if self.is_replaced() {
+            return Vec::new();
+        }
         match (&self.host, self.host.feed()) {
             (TargetHost::Address(address), _) => vec![self.place(&Record::of_address(*address))],
             (_, Some(feed)) => {
@@ -98,18 +124,23 @@ impl Target {
 
     /// What is needed to say what it would be sent, where no address is known or needed.
     pub fn stand_in(&self) -> Member {
-        let address = match self.host {
-            TargetHost::Address(address) => address,
-            TargetHost::Name(_) => IpAddr::from([0, 0, 0, 0]),
+        let address = match &self.host {
+            TargetHost::Address(address) => *address,
+            TargetHost::Name(_) | TargetHost::Instances(_) => IpAddr::from([0, 0, 0, 0]),
         };
+        let mut address = SocketAddr::new(address, self.port);
+        // What instances are called, only they can tell.
+        if let (TargetHost::Instances(_), Some(first)) = (&self.host, self.places().first()) {
+            address = first.address;
+        }
         Member {
-            address: SocketAddr::new(address, self.port),
+            address,
             weight: self.weight,
             target: 0,
             label: Arc::clone(&self.label),
             name: None,
             session: 0,
-            called: self.called.clone(),
+            called: self.called_at(address, None),
             health: None,
             load: Arc::default(),
             slots: None,
@@ -157,6 +188,7 @@ impl Called {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::state::consul::{Consul, ServiceKey, tests::agent};
 
     /// `127.0.0.1:80`, not watched.
     pub(crate) fn target(weight: u16) -> Target {
@@ -176,6 +208,7 @@ pub(crate) mod tests {
             health: None,
             loads: Arc::default(),
             slots: None,
+            until: None,
         }
     }
 
@@ -218,5 +251,37 @@ pub(crate) mod tests {
                 ("10.0.0.2:8080".to_owned(), 7)
             ]
         );
+    }
+
+    #[test]
+    fn a_target_may_stand_in_until_instances_are_known() {
+        let consul = Consul::default();
+        let service = consul.service(ServiceKey {
+            agent: agent("t"),
+            service: "users".to_owned(),
+            tags: Vec::new(),
+            passing: true,
+        });
+        let written = Target {
+            until: Some(Arc::clone(&service)),
+            ..target(1)
+        };
+        let told = Target {
+            host: TargetHost::Instances(Arc::clone(&service)),
+            port: 0,
+            ..target(100)
+        };
+        assert_eq!((written.places().len(), told.places().len()), (1, 0));
+        service.feed().note_answer();
+        assert_eq!(written.places().len(), 1, "a failure says nothing");
+        service.read_and_adopt(br#"[{"Service": {"Address": "10.0.0.1", "Port": 81}}]"#);
+        assert!(written.places().is_empty());
+        let [place] = told.places().try_into().expect("one place");
+        assert_eq!(
+            (place.address.to_string(), place.weight),
+            ("10.0.0.1:81".to_owned(), 100)
+        );
+        let called = told.called_at(place.address, None);
+        assert_eq!(called.host_header(Protocol::Http), "10.0.0.1:81");
     }
 }

@@ -14,6 +14,7 @@ mod admin;
 mod balancing;
 mod diagnostics;
 mod diff;
+mod discovery;
 mod docker;
 mod documents;
 mod error_templates;

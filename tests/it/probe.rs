@@ -501,7 +501,7 @@ fn bad_arguments_are_refused() {
       [possible values: health, echo, user, data, slow, auth, rate-limit, breaker]
 
     user --url https://127.0.0.1:8443
-    error: --url: `https://127.0.0.1:8443`: https is not spoken here; name a listener without TLS, write `http://host:port`, such as `http://127.0.0.1:8000`
+    error: --url: `https://127.0.0.1:8443`: https is not spoken here; write `http://host:port`, such as `http://127.0.0.1:8000`
 
     user --url 127.0.0.1:8000
     error: --url: `127.0.0.1:8000` does not begin with http://; write `http://host:port`, such as `http://127.0.0.1:8000`

@@ -8,7 +8,7 @@ use regex::Regex;
 
 /// Imports only go down this table, except along [`ALONGSIDE`].
 const LEVELS: &[&[&str]] = &[
-    &["entity"],
+    &["entity", "client"],
     &["plugin", "state", "telemetry"],
     &["config", "router", "tls", "upstream"],
     &["chain", "plugins"],

@@ -100,6 +100,9 @@ impl Names {
                     format!("{host}:{port} of {}", self.name(upstream)),
                 ),
                 Held::Addresses(host) => ("addresses", host),
+                Held::Instances { service, agent } => {
+                    ("instances", format!("{service} of {agent}"))
+                }
             };
             Told { what, of, key }
         })

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::runtime::Builder;
 
 use crate::{
-    cli::client::{Base, Client, Failure},
+    client::{Base, Client, Failure},
     explain::{Explanation, Question},
 };
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::cli::client::Received;
+use crate::client::Received;
 
 /// The header in which a mock origin tells its name.
 const NAME: &str = "x-backend";

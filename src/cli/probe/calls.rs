@@ -18,7 +18,7 @@ use super::{
     answer::{Answer, Source},
     reasons::Reasons,
 };
-use crate::cli::client::{Base, Client, Failure, Received};
+use crate::client::{Base, Client, Failure, Received};
 
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tollgate-probe/", env!("CARGO_PKG_VERSION")));

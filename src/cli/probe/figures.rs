@@ -223,7 +223,7 @@ total          3    1         4"
     #[test]
     fn a_request_without_an_answer_has_a_column() {
         let mut calls = calls(&[(200, named("a"))]);
-        calls[0].outcome = Err(crate::cli::client::Failure::Timeout(Duration::from_secs(1)));
+        calls[0].outcome = Err(crate::client::Failure::Timeout(Duration::from_secs(1)));
         let table = Counts::of(&calls).table(&[kind("")]);
         assert_eq!(
             table,

@@ -24,12 +24,11 @@ use self::{
     scenario::Scenario,
     verdict::Verdict,
 };
-use super::{
-    Format, USAGE,
+use super::{Format, USAGE, say};
+use crate::{
     client::{Base, Failure},
-    say,
+    config::model::settings::Seconds,
 };
-use crate::config::model::settings::Seconds;
 
 /// The longest time that an option takes.
 const DURATION_MAX: Duration = Duration::from_hours(1);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::cli::client::{Base, Client};
+use crate::client::{Base, Client};
 
 const PAGE: &str = "/metrics";
 const SERIES: &str = "tollgate_replies_total{";

@@ -113,6 +113,12 @@ const PATTERNS: &[Pattern] = &[
         r"^\s*\+?[0-9]+\s*:\s*\+?[0-9]+\s*$",
         "`outer:inner`",
     ),
+    pattern("consul-address", "^http://", "http URL"),
+    pattern(
+        "dns-server",
+        r"^\[?[0-9A-Fa-f.:]+\]?(:[0-9]+)?$",
+        "IP address, maybe with a port",
+    ),
 ];
 
 /// The pattern of a format, if a regex says enough of it.
@@ -157,6 +163,7 @@ mod tests {
         "x!#$%&'*+.^_`|~",
         "http://a/b?c",
         "HTTPS://a",
+        "http://127.0.0.1:8500",
         "0",
         "10m",
         " 8K ",

@@ -7,6 +7,8 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::discovery::RouteDiscovery;
+use super::dns::{DnsRecords, DnsServer};
 use super::listen::{Listen, ListenEntry, StreamListenEntry};
 use super::settings::{
     AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
@@ -22,10 +24,6 @@ const SESSIONS: &str =
 const GROUPS: &str = "the parameters of Diffie and Hellman are OpenSSL's; leave it out";
 const RETIRE: &str =
     "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
-const DNS: &str = "names are resolved as the system does, by resolv.conf and the hosts file";
-const DNS_ORDER: &str = "addresses are IPv4 ones, and IPv6 ones where there are no others; SRV records are not asked for";
-const DNS_STALE: &str = "the last known addresses stay without limit; leave it out";
-const DNS_NOT_FOUND: &str = "names without addresses are tried again after `dns_error_ttl`";
 
 /// Settings of Kong that this version knows but does not have, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -34,11 +32,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("ssl_session_cache_size", SESSIONS),
     ("ssl_dhparam", GROUPS),
     ("upstream_keepalive_max_requests", RETIRE),
-    ("dns_resolver", DNS),
-    ("dns_order", DNS_ORDER),
-    ("dns_stale_ttl", DNS_STALE),
-    ("dns_not_found_ttl", DNS_NOT_FOUND),
-    ("dns_hostsfile", DNS),
 ];
 
 /// What Kong calls a setting in `kong.conf`, where that is not what it is called here.
@@ -65,6 +58,12 @@ pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
     ("proxy_error_log", "error_log"),
     ("lua_ssl_trusted_certificate", "trusted_certificates"),
     ("lua_ssl_verify_depth", "tls_verify_depth"),
+    ("resolver_address", "dns_resolver"),
+    ("resolver_hosts_file", "dns_hostsfile"),
+    ("resolver_family", "dns_order"),
+    ("resolver_valid_ttl", "dns_valid_ttl"),
+    ("resolver_error_ttl", "dns_error_ttl"),
+    ("resolver_stale_ttl", "dns_stale_ttl"),
 ];
 
 /// Families of settings that only make sense for what Kong is built on.
@@ -235,10 +234,22 @@ pub struct Gateway {
     pub port_maps: List<PortMap>,
     /// Whether the request header `Kong-Debug: 1` makes a proxied response name its route and service.
     pub allow_debug_header: Switch,
-    /// Seconds until a name is resolved again, at least 1; the system tells no lifetime.
-    pub dns_valid_ttl: Seconds,
-    /// Seconds until a name without addresses is tried again, at least 1.
+    /// The name servers, as `ip` or `ip:port`; absent: those of `/etc/resolv.conf`, whose search domains and options hold in any case.
+    pub dns_resolver: List<DnsServer>,
+    /// The hosts file (best an absolute path): names in it are not asked for.
+    pub dns_hostsfile: FilePath,
+    /// The records that a name is asked for, one kind after the other until one gives addresses: `SRV`, `A`, `AAAA`; `LAST` at the beginning stands for the kind that gave the last answer. `CNAME` is followed whatever is written.
+    pub dns_order: List<DnsRecords>,
+    /// Seconds that an answer holds, at least 1; absent: as its records say.
+    pub dns_valid_ttl: Option<Seconds>,
+    /// Accepted for Kong's sake, without effect: the last known addresses are used until there are others, without limit.
+    pub dns_stale_ttl: Option<Seconds>,
+    /// Seconds until a name of which there are no records is asked for again, at least 1.
+    pub dns_not_found_ttl: Seconds,
+    /// Seconds until a name is asked for again after a failure, at least 1; twice as long after each further one, up to 30.
     pub dns_error_ttl: Seconds,
+    /// Where whole services with their routes are taken from, beside those of the files.
+    pub discovery: Option<RouteDiscovery>,
     /// Whether certificates of upstreams are verified where a service does not say.
     pub tls_verify: Switch,
     /// How many authorities may stand between an upstream's certificate and a trusted one, where a service does not say.
@@ -316,8 +327,20 @@ impl Default for Gateway {
             plugins: List(vec![PluginName::Bundled]),
             port_maps: List::default(),
             allow_debug_header: Switch(false),
-            dns_valid_ttl: seconds(10),
+            dns_resolver: List::default(),
+            dns_hostsfile: FilePath("/etc/hosts".to_owned()),
+            dns_order: List(vec![
+                DnsRecords::Last,
+                DnsRecords::Srv,
+                DnsRecords::A,
+                DnsRecords::Aaaa,
+                DnsRecords::Cname,
+            ]),
+            dns_valid_ttl: None,
+            dns_stale_ttl: None,
+            dns_not_found_ttl: seconds(30),
             dns_error_ttl: seconds(1),
+            discovery: None,
             tls_verify: Switch(false),
             tls_verify_depth: 1,
             trusted_certificates: List(vec![TrustedCertificates::System]),
@@ -358,6 +381,11 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
         let message = "`ssl_cipher_suite: modern` is for TLSv1.3, which `ssl_protocols` leaves out";
         report(Code::InvalidCombination, "ssl_cipher_suite", message);
     }
+    let asks = |records: &DnsRecords| !matches!(records, DnsRecords::Last | DnsRecords::Cname);
+    if !gateway.dns_order.iter().any(asks) {
+        let message = "`dns_order` must have at least one of SRV, A, AAAA";
+        report(Code::InvalidValue, "dns_order", message);
+    }
     for (index, listen) in gateway.admin.addresses().enumerate() {
         if listen.proxy_protocol {
             let path = format!("admin[{index}]");
@@ -381,6 +409,14 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
                 "no listener has the flag `proxy_protocol`, so no client's address comes from it",
             )
             .hint("write `listen: 0.0.0.0:8000 proxy_protocol`");
+    }
+    if gateway.dns_stale_ttl.is_some() {
+        diagnostics.warning(
+            Code::Ignored,
+            node.span_at("dns_stale_ttl"),
+            "gateway.dns_stale_ttl",
+            "the last known addresses of a name are used without limit",
+        );
     }
 }
 

@@ -6,6 +6,8 @@ pub mod ca_certificate;
 pub mod certificate;
 pub mod consumer;
 pub mod consumer_group;
+pub mod discovery;
+pub mod dns;
 pub mod gateway;
 pub mod healthchecks;
 pub mod hmacauth_credential;
@@ -350,7 +352,7 @@ impl Inspection<'_> {
 }
 
 /// One document as it was written, after values from outside were put in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Document {
     pub file: u16,
     /// What tells the positions of nameless entities in different files apart.

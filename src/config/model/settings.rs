@@ -15,6 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::dns::{DnsRecords, DnsServer};
 use super::listen::{ListenEntry, StreamListenEntry};
 use super::tls::{TlsVersions, TrustedCertificates};
 use crate::config::formats::{Format, comma_items};
@@ -94,6 +95,14 @@ const FORMATS: &[Format] = &[
     Format {
         name: TlsVersions::FORMAT,
         validate: rule::<TlsVersions>,
+    },
+    Format {
+        name: DnsServer::FORMAT,
+        validate: rule::<DnsServer>,
+    },
+    Format {
+        name: DnsRecords::FORMAT,
+        validate: rule::<DnsRecords>,
     },
 ];
 

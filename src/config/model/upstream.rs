@@ -4,15 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::discovery::Discovery;
 use super::healthchecks::{self, Healthchecks};
 use super::reference::Reference;
 use super::{Inspection, Model, model};
 use crate::config::diagnostics::Code;
-
-const REFUSED: &[(&str, &str)] = &[(
-    "discovery",
-    "targets are listed in the file or found by DNS; leave the field out",
-)];
 
 /// How a target is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -72,7 +68,7 @@ impl HashInput {
 /// A name that several targets share; a service uses it as its `host`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["name"], "x-refused" = REFUSED))]
+#[schemars(extend("required" = ["name"]))]
 pub struct Upstream {
     /// A UUID; derived from the name if absent.
     #[schemars(with = "Option<String>", extend("format" = "uuid"))]
@@ -128,6 +124,8 @@ pub struct Upstream {
     /// The `certificates` entry that is shown to targets over https, by id, where the service names none.
     #[serde(skip_serializing)]
     pub client_certificate: Option<Reference>,
+    /// Where its instances are asked for; absent: it has the targets of the files.
+    pub discovery: Option<Discovery>,
     /// How the health of targets is watched. Nothing is watched by default.
     pub healthchecks: Healthchecks,
     /// Free words for finding the entity.
@@ -163,6 +161,7 @@ impl Default for Upstream {
             use_srv_name: false,
             max_connections: 0,
             client_certificate: None,
+            discovery: None,
             healthchecks: Healthchecks::default(),
             tags: Vec::new(),
             created_at: None,

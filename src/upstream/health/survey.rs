@@ -74,6 +74,7 @@ impl UpstreamSurvey {
             algorithm: balancer.algorithm().as_str(),
             is_available: balancer.is_available(),
             targets: targets
+                .filter(|(_, target)| !target.is_replaced())
                 .map(|(index, target)| TargetSurvey::of(balancer, &standings, (index, target)))
                 .collect(),
         }

@@ -4,6 +4,8 @@
 mod certificates;
 mod cli;
 mod client;
+mod consul;
+mod dns;
 mod echo;
 mod gateway;
 mod grpc;
@@ -23,6 +25,8 @@ mod websocket;
 pub(crate) use certificates::{Algorithm, Issued, quoted};
 pub(crate) use cli::{Outcome, check, tollgate};
 pub(crate) use client::{Client, Request, Response};
+pub(crate) use consul::{Consul, ConsulFault, Instance};
+pub(crate) use dns::{DnsReply, DnsServer};
 pub(crate) use echo::EchoOrigin;
 pub(crate) use gateway::{Blueprint, Gateway, dedent};
 pub(crate) use grpc::{GrpcOrigin, Says};

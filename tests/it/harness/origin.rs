@@ -90,6 +90,7 @@ impl Shared {
 
 /// A server behind the gateway. It stops when dropped.
 pub(crate) struct Origin {
+    ip: Ipv4Addr,
     port: u16,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -105,6 +106,15 @@ impl Origin {
         port: u16,
         script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST, port, script)
+    }
+
+    /// Listens on this loopback address: origins with one port and several addresses stand behind one name.
+    pub(crate) fn start_on(
+        ip: Ipv4Addr,
+        port: u16,
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let running = AtomicBool::new(false);
         let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared {
@@ -114,6 +124,7 @@ impl Origin {
             running,
         });
         let mut origin = Self {
+            ip,
             port,
             shared,
             acceptor: None,
@@ -138,7 +149,7 @@ impl Origin {
 
     /// `127.0.0.1:port`.
     pub(crate) fn authority(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.ip, self.port)
     }
 
     /// Everything received so far, also what is still incomplete.
@@ -239,7 +250,7 @@ impl Origin {
     }
 
     fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        SocketAddr::from((self.ip, self.port))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The HTTP/1.1 client of the commands: one kept connection, a deadline for each request, bodies in memory.
-//! It follows no redirects, knows no cookies, and speaks no TLS.
+//! The HTTP/1.1 client of the commands, and of the gateway's questions to registries: one kept connection, a
+//! deadline for each request, bodies in memory. It follows no redirects, knows no cookies, and speaks no TLS.
 
 use std::{str::FromStr, time::Duration};
 
@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where a listener is, and what stands before every path: `http://host[:port][/path]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Base {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Base {
     /// `host[:port]` as it was written, for `Host`.
-    pub(super) authority: String,
+    pub authority: String,
     host: String,
     port: u16,
     prefix: String,
@@ -26,12 +26,12 @@ pub(super) struct Base {
 
 impl Base {
     /// The whole URL of a path.
-    pub(super) fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{}{path}", self.authority, self.prefix)
     }
 
     /// What stands in the request line for a path.
-    pub(super) fn target(&self, path: &str) -> String {
+    pub fn target(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
 }
@@ -53,9 +53,7 @@ impl FromStr for Base {
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {
-                return Err(format!(
-                    "`{text}`: https is not spoken here; name a listener without TLS, {example}"
-                ));
+                return Err(format!("`{text}`: https is not spoken here; {example}"));
             }
             _ => return Err(format!("`{text}` does not begin with http://; {example}")),
         }
@@ -79,15 +77,15 @@ impl FromStr for Base {
 
 /// An answer as it came.
 #[derive(Debug)]
-pub(super) struct Received {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub struct Received {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum Failure {
+pub enum Failure {
     /// There is no connection.
     #[error("cannot connect to {place}: {cause}")]
     Connect {
@@ -106,29 +104,46 @@ pub(super) enum Failure {
 
 /// A client with one connection.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Client {
     base: Base,
     timeout: Duration,
+    body_bytes_max: usize,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
     /// Connects with the first request.
-    pub(super) fn new(base: Base, timeout: Duration) -> Self {
+    pub fn new(base: Base, timeout: Duration) -> Self {
         Self {
             base,
             timeout,
+            body_bytes_max: BODY_BYTES_MAX,
             connection: None,
         }
     }
 
+    /// The same for answers with no longer bodies than this.
+    #[must_use]
+    pub fn with_body_bytes_max(self, body_bytes_max: usize) -> Self {
+        Self {
+            body_bytes_max,
+            ..self
+        }
+    }
+
     /// Sends a request and reads the answer to its end, or to the deadline.
-    pub(super) async fn send(
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Received, Failure> {
+        self.send_within(request, self.timeout).await
+    }
+
+    /// The same with a deadline of its own.
+    pub async fn send_within(
         &mut self,
         request: Request<Full<Bytes>>,
+        timeout: Duration,
     ) -> Result<Received, Failure> {
-        let exchanged = tokio::time::timeout(self.timeout, self.exchange(request)).await;
-        let received = exchanged.unwrap_or(Err(Failure::Timeout(self.timeout)));
+        let exchanged = tokio::time::timeout(timeout, self.exchange(request)).await;
+        let received = exchanged.unwrap_or(Err(Failure::Timeout(timeout)));
         if received.is_err() {
             // What is left of the old answer must not be taken for the next one.
             self.connection = None;
@@ -137,7 +152,7 @@ impl Client {
     }
 
     /// Reads a page.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Received, Failure> {
+    pub async fn get(&mut self, path: &str) -> Result<Received, Failure> {
         let request = Request::get(self.base.target(path))
             .header(header::HOST, &self.base.authority)
             .body(Full::default())
@@ -153,7 +168,7 @@ impl Client {
         };
         let response = connection.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, BODY_BYTES_MAX)
+        let body = Limited::new(body, self.body_bytes_max)
             .collect()
             .await
             .map_err(|error| Failure::Broken(error.to_string()))?;
@@ -208,7 +223,7 @@ mod tests {
     #[test]
     fn what_cannot_be_probed_is_refused_with_a_way_out() {
         for (text, words) in [
-            ("https://gateway.test", "without TLS"),
+            ("https://gateway.test", "https is not spoken"),
             ("gateway.test:8000", "does not begin with http://"),
             ("http://u:p@gateway.test", "or password"),
             ("http://gateway.test/?x", "a query"),

@@ -1,0 +1,391 @@
+//! Asks what a host name stands for: the hosts file, then name servers for SRV and address records,
+//! with the time for which the answer holds. It asks once; when to ask again is `names`' business.
+
+mod hosts;
+mod settings;
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{RData, Record as Answer, RecordType, rdata::SRV},
+    system_conf::parse_resolv_conf,
+};
+use thiserror::Error;
+
+use super::feed::Record;
+pub use settings::{Ask, Settings};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The port of name servers where none is written.
+pub const PORT: u16 = 53;
+/// How long the question for one kind of records may take, all servers and tries together.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one server may take.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the servers are asked in turn.
+const ATTEMPTS_MAX: usize = 3;
+/// How long what the hosts file says holds.
+const HOSTS_TTL: Duration = Duration::from_secs(5);
+/// The most places of one name.
+const RECORDS_MAX: usize = 1024;
+/// The most hosts that SRV records may name.
+const SRV_HOSTS_MAX: usize = 64;
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// At least one.
+    pub records: Vec<Record>,
+    /// How long that holds, as the records say.
+    pub ttl: Duration,
+    /// The kind of records that gave it.
+    pub by: Ask,
+}
+
+/// Why a name stands for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unresolved {
+    /// The servers know of no such records.
+    #[error("there are no records of this name")]
+    NotFound,
+    /// No server gave an answer that can be used.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Asks name servers. What is needed for that is made with the first question.
+#[derive(Debug, Default)]
+pub struct Dns {
+    settings: Mutex<Arc<Settings>>,
+    servers: Mutex<Option<Servers>>,
+}
+
+/// Whom to ask, and what that was read from.
+#[derive(Debug)]
+struct Servers {
+    resolver: TokioResolver,
+    settings: Arc<Settings>,
+    /// Which `resolv.conf` it was.
+    print: Option<(u64, u64, i64, i64)>,
+}
+
+impl Dns {
+    /// Asks by `settings` from now on. Whether they differ from those before.
+    pub fn adopt(&self, settings: Settings) -> bool {
+        let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = **current != settings;
+        if differs {
+            *current = Arc::new(settings);
+        }
+        differs
+    }
+
+    /// How it asks now.
+    pub fn settings(&self) -> Arc<Settings> {
+        let current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
+    }
+
+    /// What `host` stands for. `last` is the kind of records that gave `known`, if any did.
+    ///
+    /// # Errors
+    /// When no kind of records gives an address. A failure of the kind that gave the last answer is
+    /// an error at once: another kind may say something else of the same name.
+    pub async fn look_up(
+        &self,
+        host: &str,
+        last: Option<Ask>,
+        known: &[Record],
+    ) -> Result<Found, Unresolved> {
+        let settings = self.settings();
+        if let Some(found) = of_hosts_file(&settings, host) {
+            return Ok(found);
+        }
+        let resolver = self.resolver(&settings)?;
+        let mut failure = None;
+        for ask in settings.in_turn(last) {
+            let answer = match ask {
+                Ask::Srv => by_srv(&resolver, &settings, host, known).await,
+                _ => by_address(&resolver, host, ask).await,
+            };
+            match answer {
+                Ok((records, ttl)) if !records.is_empty() => {
+                    return Ok(Found {
+                        records,
+                        ttl,
+                        by: ask,
+                    });
+                }
+                Ok(_) | Err(Unresolved::NotFound) => {}
+                Err(failed) if last == Some(ask) => return Err(failed),
+                Err(failed) => failure = failure.or(Some(failed)),
+            }
+        }
+        Err(failure.unwrap_or(Unresolved::NotFound))
+    }
+
+    /// The resolver for `settings` and today's `resolv.conf`, made anew if either has changed.
+    fn resolver(&self, settings: &Arc<Settings>) -> Result<TokioResolver, Unresolved> {
+        let print = print_of(Path::new(RESOLV_CONF));
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*servers
+            && known.print == print
+            && Arc::ptr_eq(&known.settings, settings)
+        {
+            return Ok(known.resolver.clone());
+        }
+        let system = fs::read(RESOLV_CONF).unwrap_or_default();
+        let (config, options) = configuration(settings, &system);
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let resolver = builder.build().map_err(|error| failed(&error))?;
+        *servers = Some(Servers {
+            resolver: resolver.clone(),
+            settings: Arc::clone(settings),
+            print,
+        });
+        Ok(resolver)
+    }
+}
+
+/// Device and inode, size and time of change.
+fn print_of(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ))
+}
+
+/// Whom to ask: the servers of the settings, else those of the system, else one on this machine, as
+/// the system's resolver does.
+fn configuration(settings: &Settings, system: &[u8]) -> (ResolverConfig, ResolverOpts) {
+    let (system, mut options) = parse_resolv_conf(system).unwrap_or_else(|_| {
+        let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![local]);
+        (config, ResolverOpts::default())
+    });
+    let config = if settings.servers.is_empty() {
+        system
+    } else {
+        let servers = settings.servers.iter().copied().map(server).collect();
+        ResolverConfig::from_parts(system.domain().cloned(), system.search().to_vec(), servers)
+    };
+    options.timeout = options.timeout.min(SERVER_TIMEOUT);
+    options.attempts = options.attempts.min(ATTEMPTS_MAX);
+    // Every look-up is meant to ask: the answer before has just run out.
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    (config, options)
+}
+
+fn server(address: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = address.port();
+        connection
+    });
+    NameServerConfig::new(address.ip(), true, connections.into())
+}
+
+/// What the hosts file says; for `localhost` the loopback address if it says nothing (RFC 6761 §6.3).
+fn of_hosts_file(settings: &Settings, host: &str) -> Option<Found> {
+    let mut written = hosts::addresses(&settings.hosts_file, host);
+    if written.is_empty() && host == "localhost" {
+        written.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let of_kind = |ask: Ask| -> Vec<Record> {
+        let same = |address: &&IpAddr| address.is_ipv4() == (ask == Ask::A);
+        let addresses = written.iter().filter(same);
+        addresses.copied().map(Record::of_address).collect()
+    };
+    let kinds = settings.families().chain([Ask::A, Ask::Aaaa]);
+    kinds
+        .map(|ask| (ask, of_kind(ask)))
+        .find_map(|(by, records)| {
+            (!records.is_empty()).then_some(Found {
+                records,
+                ttl: HOSTS_TTL,
+                by,
+            })
+        })
+}
+
+/// One question; the answers with the time for which all of them hold.
+async fn question(
+    resolver: &TokioResolver,
+    host: &str,
+    kind: RecordType,
+) -> Result<(Vec<Answer>, Duration), Unresolved> {
+    let asked = tokio::time::timeout(QUESTION_TIMEOUT, resolver.lookup(host, kind)).await;
+    let lookup = match asked {
+        Ok(Ok(lookup)) => lookup,
+        Ok(Err(error)) if error.is_no_records_found() => return Err(Unresolved::NotFound),
+        Ok(Err(error)) => return Err(failed(&error)),
+        Err(_) => return Err(Unresolved::Failed("the servers did not answer".to_owned())),
+    };
+    let answers = lookup.answers();
+    let ttl = answers.iter().map(|answer| answer.ttl).min().unwrap_or(0);
+    let ttl = Duration::from_secs(u64::from(ttl));
+    Ok((answers.iter().take(RECORDS_MAX).cloned().collect(), ttl))
+}
+
+fn failed(error: &NetError) -> Unresolved {
+    Unresolved::Failed(error.to_string())
+}
+
+async fn by_address(
+    resolver: &TokioResolver,
+    host: &str,
+    ask: Ask,
+) -> Result<(Vec<Record>, Duration), Unresolved> {
+    let kind = match ask {
+        Ask::Aaaa => RecordType::AAAA,
+        Ask::A | Ask::Srv => RecordType::A,
+    };
+    let (answers, ttl) = question(resolver, host, kind).await?;
+    let addresses = answers.iter().filter_map(|answer| answer.data.ip_addr());
+    Ok((addresses.map(Record::of_address).collect(), ttl))
+}
+
+async fn by_srv(
+    resolver: &TokioResolver,
+    settings: &Settings,
+    host: &str,
+    known: &[Record],
+) -> Result<(Vec<Record>, Duration), Unresolved> {
+    let (answers, mut ttl) = question(resolver, host, RecordType::SRV).await?;
+    let chosen = of_best_priority(&answers);
+    let hosts = chosen.iter().map(|place| async {
+        let name = place.target.to_utf8();
+        for ask in settings.families() {
+            match by_address(resolver, &name, ask).await {
+                Ok((addresses, _)) if addresses.is_empty() => {}
+                Err(Unresolved::NotFound) => {}
+                answered => return answered,
+            }
+        }
+        Err(Unresolved::NotFound)
+    });
+    let mut records = Vec::new();
+    let mut failure = None;
+    for (place, resolved) in chosen.iter().zip(join_all(hosts).await) {
+        let name: Arc<str> = place.target.to_utf8().trim_end_matches('.').into();
+        let addresses: Vec<IpAddr> = match resolved {
+            Ok((found, holds)) => {
+                ttl = ttl.min(holds);
+                found.into_iter().map(|record| record.address).collect()
+            }
+            Err(Unresolved::NotFound) => Vec::new(),
+            // What this host was before is nearer to the truth than to do without it.
+            Err(failed) => {
+                failure = Some(failed);
+                let of_host = |record: &&Record| record.name.as_ref() == Some(&name);
+                let before = known.iter().filter(of_host);
+                before.map(|record| record.address).collect()
+            }
+        };
+        records.extend(addresses.into_iter().map(|address| Record {
+            address,
+            port: Some(place.port).filter(|port| *port > 0),
+            weight: Some(place.weight.max(1)),
+            name: Some(Arc::clone(&name)),
+        }));
+    }
+    records.truncate(RECORDS_MAX);
+    match failure {
+        Some(failed) if records.is_empty() => Err(failed),
+        _ => Ok((records, ttl)),
+    }
+}
+
+/// The SRV records of the smallest number; one whose target is the root says that there is no such
+/// service (RFC 2782).
+fn of_best_priority(answers: &[Answer]) -> Vec<SRV> {
+    let places = answers.iter().filter_map(|answer| match &answer.data {
+        RData::SRV(place) if !place.target.is_root() => Some(place),
+        _ => None,
+    });
+    let best = places.clone().map(|place| place.priority).min();
+    let chosen = places.filter(|place| Some(place.priority) == best);
+    chosen.take(SRV_HOSTS_MAX).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::rr::Name;
+
+    use super::*;
+
+    fn settings(servers: &[&str]) -> Settings {
+        Settings {
+            servers: servers
+                .iter()
+                .map(|server| server.parse().expect("an address"))
+                .collect(),
+            hosts_file: "/no/such/file".into(),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn own_servers_replace_those_of_the_system_but_not_its_search_domains() {
+        let system = b"nameserver 10.0.0.1\nsearch a.test b.test\noptions ndots:3 timeout:30\n";
+        let (config, options) = configuration(&settings(&["127.0.0.1:5353"]), system);
+        let [server] = config.name_servers() else {
+            panic!("one server: {config:?}");
+        };
+        assert_eq!(server.ip, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert!(server.connections.iter().all(|each| each.port == 5353));
+        assert_eq!(config.search().len(), 2);
+        assert_eq!((options.ndots, options.timeout), (3, SERVER_TIMEOUT));
+        assert_eq!(options.cache_size, 0);
+    }
+
+    #[test]
+    fn without_any_server_this_machine_is_asked() {
+        let (config, _) = configuration(&settings(&[]), b"");
+        let servers: Vec<_> = config.name_servers().iter().map(|each| each.ip).collect();
+        assert_eq!(servers, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+
+    #[tokio::test]
+    async fn localhost_is_nobodys_business_but_ours() {
+        let dns = Dns::default();
+        dns.adopt(settings(&["127.0.0.1:1"]));
+        let found = dns.look_up("localhost", None, &[]).await.expect("found");
+        let expected = Record::of_address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!((found.records, found.by), (vec![expected], Ask::A));
+    }
+
+    #[test]
+    fn only_the_best_priority_counts() {
+        let place = |priority, target: &str| {
+            let target = Name::from_utf8(target).expect("a name");
+            let place = SRV::new(priority, 0, 80, target);
+            Answer::from_rdata(Name::root(), 60, RData::SRV(place))
+        };
+        let answers = [
+            place(1, "."),
+            place(20, "c.test."),
+            place(10, "a.test."),
+            place(10, "b.test."),
+        ];
+        let chosen = of_best_priority(&answers).into_iter();
+        let names: Vec<String> = chosen.map(|place| place.target.to_utf8()).collect();
+        assert_eq!(names, ["a.test.", "b.test."]);
+    }
+}
