@@ -41,6 +41,7 @@ fn target(number: u16) -> Target {
         health: None,
         loads: Arc::default(),
         slots: None,
+        until: None,
     }
 }
 
