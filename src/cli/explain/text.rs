@@ -232,7 +232,7 @@ impl Page {
         };
         self.block("upstream", &line);
         if upstream.targets.len() > 1 || upstream.algorithm != "round-robin" {
-            self.line(&one_line(&format!("picks {}", upstream.choice)));
+            self.line(&one_line(&format!("choice: {}", upstream.choice)));
         }
         if upstream.targets.is_empty() {
             self.line("it has no targets");
