@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 use std::thread;
 use std::time::Duration;
@@ -21,6 +21,11 @@ fn limited(origin: &Origin, config: &str) -> Gateway {
     Gateway::start(&one_service_and(origin, &plugin(config)))
 }
 
+/// Whether a metric counts so many.
+fn is(value: f64, count: u32) -> bool {
+    (value - f64::from(count)).abs() < 0.5
+}
+
 fn with_state(gateway: &Gateway, state: &str) -> f64 {
     gateway.metric(&format!(
         "tollgate_concurrency_requests{{state=\"{state}\"}}"
@@ -30,7 +35,7 @@ fn with_state(gateway: &Gateway, state: &str) -> f64 {
 #[track_caller]
 fn wait_for_state(gateway: &Gateway, state: &str, count: u32) {
     wait_until(&format!("{count} requests {state}"), || {
-        with_state(gateway, state) == f64::from(count)
+        is(with_state(gateway, state), count)
     });
 }
 
@@ -91,11 +96,9 @@ fn what_exceeds_the_limit_waits_in_order_and_what_exceeds_the_queue_is_refused()
         .map(|request| request.target)
         .collect();
     assert_eq!(order, ["/0", "/1", "/2", "/3"]);
-    assert_eq!(refused_for(&gateway, "queue_full"), 1.0);
-    assert_eq!(
-        gateway.metric("tollgate_replies_total{reason=\"concurrency_limited\"}"),
-        1.0
-    );
+    assert!(is(refused_for(&gateway, "queue_full"), 1));
+    let replies = gateway.metric("tollgate_replies_total{reason=\"concurrency_limited\"}");
+    assert!(is(replies, 1));
     wait_for_state(&gateway, "running", 0);
 }
 
@@ -115,7 +118,7 @@ fn whoever_waits_too_long_is_refused_as_configured() {
 
     assert!(watch.elapsed() >= Duration::from_millis(300));
     assert_eq!((refused.status, refused.message().as_str()), (429, "later"));
-    assert_eq!(refused_for(&gateway, "queue_timeout"), 1.0);
+    assert!(is(refused_for(&gateway, "queue_timeout"), 1));
     gate.open();
     assert_eq!(answered(inside).status, 200);
     assert_eq!(gateway.get("/").status, 200);
@@ -141,7 +144,7 @@ fn a_client_that_leaves_the_queue_makes_room_there_whatever_of_its_body_is_unrea
 
         wait_for_state(&gateway, "waiting", 0);
     }
-    assert_eq!(refused_for(&gateway, "client_closed"), 3.0);
+    assert!(is(refused_for(&gateway, "client_closed"), 3));
     let next = asking(&gateway, "/next");
     wait_for_state(&gateway, "waiting", 1);
     gate.open();
@@ -347,18 +350,19 @@ fn a_client_with_tls_is_missed_as_well() {
     assert_eq!(answered(inside).status, 200);
 }
 
-/// How many an origin of the overload test serves at once, and for how long each.
-const AT_ONCE: usize = 8;
+/// How many an origin of the overload test serves at once, for how many clients, and for how long each.
+const AT_ONCE: u32 = 8;
+const CLIENTS: usize = 40;
 const SERVICE_TIME: Duration = Duration::from_millis(200);
 
 /// What that origin did.
 #[derive(Default)]
 struct Served {
-    now: AtomicUsize,
-    most: AtomicUsize,
-    answers: AtomicU64,
+    now: AtomicU32,
+    most: AtomicU32,
+    answers: AtomicU32,
     /// Milliseconds that answers took, as the machine was.
-    busy: AtomicU64,
+    busy: AtomicU32,
 }
 
 /// S64: with five times as many clients as an origin serves at once, it is busy nearly all the time, and never
@@ -373,7 +377,7 @@ fn under_five_times_the_load_the_upstream_goes_on_at_its_capacity() {
         counts.most.fetch_max(now, Ordering::SeqCst);
         Stopwatch::pace(SERVICE_TIME);
         counts.now.fetch_sub(1, Ordering::SeqCst);
-        let took = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = u32::try_from(watch.elapsed().as_millis()).unwrap_or(u32::MAX);
         counts.answers.fetch_add(1, Ordering::SeqCst);
         counts.busy.fetch_add(took, Ordering::SeqCst);
         Reply::ok("done")
@@ -382,11 +386,11 @@ fn under_five_times_the_load_the_upstream_goes_on_at_its_capacity() {
         &origin,
         "limit: 8, limit_by: global, queue: 16, queue_timeout: 1000",
     );
-    let outcomes = Mutex::new((0_u64, 0_u64));
+    let outcomes = Mutex::new((0_u32, 0_u32));
     let watch = Stopwatch::start();
     let duration = Duration::from_secs(4);
 
-    gateway.concurrently(AT_ONCE * 5, |client| {
+    gateway.concurrently(CLIENTS, |client| {
         while watch.elapsed() < duration {
             let status = client.send(&Request::get("/")).status;
             let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -407,9 +411,9 @@ fn under_five_times_the_load_the_upstream_goes_on_at_its_capacity() {
     let (good, refused) = *outcomes.lock().expect("no client failed");
     let answers = served.answers.load(Ordering::SeqCst);
     // What the machine makes of the service time is not the gateway's doing.
-    let service_time = served.busy.load(Ordering::SeqCst) as f64 / 1e3 / answers as f64;
-    let capacity = AT_ONCE as f64 / service_time;
-    let goodput = good as f64 / elapsed;
+    let service_time = f64::from(served.busy.load(Ordering::SeqCst)) / 1e3 / f64::from(answers);
+    let capacity = f64::from(AT_ONCE) / service_time;
+    let goodput = f64::from(good) / elapsed;
     assert!(
         goodput > 0.9 * capacity,
         "{goodput:.1} answers a second of {capacity:.1}; {refused} refused"
