@@ -185,6 +185,9 @@ pub(super) fn outside(
             protocol,
             path: path.clone(),
             retries: 0,
+            retry: retries::compile(None),
+            total_timeout: None,
+            budget: Arc::new(RetryBudget::new(state.clock.instant())),
             timeouts: Timeouts::default(),
             tls: place.is_encrypted.then(|| outbound.of_outside()).flatten(),
         }
