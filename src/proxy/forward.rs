@@ -150,6 +150,7 @@ pub(super) async fn peer(
 }
 
 /// Leaves `reply` for the client and ends the search.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed")]
 fn ended(outcome: &mut Outcome, reply: Box<Reply>) -> Box<Error> {
     outcome.failure = Some(reply);
     Error::new(ErrorType::Custom("no target"))
