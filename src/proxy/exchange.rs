@@ -80,6 +80,10 @@ pub(super) type Host = SmallVec<[u8; 64]>;
 
 /// The way of a request upstream.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that another step asks for"
+)]
 pub struct Forward {
     /// What plugins decided of it.
     pub directions: Directions,

@@ -164,6 +164,7 @@ fn note_key(head: &Parts, exchange: &mut Exchange) {
 }
 
 /// Leaves `reply` for the client and ends the search.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed")]
 fn ended(outcome: &mut Outcome, reply: Box<Reply>) -> Box<Error> {
     outcome.failure = Some(reply);
     Error::new(ErrorType::Custom("no target"))

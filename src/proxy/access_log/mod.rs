@@ -46,6 +46,10 @@ pub struct AccessLog {
 
 /// What gets a line.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are requests, and a box would cost each an allocation"
+)]
 enum Item {
     Request(Entry),
     Stream(StreamEntry),

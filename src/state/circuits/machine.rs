@@ -394,7 +394,7 @@ fn remaining(since: u64, limits: &Limits, now: Duration) -> Duration {
 
 fn slice(limits: &Limits, now: Duration) -> u32 {
     let width = (milliseconds(limits.window) / u64::from(SLICES)).max(1);
-    let slice = milliseconds(now) / width & u64::from(u32::MAX);
+    let slice = (milliseconds(now) / width) & u64::from(u32::MAX);
     u32::try_from(slice).expect("32 bits are left")
 }
 
