@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::wait_for_answers;
 use crate::harness::{
     Client, Consul, ConsulFault, Gateway, Instance, Origin, Request, Stopwatch, check, dedent,
-    wait_until,
+    tollgate, wait_until,
 };
 
 /// A route to the service `users` of `consul`; `more` are further members of its `discovery`.
