@@ -125,7 +125,7 @@ impl Wanted {
                     set(&mut wanted.protocol, protocol, prefix, key)?;
                 }
                 _ => {
-                    let way_out = nearest(key, TAGS.into_iter()).map_or_else(
+                    let way_out = nearest(key, TAGS).map_or_else(
                         || format!("there are {}", TAGS.join(", ")),
                         |near| format!("did you mean `{prefix}{near}`?"),
                     );

@@ -442,12 +442,12 @@ mod tests {
         Name::new("a.test".to_owned(), Arc::default())
     }
 
-    fn found(ttl: u64, last: u8) -> Result<Found, Unresolved> {
-        Ok(Found {
+    fn found(ttl: u64, last: u8) -> Found {
+        Found {
             records: vec![Record::of_address(IpAddr::from([10, 0, 0, last]))],
             ttl: Duration::from_secs(ttl),
             by: Ask::A,
-        })
+        }
     }
 
     fn failed() -> Result<Found, Unresolved> {
@@ -463,11 +463,11 @@ mod tests {
     fn an_answer_holds_as_long_as_it_says_but_at_least_a_second() {
         let name = unasked();
         let mut settings = Settings::default();
-        assert_eq!(pause(&name, &settings, found(0, 1)), 1);
-        assert_eq!(pause(&name, &settings, found(7, 1)), 7);
-        assert_eq!(pause(&name, &settings, found(1 << 31, 1)), 24 * 3600);
+        assert_eq!(pause(&name, &settings, Ok(found(0, 1))), 1);
+        assert_eq!(pause(&name, &settings, Ok(found(7, 1))), 7);
+        assert_eq!(pause(&name, &settings, Ok(found(1 << 31, 1))), 24 * 3600);
         settings.valid_ttl = Some(Duration::from_secs(3));
-        assert_eq!(pause(&name, &settings, found(7, 1)), 3);
+        assert_eq!(pause(&name, &settings, Ok(found(7, 1))), 3);
     }
 
     #[test]
@@ -476,7 +476,7 @@ mod tests {
         let settings = Settings::default();
         let pauses: Vec<u64> = (0..7).map(|_| pause(&name, &settings, failed())).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        pause(&name, &settings, found(1, 1));
+        pause(&name, &settings, Ok(found(1, 1)));
         assert_eq!(pause(&name, &settings, failed()), 1);
         let missing = Err(Unresolved::NotFound);
         assert_eq!(pause(&name, &settings, missing), 30);
@@ -492,10 +492,10 @@ mod tests {
         };
         assert_eq!(name.survey().state, "pending");
         assert_eq!(state(failed()), ("dns_error", 0));
-        assert_eq!(state(found(1, 1)), ("resolved", 1));
+        assert_eq!(state(Ok(found(1, 1))), ("resolved", 1));
         assert_eq!(state(failed()), ("stale", 1));
         assert_eq!(state(Err(Unresolved::NotFound)), ("stale", 1));
-        assert_eq!(state(found(1, 2)), ("resolved", 1));
+        assert_eq!(state(Ok(found(1, 2))), ("resolved", 1));
         let counts = name.survey().outcomes.map(|(_, count)| count);
         assert_eq!(counts, [2, 1, 2]);
     }

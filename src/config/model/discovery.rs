@@ -10,7 +10,7 @@ use crate::entity::Secret;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Registry {
-    /// HashiCorp's Consul, by its HTTP API.
+    /// Consul, by its HTTP API.
     #[default]
     Consul,
 }

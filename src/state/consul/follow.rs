@@ -234,7 +234,8 @@ fn backoff(failures: u32, random: &RandomState) -> Duration {
     let longest = BACKOFF_MIN.saturating_mul(1 << failures.min(16));
     let longest = longest.min(BACKOFF_MAX);
     let draw = u32::try_from(random.hash_one(failures) % 1000).unwrap_or(0);
-    (longest - longest / 2000 * draw).max(BACKOFF_MIN)
+    let less = longest / 2000 * draw;
+    longest.saturating_sub(less).max(BACKOFF_MIN)
 }
 
 #[cfg(test)]
