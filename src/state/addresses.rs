@@ -58,7 +58,7 @@ impl<T> PerAddress<T> {
     }
 
     /// Notes which addresses are named at `now`, in Unix milliseconds, and forgets those that have
-    /// not been for long.
+    /// not been for long and that nobody holds, such as a request that is under way.
     pub fn follow(&self, is_named: impl Fn(SocketAddr) -> bool, now: i64) {
         self.lock().retain(|address, known| {
             known.unnamed_since = match known.unnamed_since {
@@ -66,9 +66,12 @@ impl<T> PerAddress<T> {
                 Some(since) => Some(since),
                 None => Some(now),
             };
-            known
-                .unnamed_since
-                .is_none_or(|since| now.saturating_sub(since) <= UNNAMED_MAX)
+            // What is in use counts on if the address comes back.
+            let is_held = Arc::strong_count(&known.value) > 1;
+            is_held
+                || known
+                    .unnamed_since
+                    .is_none_or(|since| now.saturating_sub(since) <= UNNAMED_MAX)
         });
     }
 
@@ -106,6 +109,18 @@ mod tests {
         kept.follow(|named| named == address(2), UNNAMED_MAX + 1);
         assert!(kept.find(address(1)).is_none());
         assert!(kept.find(address(2)).is_some());
+    }
+
+    #[test]
+    fn an_address_that_is_in_use_is_kept_as_long() {
+        let kept = PerAddress::default();
+        let held = kept.find_or_create(address(1), || 1);
+        kept.follow(|_| false, 0);
+        kept.follow(|_| false, 2 * UNNAMED_MAX);
+        assert!(kept.find(address(1)).is_some());
+        drop(held);
+        kept.follow(|_| false, 2 * UNNAMED_MAX);
+        assert!(kept.find(address(1)).is_none());
     }
 
     #[test]

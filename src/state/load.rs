@@ -8,6 +8,12 @@ use std::{
 
 /// The time in which an old latency loses about two thirds of its weight, in milliseconds.
 const DECAY_MS: f64 = 10_000.0;
+/// No answer counts as faster, in microseconds: one that has faded to nothing must not hide how many
+/// requests wait.
+const LATENCY_MIN: f64 = 100.0;
+/// What counts as the latency of an address that was asked and has not answered yet, in
+/// microseconds: more than any that was measured, whatever the weights.
+const LATENCY_UNKNOWN: f64 = 1e15;
 /// What failures alone make a latency at most.
 const PENALTY_MAX: Duration = Duration::from_secs(10);
 
@@ -99,6 +105,21 @@ impl Load {
     pub fn latency(&self, now: Moment) -> f64 {
         let (latency, then) = unpacked(self.latency.load(Ordering::Relaxed));
         f64::from(latency) * now.weight_of(then)
+    }
+
+    /// What one more request would cost at `now`: the latency for each that is under way and for
+    /// itself. An address that was never measured costs nothing while it has nothing to do, so that
+    /// it is measured, and more than any other until it has answered.
+    pub fn cost(&self, now: Moment) -> f64 {
+        let under_way = self.under_way();
+        let latency = if self.is_measured() {
+            self.latency(now).max(LATENCY_MIN)
+        } else if under_way > 0 {
+            LATENCY_UNKNOWN
+        } else {
+            0.0
+        };
+        latency * (f64::from(under_way) + 1.0)
     }
 
     /// Whether a latency is known.
@@ -208,6 +229,26 @@ mod tests {
         load.expect_latency(7_000.0, START);
         load.expect_latency(9_000.0, START);
         assert!((load.latency(START) - 7_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn one_that_has_not_answered_yet_costs_more_than_any_that_has() {
+        let (measured, silent) = (Load::default(), Load::default());
+        measured.observe(Duration::from_secs(60), START);
+        assert!(silent.cost(START) < measured.cost(START));
+        silent.begin();
+        assert!(silent.cost(START) > measured.cost(START) * 65_535.0);
+        let before = silent.cost(START);
+        silent.begin();
+        assert!(silent.cost(START) > before);
+    }
+
+    #[test]
+    fn a_latency_that_has_faded_does_not_hide_what_waits() {
+        let load = Load::default();
+        load.observe(milliseconds(5), START);
+        load.begin();
+        assert!((load.cost(later(3_600_000)) - 2.0 * LATENCY_MIN).abs() < 1e-6);
     }
 
     #[test]

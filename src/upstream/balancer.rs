@@ -205,8 +205,7 @@ impl Balancer {
             (Plan::Latency, _) => {
                 let now = self.moment();
                 latency::pick(&roster.shares, |place| {
-                    let load = &member(place)?.load;
-                    Some(load.latency(now) * f64::from(load.under_way() + 1))
+                    member(place).map(|member| member.load.cost(now))
                 })
             }
             (Plan::Ring(ring), Key::Hash(hash)) => ring.find(hash, is_usable),
@@ -286,10 +285,9 @@ impl Balancer {
         self.roster.load().members.is_empty() && self.feeds().next().is_some()
     }
 
-    /// Waits up to `patience` for the very first answers about its names, unless there is a member
+    /// Waits up to `until` for the very first answers about its names, unless there is a member
     /// already.
-    pub(super) async fn first_members(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+    pub(super) async fn first_members(&self, until: Instant) {
         while self.roster.load().members.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
             let awaited: Vec<_> = self
@@ -302,7 +300,7 @@ impl Balancer {
                 select_all(awaited).await;
             }
             // Whoever follows the feeds may be a moment behind, or follow a newer configuration.
-            if self.feeds().any(|feed| !feed.records().is_empty()) {
+            if self.has_places() {
                 self.follow();
             }
             if !has_awaited {
@@ -311,10 +309,22 @@ impl Balancer {
         }
     }
 
+    /// Those that may have members.
+    fn weighed_targets(&self) -> impl Iterator<Item = &Target> {
+        let targets = self.targets.iter();
+        targets.filter(|target| target.weight > 0 && !target.is_replaced())
+    }
+
     /// What says which addresses its targets with a weight stand for.
     fn feeds(&self) -> impl Iterator<Item = &Feed> {
-        let targets = self.targets.iter().filter(|target| target.weight > 0);
-        targets.filter_map(|target| target.host.feed())
+        self.weighed_targets()
+            .filter_map(|target| target.host.feed())
+    }
+
+    /// Whether there is anything that a member can be made of.
+    fn has_places(&self) -> bool {
+        self.weighed_targets()
+            .any(|target| target.places().iter().any(|place| place.weight > 0))
     }
 
     /// Each address has the weight of its target here, as in Kong.
@@ -417,7 +427,12 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
-        state::{feed::Record, health::Limits, names::Name},
+        state::{
+            consul::{Consul, ServiceKey, tests::agent},
+            feed::Record,
+            health::Limits,
+            names::Name,
+        },
         upstream::{
             TargetHost,
             algorithm::{Cookie, Hashing, Input},
@@ -577,6 +592,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_a_registry_replaced_is_not_waited_for() {
+        let consul = Consul::default();
+        let service = consul.service(ServiceKey {
+            agent: agent("t"),
+            service: "users".to_owned(),
+            tags: Vec::new(),
+            passing: true,
+        });
+        let name = Name::of_addresses("a.test", vec![IpAddr::from([10, 0, 0, 1])]);
+        let written = Target {
+            host: TargetHost::Name(Arc::new(name)),
+            until: Some(Arc::clone(&service)),
+            ..at(1, 1)
+        };
+        let told = Target {
+            host: TargetHost::Instances(Arc::clone(&service)),
+            ..at(2, 1)
+        };
+        let balancer = Balancer::new(outline(vec![written, told]));
+        assert_eq!(balancer.feeds().count(), 2);
+        assert!(balancer.has_places());
+        service.feed().publish(Vec::new());
+        assert_eq!(balancer.feeds().count(), 1);
+        assert!(!balancer.has_places());
+    }
+
+    #[test]
     fn addresses_come_and_go_and_keep_their_health() {
         let address = |last| IpAddr::from([10, 0, 0, last]);
         let name = Arc::new(Name::of_addresses("a.test", vec![address(1), address(2)]));
@@ -666,6 +708,18 @@ pub(crate) mod tests {
             .map(|_| balancer.hold(Arc::clone(&members[1]), None))
             .collect();
         assert_eq!(picks(&balancer, 20), [0; 20], "201 times 5 ms is more");
+    }
+
+    #[test]
+    fn one_that_never_answers_gets_one_request_and_the_other_the_rest() {
+        let balancer = with(Algorithm::Latency, &[1, 1]);
+        let members = balancer.members();
+        members[0]
+            .load
+            .observe(Duration::from_millis(500), balancer.moment());
+        assert_eq!(picks(&balancer, 1), [1], "to be measured");
+        let _hangs = balancer.hold(Arc::clone(&members[1]), None);
+        assert_eq!(picks(&balancer, 20), [0; 20]);
     }
 
     #[test]

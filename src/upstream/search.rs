@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Balancer, Hold, Key, Member};
 
@@ -43,8 +43,8 @@ pub enum Absent {
 
 impl Search {
     /// Finds the next member that is `usable`: one that was not tried in vain, while there is one.
-    /// Waits up to `patience` for a place among its connections and for the first answer about a
-    /// name.
+    /// Waits up to `patience` in all for a place among its connections and for the first answer
+    /// about a name.
     ///
     /// # Errors
     /// When there is none.
@@ -55,6 +55,7 @@ impl Search {
         patience: Duration,
         usable: impl Fn(&Member) -> bool,
     ) -> Result<Found, Absent> {
+        let until = Instant::now() + patience;
         let mut full = Addresses::new();
         let mut has_waited = false;
         // Each round but one rules out one member that cannot be used, so the loop ends.
@@ -64,10 +65,10 @@ impl Search {
                     return Err(absence(balancer, &full, &usable));
                 }
                 has_waited = true;
-                balancer.first_members(patience).await;
+                balancer.first_members(until).await;
                 continue;
             };
-            let Some(slot) = slot(&member, patience).await else {
+            let Some(slot) = slot(&member, until).await else {
                 full.push(member.address);
                 continue;
             };
@@ -145,13 +146,13 @@ fn absence(balancer: &Balancer, full: &Addresses, usable: &impl Fn(&Member) -> b
     }
 }
 
-/// Waits up to `patience` for a place among the connections of `member`; `None` if it gets none,
+/// Waits up to `until` for a place among the connections of `member`; `None` if it gets none,
 /// else the place, where places are limited.
-async fn slot(member: &Member, patience: Duration) -> Option<Option<OwnedSemaphorePermit>> {
+async fn slot(member: &Member, until: Instant) -> Option<Option<OwnedSemaphorePermit>> {
     let Some(slots) = &member.slots else {
         return Some(None);
     };
-    match tokio::time::timeout(patience, Arc::clone(slots).acquire_owned()).await {
+    match tokio::time::timeout_at(until, Arc::clone(slots).acquire_owned()).await {
         Ok(Ok(slot)) => Some(Some(slot)),
         Ok(Err(_)) | Err(_) => None,
     }
@@ -268,5 +269,23 @@ mod tests {
             slots.available_permits()
         });
         assert_eq!(slots, Some(0), "the first is still held");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_is_one_however_many_members_are_full() {
+        let full = |last| {
+            let mut target = at(last, 1);
+            target.slots = Some(Slots {
+                limit: 0,
+                left: Arc::default(),
+            });
+            target
+        };
+        let balancer = Balancer::new(outline((1..=5).map(full).collect()));
+        let mut search = Search::default();
+        let began = Instant::now();
+        let found = search.next(&balancer, Key::Nothing, Duration::from_secs(10), |_| true);
+        assert_eq!(found.await.map(|_| ()), Err(Absent::Slot));
+        assert!(began.elapsed() < Duration::from_secs(11));
     }
 }

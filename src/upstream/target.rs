@@ -2,6 +2,7 @@
 //! goes to is not its business.
 
 use std::{
+    cmp::Reverse,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -99,7 +100,8 @@ impl Target {
         self.until.as_ref().is_some_and(is_known)
     }
 
-    /// What it stands for now; empty for a name without addresses, and for what has been replaced.
+    /// What it stands for now, each address once; empty for a name without addresses, and for what
+    /// has been replaced.
     pub fn places(&self) -> Vec<Place> {
         if self.is_replaced() {
             return Vec::new();
@@ -108,7 +110,11 @@ impl Target {
             (TargetHost::Address(address), _) => vec![self.place(&Record::of_address(*address))],
             (_, Some(feed)) => {
                 let records = feed.records();
-                records.iter().map(|record| self.place(record)).collect()
+                let mut places: Vec<_> = records.iter().map(|record| self.place(record)).collect();
+                // Two hosts of an SRV record may be one: the greater weight counts.
+                places.sort_by_key(|place| (place.address, Reverse(place.weight)));
+                places.dedup_by_key(|place| place.address);
+                places
             }
             (_, None) => Vec::new(),
         }
@@ -251,6 +257,25 @@ pub(crate) mod tests {
                 ("10.0.0.2:8080".to_owned(), 7)
             ]
         );
+    }
+
+    #[test]
+    fn two_hosts_with_one_address_and_port_are_one_place() {
+        let name = Name::of_addresses("a.test", Vec::new());
+        let record = |host: &str, weight| Record {
+            port: Some(8080),
+            weight: Some(weight),
+            name: Some(host.into()),
+            ..Record::of_address(IpAddr::from([10, 0, 0, 1]))
+        };
+        name.feed()
+            .publish(vec![record("a.test", 1), record("b.test", 2)]);
+        let target = Target {
+            host: TargetHost::Name(Arc::new(name)),
+            ..target(100)
+        };
+        let [place] = target.places().try_into().expect("one place");
+        assert_eq!((place.weight, place.name.as_deref()), (2, Some("b.test")));
     }
 
     #[test]

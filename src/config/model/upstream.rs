@@ -102,7 +102,7 @@ pub struct Upstream {
     pub hash_on_uri_capture: Option<String>,
     /// The group of `hash_fallback: uri_capture`.
     pub hash_fallback_uri_capture: Option<String>,
-    /// The cookie of `sticky-sessions`. Its value names a target in a way that tells nothing of addresses.
+    /// The cookie of `sticky-sessions`. Its value stands for a target; a written random `id` of the upstream keeps anybody from guessing which.
     #[schemars(extend("format" = "cookie-name"))]
     pub sticky_sessions_cookie: Option<String>,
     /// The path of that cookie.

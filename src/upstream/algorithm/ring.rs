@@ -20,6 +20,7 @@ pub(in crate::upstream) struct Ring {
     places: Box<[u32]>,
     /// The owners of the points, in the order on the ring.
     owners: Box<[u32]>,
+    members: usize,
 }
 
 impl Ring {
@@ -45,6 +46,7 @@ impl Ring {
         Self {
             places,
             owners: points.into_iter().map(|(_, _, owner)| owner).collect(),
+            members: members.len(),
         }
     }
 
@@ -60,7 +62,7 @@ impl Ring {
         let points = self.owners.get(first..)?.iter().chain(&self.owners);
         let mut last = None;
         for (passed, owner) in points.take(self.owners.len()).enumerate() {
-            if passed == PASSED_MAX && !self.owners.iter().any(|owner| usable(*owner as usize)) {
+            if passed == PASSED_MAX && !(0..self.members).any(&usable) {
                 return None;
             }
             if last == Some(owner) {
@@ -161,6 +163,13 @@ mod tests {
         assert_eq!(ring.find(key(1), |_| false), None);
         assert_eq!(ring.find(key(1), |place| place == 42), Some(42));
         assert_eq!(Ring::new(&[], 10_000).find(key(1), |_| true), None);
+        let asked = std::cell::Cell::new(0_usize);
+        let nobody = |_| {
+            asked.set(asked.get() + 1);
+            false
+        };
+        assert_eq!(ring.find(key(1), nobody), None);
+        assert!(asked.get() <= PASSED_MAX + 100, "{}", asked.get());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Sticky sessions: which member a cookie names. The ids tell nothing of addresses, and are the same
-//! in every process.
+//! Sticky sessions: which member a cookie names. The ids show no addresses, and are the same in every
+//! process. They are no secrets: who knows the id of the upstream can find an address by trying.
 
 use std::{net::SocketAddr, sync::Arc};
 

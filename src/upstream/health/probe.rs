@@ -22,7 +22,7 @@ use super::{
 use crate::{
     entity::Protocol,
     state::health::Finding,
-    upstream::{Target, server_name},
+    upstream::{server_name, target::Called},
 };
 
 const USER_AGENT: HeaderValue =
@@ -46,11 +46,11 @@ impl fmt::Debug for Connectors {
 }
 
 impl Connectors {
-    /// Probes `address` of `target`. `None` if the answer counts for nothing.
+    /// Probes the member at `address`, which is called so. `None` if the answer counts for nothing.
     pub(super) async fn probe(
         &self,
         active: &Active,
-        target: &Target,
+        called: &Called,
         address: SocketAddr,
     ) -> Option<Finding> {
         let probe = Box::pin(async {
@@ -60,13 +60,13 @@ impl Connectors {
                     .await
                     .map(|()| Some(Finding::Connected)),
                 Ask::Http(ask) => {
-                    let status = self.get(ask, target, address).await?;
+                    let status = self.get(ask, called, address).await?;
                     Ok(ask.statuses.judge(status.as_u16()))
                 }
                 Ask::Grpc(ask) => {
                     let connector = self.http2.get_or_init(|| v2::Connector::new(None));
-                    let host = host(&ask.envelope, target);
-                    let peer = peer(&ask.envelope, target, address);
+                    let host = host(&ask.envelope, called);
+                    let peer = peer(&ask.envelope, called, address);
                     grpc::check(connector, peer, ask, host).await.map(Some)
                 }
             }
@@ -89,9 +89,9 @@ impl Connectors {
     }
 
     /// The status of the answer, which is not read further. Redirects are not followed.
-    async fn get(&self, ask: &HttpAsk, target: &Target, address: SocketAddr) -> Result<StatusCode> {
-        let request = request(ask, target)?;
-        let peer = peer(&ask.envelope, target, address);
+    async fn get(&self, ask: &HttpAsk, called: &Called, address: SocketAddr) -> Result<StatusCode> {
+        let request = request(ask, called)?;
+        let peer = peer(&ask.envelope, called, address);
         let connector = self.http.get_or_init(|| v1::Connector::new(None));
         let (mut connection, _) = connector.get_http_session(&peer).await?;
         if let Some(tls) = &ask.envelope.tls {
@@ -119,7 +119,7 @@ fn finding_of_probe(error: &Error) -> Option<Finding> {
     }
 }
 
-fn host<'a>(envelope: &'a Envelope, target: &'a Target) -> &'a HeaderValue {
+fn host<'a>(envelope: &'a Envelope, called: &'a Called) -> &'a HeaderValue {
     let protocol = match envelope.tls {
         Some(_) => Protocol::Https,
         None => Protocol::Http,
@@ -127,12 +127,12 @@ fn host<'a>(envelope: &'a Envelope, target: &'a Target) -> &'a HeaderValue {
     envelope
         .host
         .as_ref()
-        .unwrap_or_else(|| target.called.host_header(protocol))
+        .unwrap_or_else(|| called.host_header(protocol))
 }
 
-fn request(ask: &HttpAsk, target: &Target) -> Result<RequestHeader> {
+fn request(ask: &HttpAsk, called: &Called) -> Result<RequestHeader> {
     let mut request = RequestHeader::build("GET", ask.path.as_bytes(), None)?;
-    request.insert_header(header::HOST, host(&ask.envelope, target))?;
+    request.insert_header(header::HOST, host(&ask.envelope, called))?;
     request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     set_headers(&mut request, &ask.envelope.headers)?;
     Ok(request)
@@ -150,15 +150,15 @@ pub(super) fn set_headers(request: &mut RequestHeader, configured: &HeaderMap) -
     Ok(())
 }
 
-fn peer(envelope: &Envelope, target: &Target, address: SocketAddr) -> HttpPeer {
+fn peer(envelope: &Envelope, called: &Called, address: SocketAddr) -> HttpPeer {
     let Some(tls) = &envelope.tls else {
         return HttpPeer::new(address, false, String::new());
     };
     let name = match &tls.server_name {
         Some(name) => name.clone(),
         None => server_name(
-            host(envelope, target).to_str().unwrap_or_default(),
-            &target.called.server_name,
+            host(envelope, called).to_str().unwrap_or_default(),
+            &called.server_name,
             tls.tls.verifies(),
         ),
     };
@@ -225,7 +225,7 @@ mod tests {
 
     async fn probe(active: &Active, address: SocketAddr) -> Option<Finding> {
         Connectors::default()
-            .probe(active, &target(1), address)
+            .probe(active, &target(1).called, address)
             .await
     }
 
@@ -291,11 +291,18 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-a", HeaderValue::from_static("2"));
         headers.append(header::USER_AGENT, HeaderValue::from_static("probe"));
-        let request = request(&ask, &target(1)).expect("a request");
+        let request = request(&ask, &target(1).called).expect("a request");
         let values = |name: &str| -> Vec<_> { request.headers.get_all(name).iter().collect() };
         assert_eq!(values("host"), ["a.test"]);
         assert_eq!(values("user-agent"), ["probe"]);
         assert_eq!(values("x-a"), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_member_is_called_in_probes_as_in_requests() {
+        let request = request(&ask(), &Called::new("a.test", 8080)).expect("a request");
+        let host = request.headers.get(header::HOST);
+        assert_eq!(host, Some(&HeaderValue::from_static("a.test:8080")));
     }
 
     #[test]
@@ -308,7 +315,7 @@ mod tests {
                 server_name: server_name.map(str::to_owned),
                 tls: Arc::new(UpstreamTls::new(None, None)),
             });
-            peer(&ask.envelope, &target(1), address).sni
+            peer(&ask.envelope, &target(1).called, address).sni
         };
         assert_eq!(name(None), "a.test");
         assert_eq!(name(Some("b.test")), "b.test");

@@ -10,7 +10,7 @@ use std::{
 use ahash::RandomState;
 
 use super::checks::Intervals;
-use crate::state::health::AddressHealth;
+use crate::{state::health::AddressHealth, upstream::Member};
 
 /// The longest wait for a first probe, and for one that is overdue after new settings.
 const FIRST_MAX: Duration = Duration::from_secs(1);
@@ -38,8 +38,8 @@ type Key = usize;
 
 #[derive(Debug)]
 struct Entry {
-    /// The place of the target in the balancer.
-    place: usize,
+    /// As it was when it was followed last.
+    member: Arc<Member>,
     health: Arc<AddressHealth>,
     /// When the last probe began.
     began: Option<Instant>,
@@ -51,7 +51,7 @@ struct Entry {
 /// A probe to be made.
 #[derive(Debug)]
 pub(super) struct Due {
-    pub(super) place: usize,
+    pub(super) member: Arc<Member>,
     pub(super) health: Arc<AddressHealth>,
 }
 
@@ -61,15 +61,18 @@ fn key(health: &Arc<AddressHealth>) -> Key {
 
 impl Schedule {
     /// Follows the addresses that there are now. What was planned for those that stay, stays.
-    pub(super) fn follow(&mut self, addresses: impl Iterator<Item = (usize, Arc<AddressHealth>)>) {
+    pub(super) fn follow(
+        &mut self,
+        addresses: impl Iterator<Item = (Arc<Member>, Arc<AddressHealth>)>,
+    ) {
         let mut before = std::mem::take(&mut self.entries);
         self.entries = addresses
-            .map(|(place, health)| {
+            .map(|(member, health)| {
                 let key = key(&health);
                 let entry = match before.remove(&key) {
-                    Some(entry) => Entry { place, ..entry },
+                    Some(entry) => Entry { member, ..entry },
                     None => Entry {
-                        place,
+                        member,
                         health,
                         began: None,
                         is_running: false,
@@ -119,7 +122,7 @@ impl Schedule {
                 let interval = intervals.of(entry.health.is_healthy());
                 entry.next = self.dice.planned(entry.began, now, interval);
                 due.push(Due {
-                    place: entry.place,
+                    member: Arc::clone(&entry.member),
                     health: Arc::clone(&entry.health),
                 });
             }
@@ -213,9 +216,12 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::state::{
-        clock::Clock,
-        health::{Finding, Limits, Witness},
+    use crate::{
+        state::{
+            clock::Clock,
+            health::{Finding, Limits, Witness},
+        },
+        upstream::target::tests::target,
     };
 
     const INTERVALS: Intervals = Intervals {
@@ -235,7 +241,9 @@ mod tests {
     }
 
     fn follow(schedule: &mut Schedule, addresses: &[Arc<AddressHealth>]) {
-        schedule.follow(addresses.iter().cloned().enumerate());
+        let member = Arc::new(target(1).stand_in());
+        let addresses = addresses.iter();
+        schedule.follow(addresses.map(|health| (Arc::clone(&member), Arc::clone(health))));
     }
 
     fn seconds(seconds: f64) -> Duration {

@@ -21,7 +21,7 @@ use crate::{
         clock::Clock,
         health::{AddressHealth, Finding, Witness},
     },
-    upstream::Balancer,
+    upstream::{Balancer, Member},
 };
 
 /// How often the members are looked at again, and changes that requests caused.
@@ -31,8 +31,7 @@ const TICK: Duration = Duration::from_secs(1);
 struct Probed {
     /// With the settings that it was begun with.
     balancer: Arc<Balancer>,
-    place: usize,
-    health: Arc<AddressHealth>,
+    due: Due,
     finding: Option<Finding>,
 }
 
@@ -70,8 +69,7 @@ pub(super) async fn watch(
                         .unwrap_or(None);
                     Probed {
                         balancer,
-                        place: due.place,
-                        health: due.health,
+                        due,
                         finding,
                     }
                 });
@@ -94,9 +92,9 @@ pub(super) async fn watch(
                     .map_or_else(Intervals::default, |active| active.intervals);
                 let mut has_changed = false;
                 for probed in std::iter::once(ended).chain(more).flatten() {
-                    if schedule.knows(&probed.health) {
+                    if schedule.knows(&probed.due.health) {
                         has_changed |= conclude(&probed, &clock);
-                        schedule.finish(&probed.health, clock.instant(), &intervals);
+                        schedule.finish(&probed.due.health, clock.instant(), &intervals);
                     }
                 }
                 if has_changed {
@@ -108,19 +106,22 @@ pub(super) async fn watch(
     }
 }
 
-/// All members that have a health, with the places of their targets.
-fn probed(balancer: &Balancer) -> Vec<(usize, Arc<AddressHealth>)> {
-    let members = balancer.members();
-    let watched = members
-        .iter()
-        .filter_map(|member| Some((member.target, Arc::clone(member.health.as_ref()?))));
+/// All members that have a health.
+fn probed(balancer: &Balancer) -> Vec<(Arc<Member>, Arc<AddressHealth>)> {
+    let members = balancer.members().into_iter();
+    let watched = members.filter_map(|member| {
+        let health = Arc::clone(member.health.as_ref()?);
+        Some((member, health))
+    });
     watched.collect()
 }
 
 async fn probe(connectors: &Connectors, balancer: &Balancer, due: &Due) -> Option<Finding> {
     let active = balancer.active_checks()?;
-    let target = balancer.targets().get(due.place)?;
-    connectors.probe(active, target, due.health.address()).await
+    let member = &due.member;
+    connectors
+        .probe(active, &member.called, member.address)
+        .await
 }
 
 /// Notes what a probe showed. Whether that changed the health.
@@ -128,19 +129,16 @@ fn conclude(probed: &Probed, clock: &Clock) -> bool {
     let Some(finding) = probed.finding else {
         return false;
     };
-    let (Some(active), Some(target)) = (
-        probed.balancer.active_checks(),
-        probed.balancer.targets().get(probed.place),
-    ) else {
+    let Some(active) = probed.balancer.active_checks() else {
         return false;
     };
     let whose = Whose {
         upstream: &probed.balancer.name,
-        target: &target.label,
+        target: &probed.due.member.label,
     };
     note(
         whose,
-        &probed.health,
+        &probed.due.health,
         (Witness::Active, finding),
         active.limits,
         clock,
