@@ -47,6 +47,7 @@ use crate::{
         Reloader, Source,
         watch::{Ask, Watch},
     },
+    snapshot::Snapshot,
     state::{State, circuits::CircuitSurvey, rates::Timestamp},
     stream::StreamEdge,
     telemetry::logging::{self, Level, Logging, Place},
@@ -149,6 +150,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
         snapshot,
         settings.clone(),
         loaded.documents,
+        &diagnostics,
     );
     let access_log = AccessLog::start(
         reloader.live().look().settings.access_log.as_ref(),
@@ -210,8 +212,9 @@ impl Running {
         let (paths, adopted) = self
             .reloader
             .reload(|config, diagnostics| self.listeners.prepare(config, diagnostics));
-        if let Some((settings, bound)) = adopted {
-            self.listeners.adopt(&settings, bound);
+        if let Some(adopted) = adopted {
+            let settings = adopted.settings;
+            self.listeners.adopt(&settings, adopted.prepared);
             self.logging.set_level(level(settings.log_level));
             self.logging.write_to(place(&settings.error_log));
             self.gateway
@@ -222,8 +225,7 @@ impl Running {
             self.gateway
                 .access_log
                 .adopt(snapshot.settings.access_log.as_ref());
-            self.follower.adopt(snapshot.balancers());
-            self.watchers.adopt(&snapshot.upstreams);
+            self.replace(adopted.before);
         }
         if announced && self.readiness().is_ok() {
             self.manager.ready(&self.status());
@@ -233,11 +235,19 @@ impl Running {
 
     /// Takes over the services that a registry names now.
     fn follow_registry(&self) {
-        if self.reloader.follow_registry() {
-            let snapshot = self.gateway.live.take();
-            self.follower.adopt(snapshot.balancers());
-            self.watchers.adopt(&snapshot.upstreams);
+        if let Some(before) = self.reloader.follow_registry() {
+            self.replace(before);
         }
+    }
+
+    /// Follows and watches the upstreams of the live snapshot instead of those of `before`.
+    fn replace(&self, before: Arc<Snapshot>) {
+        let snapshot = self.gateway.live.take();
+        self.follower.adopt(snapshot.balancers());
+        self.watchers.adopt(&snapshot.upstreams);
+        drop(snapshot);
+        // The last, as the state keeps for as long as somebody follows.
+        self.reloader.retire(before);
     }
 
     /// What serves, and why the files on disk do not if they were refused.

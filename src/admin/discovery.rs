@@ -149,7 +149,10 @@ fn shown_catalog(catalog: &Catalog) -> ShownCatalog {
 /// The services that have routes.
 fn routed(catalog: &Catalog) -> Vec<String> {
     let (services, skipped) = (catalog.services(), catalog.skipped());
-    let is_skipped = |name: &str| skipped.iter().any(|skipped| skipped.service == name);
+    let is_skipped = |name: &String| {
+        let found = skipped.binary_search_by(|skipped| skipped.service.cmp(name));
+        found.is_ok()
+    };
     let routed = services.keys().filter(|name| !is_skipped(name));
     routed.cloned().collect()
 }

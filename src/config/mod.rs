@@ -60,11 +60,11 @@ pub struct Loaded {
     /// The discovered services that are not, each with the reason.
     pub skipped: Vec<(String, String)>,
     /// What all this was put together from, where services are discovered: to be put together again with others.
-    pub documents: Option<Documents>,
+    pub documents: Option<Arc<Documents>>,
 }
 
 /// The documents of a configuration as they were read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Documents {
     sources: sources::Sources,
     /// What was found wrong while they were read.
@@ -76,19 +76,28 @@ pub struct Documents {
 impl Documents {
     /// Puts a configuration together from the documents and from services that were discovered, which come last.
     pub fn assemble(
-        self,
+        &self,
         services: &DiscoveredServices,
         environment: environment::Environment<'_>,
     ) -> Loaded {
-        let kept = self.discovers().then(|| self.clone());
+        let (sources, diagnostics) = (self.sources.clone(), self.diagnostics.clone());
+        assemble(sources, &self.folder, services, environment, diagnostics)
+    }
+
+    /// The same without services, for the first time: keeps the documents if services may come.
+    fn load(self, environment: environment::Environment<'_>) -> Loaded {
+        let none = DiscoveredServices::new();
+        if self.discovers() {
+            let mut loaded = self.assemble(&none, environment);
+            loaded.documents = Some(Arc::new(self));
+            return loaded;
+        }
         let Self {
             sources,
             diagnostics,
             folder,
         } = self;
-        let mut loaded = assemble(sources, &folder, services, environment, diagnostics);
-        loaded.documents = kept;
-        loaded
+        assemble(sources, &folder, &none, environment, diagnostics)
     }
 
     /// Whether services are discovered beside those of the documents.
@@ -157,7 +166,7 @@ pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
         diagnostics,
         folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
     };
-    documents.assemble(&DiscoveredServices::new(), environment)
+    documents.load(environment)
 }
 
 /// Loads a document that is in no file, as [`load`] does one that is. Diagnostics call it `called`.
@@ -168,7 +177,7 @@ pub fn load_text(text: String, called: &str, environment: environment::Environme
         diagnostics,
         folder: PathBuf::new(),
     };
-    documents.assemble(&DiscoveredServices::new(), environment)
+    documents.load(environment)
 }
 
 /// Reads one document of another kind than configurations, with values from the environment put in. `None`, with a

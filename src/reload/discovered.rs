@@ -3,7 +3,7 @@
 
 use crate::{
     compile::Compiler,
-    config::{Diagnostics, DiscoveredServices, Documents, Loaded, Severity},
+    config::{Diagnostics, DiscoveredServices, Loaded, Severity},
     snapshot::Snapshot,
     state::consul::Skipped,
 };
@@ -17,18 +17,17 @@ pub(super) struct Together {
     pub(super) skipped: Vec<Skipped>,
 }
 
-/// Compiles `documents` with as many of `services` as are right. `None` if the documents are not.
+/// Compiles what `assemble` puts together with as many of `services` as are right. `None` if the files are not.
 pub(super) fn compile(
     compiler: &Compiler,
-    assemble: impl Fn(Documents, &DiscoveredServices) -> Loaded,
-    documents: &Documents,
+    assemble: impl Fn(&DiscoveredServices) -> Loaded,
     services: &DiscoveredServices,
 ) -> Option<Together> {
     let mut services = services.clone();
     let mut skipped = Vec::new();
     // Each further round has at least one service less.
     loop {
-        let loaded = assemble(documents.clone(), &services);
+        let loaded = assemble(&services);
         let Loaded {
             config,
             mut diagnostics,

@@ -86,7 +86,7 @@ impl Source {
     }
 
     /// Puts documents that were read before together again, with these services.
-    fn assemble(&self, documents: Documents, services: &DiscoveredServices) -> config::Loaded {
+    fn assemble(&self, documents: &Documents, services: &DiscoveredServices) -> config::Loaded {
         self.with_listeners(documents.assemble(services, &self.environment))
     }
 
@@ -111,8 +111,21 @@ pub struct Reloader {
     /// What the process started with: settings that cannot change in place are compared to it.
     started_with: Settings,
     /// The files of the live configuration, where services are discovered beside them.
-    documents: Mutex<Option<Documents>>,
+    documents: Mutex<Option<Arc<Documents>>>,
+    /// The warnings of the live configuration, which the log has.
+    warned: Mutex<HashSet<String>>,
     history: Mutex<History>,
+}
+
+/// What a reload has made live.
+#[derive(Debug)]
+pub struct Adopted<P> {
+    /// The settings that are in effect now.
+    pub settings: Settings,
+    /// What was made ready for it.
+    pub prepared: P,
+    /// What was live before, to be given to [`Reloader::retire`] once nothing follows it any more.
+    pub before: Arc<Snapshot>,
 }
 
 /// How the configuration came to be what it is. Times are Unix seconds.
@@ -125,13 +138,14 @@ pub struct History {
 
 impl Reloader {
     /// Makes `snapshot` live, the first one. `documents` are what it was made from, where services are discovered
-    /// beside them.
+    /// beside them; the log has its `diagnostics`.
     pub fn new(
         source: Source,
         compiler: Compiler,
         snapshot: Snapshot,
         started_with: Settings,
-        documents: Option<Documents>,
+        documents: Option<Arc<Documents>>,
+        diagnostics: &Diagnostics,
     ) -> Self {
         let state = compiler.state();
         let now = state.clock.unix_seconds();
@@ -141,12 +155,14 @@ impl Reloader {
             .handshakes()
             .adopt(snapshot.expiries.clone());
         state.telemetry.configuration_loaded(now);
+        let warned = diagnostics.to_text().lines().map(str::to_owned).collect();
         Self {
             source,
             compiler,
             live: Arc::new(Live::new(snapshot)),
             started_with,
             documents: Mutex::new(documents),
+            warned: Mutex::new(warned),
             history: Mutex::new(History {
                 live_since: now,
                 last_reload: None,
@@ -170,7 +186,7 @@ impl Reloader {
     }
 
     /// Loads the files again and takes them over if they are right. Gives the paths to watch, and
-    /// the settings that are in effect now.
+    /// what is live now.
     ///
     /// `prepare` makes ready what the new configuration needs of the outside world. What it adds to
     /// the diagnostics refuses the configuration like any other mistake; what it made is given back
@@ -178,7 +194,7 @@ impl Reloader {
     pub fn reload<P>(
         &self,
         prepare: impl FnOnce(&Config, &mut Diagnostics) -> P,
-    ) -> (Vec<PathBuf>, Option<(Settings, P)>) {
+    ) -> (Vec<PathBuf>, Option<Adopted<P>>) {
         let state = self.state();
         let began = state.clock.instant();
         let loaded = self.source.load();
@@ -193,10 +209,9 @@ impl Reloader {
             self.refuse(&diagnostics);
             return (loaded.watch, None);
         }
-        let snapshot = self.with_discovered(snapshot, loaded.documents.as_ref(), &mut diagnostics);
-        for line in diagnostics.to_text().lines() {
-            warn!("{line}");
-        }
+        let snapshot =
+            self.with_discovered(snapshot, loaded.documents.as_deref(), &mut diagnostics);
+        self.warn(&diagnostics, true);
         let routes = snapshot.routes.len();
         *self.lock_documents() = loaded.documents;
         let (changed, before) = self.publish(snapshot);
@@ -211,31 +226,33 @@ impl Reloader {
         );
         self.lock_history().last_reload = Some((now, None));
         self.tell_what_needs_a_restart(&loaded.config);
-        self.retire(before);
-        (loaded.watch, Some((loaded.config.gateway, prepared)))
+        let adopted = Adopted {
+            settings: loaded.config.gateway,
+            prepared,
+            before,
+        };
+        (loaded.watch, Some(adopted))
     }
 
-    /// Takes over the services that ask for routes now, beside the files as they were last taken over. Whether that
-    /// made another configuration live.
-    pub fn follow_registry(&self) -> bool {
+    /// Takes over the services that ask for routes now, beside the files as they were last taken over. If that made
+    /// another configuration live, gives the one before, for [`Self::retire`].
+    pub fn follow_registry(&self) -> Option<Arc<Snapshot>> {
         let documents = self.lock_documents().clone();
         let catalog = self.live.look().discovered.catalog.clone();
-        let Some((documents, catalog)) = documents.zip(catalog) else {
-            return false;
-        };
+        let (documents, catalog) = documents.zip(catalog)?;
         let Some(together) = self.compile_with(&documents, &catalog) else {
             error!("discovered services wait: the files beside them cannot be read again");
-            return false;
+            return None;
         };
         catalog.note_skipped(together.skipped);
         if together.snapshot.hash == self.live.look().hash {
-            return false;
+            return None;
         }
+        self.warn(&together.diagnostics, false);
         let routes = together.snapshot.routes.len();
         let (_, before) = self.publish(together.snapshot);
         info!(routes, "discovered services taken over");
-        self.retire(before);
-        true
+        Some(before)
     }
 
     /// `alone`, which was made from the files, or the same with the services that are known to ask for routes.
@@ -262,9 +279,8 @@ impl Reloader {
     }
 
     fn compile_with(&self, documents: &Documents, catalog: &Catalog) -> Option<Together> {
-        let assemble =
-            |documents, services: &DiscoveredServices| self.source.assemble(documents, services);
-        discovered::compile(&self.compiler, assemble, documents, &catalog.services())
+        let assemble = |services: &DiscoveredServices| self.source.assemble(documents, services);
+        discovered::compile(&self.compiler, assemble, &catalog.services())
     }
 
     /// Makes `snapshot` live. Whether it says something else than the one before, which is given back.
@@ -282,7 +298,7 @@ impl Reloader {
     }
 
     /// Gives back a snapshot that was live, and what the state held for it alone.
-    fn retire(&self, before: Arc<Snapshot>) {
+    pub fn retire(&self, before: Arc<Snapshot>) {
         let state = self.state();
         // Freeing a large table takes its time, which is nobody's but this thread's.
         drop(before);
@@ -312,6 +328,16 @@ impl Reloader {
         }
     }
 
+    /// Tells the log of the warnings of what goes live, `again` or only of those that it does not have yet.
+    fn warn(&self, diagnostics: &Diagnostics, again: bool) {
+        let text = diagnostics.to_text();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in text.lines().filter(|line| again || !warned.contains(*line)) {
+            warn!("{line}");
+        }
+        *warned = text.lines().map(str::to_owned).collect();
+    }
+
     fn refuse(&self, diagnostics: &Diagnostics) {
         let state = self.state();
         state.telemetry.reload_failed();
@@ -332,7 +358,7 @@ impl Reloader {
         }
     }
 
-    fn lock_documents(&self) -> MutexGuard<'_, Option<Documents>> {
+    fn lock_documents(&self) -> MutexGuard<'_, Option<Arc<Documents>>> {
         self.documents
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,11 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -45,19 +49,26 @@ enum Wake {
 
 /// Asks the loop to load the files again.
 #[derive(Debug, Clone)]
-pub struct Ask(Sender<Wake>);
+pub struct Ask {
+    wakes: Sender<Wake>,
+    /// Whether the loop has yet to look at what a registry says.
+    discovered: Arc<AtomicBool>,
+}
 
 impl Ask {
     /// Loads the files again, changed or not.
     pub fn reload(&self) {
         // The loop ends with the process only.
-        let _ = self.0.send(Wake::Asked);
+        let _ = self.wakes.send(Wake::Asked);
     }
 
-    /// Takes over what a registry says now, without loading the files.
+    /// Takes over what a registry says now, without loading the files. However often that is said
+    /// before the loop comes to it, it is done once.
     pub fn follow_registry(&self) {
-        // The loop ends with the process only.
-        let _ = self.0.send(Wake::Discovered);
+        if !self.discovered.swap(true, Ordering::AcqRel) {
+            // The loop ends with the process only.
+            let _ = self.wakes.send(Wake::Discovered);
+        }
     }
 }
 
@@ -68,6 +79,8 @@ pub struct Watch {
     folders: Vec<PathBuf>,
     watcher: Option<RecommendedWatcher>,
     wakes: Receiver<Wake>,
+    /// Whether a wake for the registry is under way.
+    discovered: Arc<AtomicBool>,
     clock: Clock,
     seen: Fingerprint,
 }
@@ -94,7 +107,9 @@ impl Watch {
         } else {
             watch_files()
         };
+        let discovered = Arc::new(AtomicBool::new(false));
         let mut watch = Self {
+            discovered: Arc::clone(&discovered),
             seen: fingerprint(&paths),
             paths: Vec::new(),
             folders: Vec::new(),
@@ -103,7 +118,11 @@ impl Watch {
             clock,
         };
         watch.follow(paths);
-        (watch, Ask(sender))
+        let ask = Ask {
+            wakes: sender,
+            discovered,
+        };
+        (watch, ask)
     }
 
     /// Calls `load` after each change, for ever. `load` gives the paths to watch from then on. Calls `follow` when a
@@ -127,7 +146,17 @@ impl Watch {
                 .map_or(LOOK, |pending| pending.due.saturating_duration_since(now));
             match self.wakes.recv_timeout(wait) {
                 Ok(Wake::Asked) => return Some(()),
-                Ok(Wake::Discovered) => follow(),
+                Ok(Wake::Discovered) => {
+                    // What is said from here on needs another look.
+                    self.discovered.swap(false, Ordering::AcqRel);
+                    follow();
+                    let now = self.clock.instant();
+                    let rests = pending.as_ref().is_some_and(|pending| pending.due > now);
+                    // A registry that is never silent must not hide the files.
+                    if !rests && self.has_rested(&mut pending) {
+                        return Some(());
+                    }
+                }
                 // A rename is told as two events, the first of which looks like a file that is gone:
                 // what is pending because of it need not be waited for.
                 Ok(Wake::Replaced) => {
@@ -139,23 +168,31 @@ impl Watch {
                 }
                 Ok(Wake::Touched) => self.touch(&mut pending),
                 Err(RecvTimeoutError::Timeout) => {
-                    let current = fingerprint(&self.paths);
-                    match &mut pending {
-                        None if current != self.seen => self.touch(&mut pending),
-                        None => {}
-                        Some(_) if current == self.seen => pending = None,
-                        Some(waiting) => {
-                            let now = self.clock.instant();
-                            if current == waiting.last || now >= waiting.latest {
-                                return Some(());
-                            }
-                            waiting.extend(now, current);
-                        }
+                    if self.has_rested(&mut pending) {
+                        return Some(());
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
+    }
+
+    /// Looks at the files. Whether a change that was waited out is complete.
+    fn has_rested(&self, pending: &mut Option<Pending>) -> bool {
+        let current = fingerprint(&self.paths);
+        match pending {
+            None if current != self.seen => self.touch(pending),
+            None => {}
+            Some(_) if current == self.seen => *pending = None,
+            Some(waiting) => {
+                let now = self.clock.instant();
+                if current == waiting.last || now >= waiting.latest {
+                    return true;
+                }
+                waiting.extend(now, current);
+            }
+        }
+        false
     }
 
     /// Whether something else than the files that the settings name has changed.
@@ -317,6 +354,15 @@ mod tests {
             watch.run(load, || {});
         });
         loads
+    }
+
+    #[test]
+    fn whatever_a_registry_says_meanwhile_is_one_wake() {
+        let (watch, ask) = Watch::new(Vec::new(), Clock::system());
+        for _ in 0..3 {
+            ask.follow_registry();
+        }
+        assert_eq!(watch.wakes.try_iter().count(), 1);
     }
 
     fn next(loads: &Receiver<String>) -> String {

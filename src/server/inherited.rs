@@ -7,6 +7,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 use tracing::warn;
 
 /// The sockets that were handed over. They stay open as long as the process, since whoever handed
@@ -15,15 +16,13 @@ use tracing::warn;
 pub(super) struct Inherited(Vec<(SocketAddr, TcpListener)>);
 
 impl Inherited {
-    /// Takes what `LISTEN_FDS` announces. Anything else than listening TCP sockets is left alone.
+    /// Takes what `LISTEN_FDS` announces. Anything else than listening TCP sockets is not used.
     pub(super) fn from_environment() -> Self {
         let mut announced = ListenFd::from_env();
         let sockets = (0..announced.len()).filter_map(|place| {
-            let taken = announced.take_tcp_listener(place).and_then(|socket| {
-                let socket = socket.ok_or(io::ErrorKind::NotFound)?;
-                socket.set_nonblocking(true)?;
-                Ok((socket.local_addr()?, socket))
-            });
+            let taken = announced
+                .take_tcp_listener(place)
+                .and_then(|socket| adopt(socket.ok_or(io::ErrorKind::NotFound)?));
             taken
                 .inspect_err(
                     |error| warn!(place, %error, "a socket that was handed over is not used"),
@@ -51,9 +50,35 @@ impl Inherited {
     }
 }
 
+/// Readies a socket that was handed over, with the address that it listens on.
+fn adopt(socket: TcpListener) -> io::Result<(SocketAddr, TcpListener)> {
+    if !SockRef::from(&socket).is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it does not listen",
+        ));
+    }
+    socket.set_nonblocking(true)?;
+    Ok((socket.local_addr()?, socket))
+}
+
 #[cfg(test)]
 mod tests {
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
+
+    #[test]
+    fn a_socket_that_does_not_listen_is_not_adopted() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any_port.into()).expect("a port");
+        let error = adopt(socket.into()).expect_err("it is bound only");
+        assert_eq!(error.to_string(), "it does not listen");
+        let socket = TcpListener::bind(any_port).expect("a port");
+        let address = socket.local_addr().expect("an address");
+        assert_eq!(adopt(socket).expect("it listens").0, address);
+    }
 
     #[test]
     fn a_socket_is_found_by_its_address_again_and_again() {

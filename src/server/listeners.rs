@@ -123,7 +123,15 @@ fn probes(written: Keepalive) -> Probes {
 pub(super) struct Listeners {
     inherited: Inherited,
     serving: OnceLock<Serving>,
-    open: Mutex<Vec<Open>>,
+    sockets: Mutex<Sockets>,
+}
+
+/// What listens.
+#[derive(Debug, Default)]
+struct Sockets {
+    open: Vec<Open>,
+    /// Nothing is opened any more.
+    is_closing: bool,
 }
 
 /// What serves the connections of all listeners.
@@ -162,7 +170,7 @@ impl Listeners {
         Self {
             inherited,
             serving: OnceLock::new(),
-            open: Mutex::default(),
+            sockets: Mutex::default(),
         }
     }
 
@@ -195,16 +203,21 @@ impl Listeners {
     pub(super) fn start(&self, serving: Serving, bound: Vec<Bound>) {
         // There is one start.
         let _ = self.serving.set(serving);
-        let mut open = self.lock();
+        let mut sockets = self.lock();
         for bound in bound {
-            self.open(bound, &mut open);
+            self.open(bound, &mut sockets.open);
         }
     }
 
-    /// Binds the addresses that `config` adds. What cannot be bound is an error at its place.
+    /// Binds the addresses that `config` adds, none once the first were closed. What cannot be bound is
+    /// an error at its place.
     pub(super) fn prepare(&self, config: &Config, diagnostics: &mut Diagnostics) -> Vec<Bound> {
-        let open = self.lock();
+        let sockets = self.lock();
         let mut bound = Vec::new();
+        if sockets.is_closing {
+            return bound;
+        }
+        let open = &sockets.open;
         for audience in Audience::ALL {
             let setting = audience.setting();
             for (index, listen) in audience.addresses(&config.gateway).into_iter().enumerate() {
@@ -239,9 +252,14 @@ impl Listeners {
     }
 
     /// Takes over what a configuration says that has just gone live: closes what it left out, and
-    /// accepts from `bound`, which [`Self::prepare`] made for it.
+    /// accepts from `bound`, which [`Self::prepare`] made for it. Once the first were closed, all stay as
+    /// they are.
     pub(super) fn adopt(&self, settings: &Settings, bound: Vec<Bound>) {
-        let mut open = self.lock();
+        let mut sockets = self.lock();
+        if sockets.is_closing {
+            return;
+        }
+        let open = &mut sockets.open;
         for audience in Audience::ALL {
             let wanted = audience.addresses(settings);
             open.retain_mut(|open| {
@@ -259,24 +277,28 @@ impl Listeners {
             });
         }
         for bound in bound {
-            self.open(bound, &mut open);
+            self.open(bound, open);
         }
     }
 
     /// The ports of the listeners for clients, in the order in which they were opened.
     pub(super) fn ports(&self) -> Vec<u16> {
-        let open = self.lock();
-        let of_clients = open
+        let sockets = self.lock();
+        let of_clients = sockets
+            .open
             .iter()
             .filter(|open| open.audience == Audience::Clients);
         of_clients.map(|open| open.listen.address.port()).collect()
     }
 
-    /// Closes the sockets for `audience`. The tasks end when what they still serve has ended.
+    /// Closes the sockets for `audience`, and opens none from now on. The tasks end when what they still
+    /// serve has ended.
     pub(super) fn close(&self, audience: Audience) -> Vec<JoinHandle<()>> {
-        let mut open = self.lock();
-        let (closing, kept) = open.drain(..).partition(|open| open.audience == audience);
-        *open = kept;
+        let mut sockets = self.lock();
+        sockets.is_closing = true;
+        let all = sockets.open.drain(..);
+        let (closing, kept) = all.partition(|open| open.audience == audience);
+        sockets.open = kept;
         let stop = |open: Open| {
             open.stop.send_replace(true);
             open.task
@@ -350,8 +372,8 @@ impl Listeners {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -368,11 +368,20 @@ impl Names {
 struct Schedule {
     due: BinaryHeap<Due>,
     lookups: JoinSet<Duration>,
-    under_way: HashMap<Id, Weak<Name>>,
+    under_way: HashMap<Id, UnderWay>,
+}
+
+/// A name that is being asked for.
+#[derive(Debug)]
+struct UnderWay {
+    name: Weak<Name>,
+    /// Whether it is to be asked for again as soon as there is an answer, which holds no more by then.
+    again: bool,
 }
 
 impl Schedule {
-    /// Asks for `names` at once, also for those that would be asked for later.
+    /// Asks for `names` at once, also for those that would be asked for later; for those that are being
+    /// asked for, as soon as that ends.
     fn add(&mut self, names: Vec<Weak<Name>>) {
         if names.is_empty() {
             return;
@@ -380,7 +389,12 @@ impl Schedule {
         let added: HashSet<*const Name> = names.iter().map(Weak::as_ptr).collect();
         self.due.retain(|due| !added.contains(&due.name.as_ptr()));
         let now = Instant::now();
-        let asked: HashSet<*const Name> = self.under_way.values().map(Weak::as_ptr).collect();
+        let mut asked: HashSet<*const Name> = HashSet::new();
+        for under_way in self.under_way.values_mut() {
+            let name = under_way.name.as_ptr();
+            under_way.again |= added.contains(&name);
+            asked.insert(name);
+        }
         let names = names.into_iter();
         let fresh = names.filter(|name| !asked.contains(&name.as_ptr()));
         self.due.extend(fresh.map(|name| Due { at: now, name }));
@@ -398,7 +412,8 @@ impl Schedule {
 
     fn begin(&mut self, name: Weak<Name>, lookup: impl Future<Output = Duration> + Send + 'static) {
         let id = self.lookups.spawn(lookup).id();
-        self.under_way.insert(id, name);
+        let again = false;
+        self.under_way.insert(id, UnderWay { name, again });
     }
 
     fn wakes_at(&self, now: Instant) -> Instant {
@@ -416,7 +431,8 @@ impl Schedule {
             Some(Err(error)) => (error.id(), ERROR_PAUSE_MAX),
             None => std::future::pending().await,
         };
-        if let Some(name) = self.under_way.remove(&id) {
+        if let Some(UnderWay { name, again }) = self.under_way.remove(&id) {
+            let pause = if again { Duration::ZERO } else { pause };
             let at = Instant::now() + pause;
             self.due.push(Due { at, name });
         }
@@ -519,6 +535,18 @@ mod tests {
         assert_eq!(next.expect("one is due").host(), "soon");
         schedule.add(vec![Arc::downgrade(&late)]);
         assert_eq!(schedule.due.len(), 1, "it has one place in the schedule");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_being_asked_for_as_settings_change_is_asked_for_again_at_once() {
+        let names = Names::default();
+        let name = names.get("a.test");
+        let mut schedule = Schedule::default();
+        schedule.begin(Arc::downgrade(&name), async { PAUSE_MAX });
+        schedule.add(vec![Arc::downgrade(&name)]);
+        assert!(schedule.due.is_empty(), "not twice at once");
+        schedule.finished().await;
+        assert!(schedule.next_due(Instant::now()).is_some());
     }
 
     #[test]

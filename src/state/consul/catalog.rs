@@ -31,6 +31,14 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// The services of an answer.
+#[derive(Debug)]
+pub(super) struct Services {
+    routed: Routed,
+    /// Those that ask for routes beyond the most that may, in order.
+    beyond: Vec<String>,
+}
+
 /// What decides which services there are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CatalogKey {
@@ -40,9 +48,9 @@ pub struct CatalogKey {
 }
 
 impl CatalogKey {
-    /// Whether both stand for the same services, however they are asked for.
+    /// Whether both stand for the same services of the same Consul, whoever asks for them.
     pub(super) fn is_same_list(&self, other: &Self) -> bool {
-        self.tag_prefix == other.tag_prefix && self.agent.datacenter == other.agent.datacenter
+        self.tag_prefix == other.tag_prefix && self.agent.is_same_consul(&other.agent)
     }
 }
 
@@ -51,6 +59,8 @@ impl CatalogKey {
 pub struct Catalog {
     key: CatalogKey,
     services: ArcSwap<Routed>,
+    /// Services that ask for routes and are too many, in order.
+    beyond: ArcSwap<Vec<String>>,
     /// In the order of the services.
     skipped: ArcSwap<Vec<Skipped>>,
     standing: Mutex<Standing>,
@@ -63,6 +73,7 @@ impl Catalog {
         Self {
             key,
             services: ArcSwap::default(),
+            beyond: ArcSwap::default(),
             skipped: ArcSwap::default(),
             standing: Mutex::default(),
             changed,
@@ -80,15 +91,26 @@ impl Catalog {
         self.services.load_full()
     }
 
-    /// Those of the services that have no routes.
+    /// Those that ask for routes and have none, in the order of the services.
     pub fn skipped(&self) -> Arc<Vec<Skipped>> {
         self.skipped.load_full()
     }
 
-    /// Notes which services have no routes, and tells the log of those that are new.
-    pub fn note_skipped(&self, skipped: Vec<Skipped>) {
+    /// Notes which of the services have no routes, beside those that are too many, and tells the log of
+    /// those that are new.
+    pub fn note_skipped(&self, mut skipped: Vec<Skipped>) {
+        let beyond = self.beyond.load_full();
+        skipped.extend(beyond.iter().map(|service| Skipped {
+            service: service.clone(),
+            reason: format!("only {SERVICES_MAX} services may ask for routes"),
+        }));
+        skipped.sort_by(|left, right| left.service.cmp(&right.service));
         let before = self.skipped();
-        for skipped in skipped.iter().filter(|new| !before.contains(new)) {
+        let is_known = |new: &Skipped| {
+            let found = before.binary_search_by(|known| known.service.cmp(&new.service));
+            found.is_ok_and(|index| before.get(index) == Some(new))
+        };
+        for skipped in skipped.iter().filter(|new| !is_known(new)) {
             let Skipped { service, reason } = skipped;
             warn!(service, reason, "service of consul has no routes");
         }
@@ -104,12 +126,13 @@ impl Catalog {
     /// Takes over what `other` knows, until there is an answer.
     pub(super) fn begin_with(&self, other: &Self) {
         self.services.store(other.services());
+        self.beyond.store(other.beyond.load_full());
         self.skipped.store(other.skipped());
     }
 }
 
 impl Subject for Catalog {
-    type List = Routed;
+    type List = Services;
 
     fn agent(&self) -> &Agent {
         &self.key.agent
@@ -120,7 +143,7 @@ impl Subject for Catalog {
         query("/v1/catalog/services", parameters.into_iter())
     }
 
-    fn read(&self, body: &[u8]) -> Result<Routed, String> {
+    fn read(&self, body: &[u8]) -> Result<Services, String> {
         let all: BTreeMap<String, Vec<String>> = serde_json::from_slice(body)
             .map_err(|error| format!("the answer is no list of services: {error}"))?;
         let ours = |tags: Vec<String>| -> Vec<String> {
@@ -131,18 +154,26 @@ impl Subject for Catalog {
             ours
         };
         let all = all.into_iter().map(|(name, tags)| (name, ours(tags)));
-        let routed = all.filter(|(_, tags)| tags.iter().any(|tag| tag == ENABLE));
-        Ok(routed.take(SERVICES_MAX).collect())
+        let wanting = all.filter(|(_, tags)| tags.iter().any(|tag| tag == ENABLE));
+        let mut routed: Routed = wanting.collect();
+        let first_beyond = routed.keys().nth(SERVICES_MAX).cloned();
+        let beyond = first_beyond.map(|first| routed.split_off(&first));
+        Ok(Services {
+            routed,
+            beyond: beyond.into_iter().flat_map(Routed::into_keys).collect(),
+        })
     }
 
-    fn leaves_nothing(&self, list: &Routed) -> bool {
-        list.is_empty() && !self.services.load().is_empty()
+    fn leaves_nothing(&self, list: &Services) -> bool {
+        list.routed.is_empty() && !self.services.load().is_empty()
     }
 
-    fn adopt(&self, list: Routed) {
-        if **self.services.load() != list {
-            info!(services = list.len(), "other services ask for routes");
-            self.services.store(Arc::new(list));
+    fn adopt(&self, list: Services) {
+        let Services { routed, beyond } = list;
+        if **self.services.load() != routed || **self.beyond.load() != beyond {
+            info!(services = routed.len(), "other services ask for routes");
+            self.beyond.store(Arc::new(beyond));
+            self.services.store(Arc::new(routed));
             self.changed.notify_one();
         }
     }
@@ -180,10 +211,29 @@ mod tests {
             "orders": ["tollgate.paths=/orders"],
             "off": ["tollgate.enable=false", "enable=true"]
         }"#;
-        let found = catalog().read(body).expect("a list");
+        let found = catalog().read(body).expect("a list").routed;
         let tags = ["enable=true", "paths=/users"].map(str::to_owned);
         let expected = Routed::from([("users".to_owned(), tags.to_vec())]);
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn services_that_are_too_many_are_skipped_with_the_reason() {
+        let services: BTreeMap<String, [&str; 1]> = (0..=SERVICES_MAX)
+            .map(|number| (format!("s{number:05}"), ["tollgate.enable=true"]))
+            .collect();
+        let body = serde_json::to_vec(&services).expect("json");
+        let catalog = catalog();
+        catalog.adopt(catalog.read(&body).expect("a list"));
+        let skip = |service: &str, reason: &str| Skipped {
+            service: service.to_owned(),
+            reason: reason.to_owned(),
+        };
+        catalog.note_skipped(vec![skip("s00007", "no paths")]);
+        assert_eq!(catalog.services().len(), SERVICES_MAX);
+        let beyond = "only 4096 services may ask for routes";
+        let expected = [skip("s00007", "no paths"), skip("s04096", beyond)];
+        assert_eq!(*catalog.skipped(), expected);
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
+    /// Whether both are answered by the same Consul, with whatever token and patience.
+    fn is_same_consul(&self, other: &Self) -> bool {
+        self.address == other.address && self.datacenter == other.datacenter
+    }
+
     /// The parameter that names the datacenter.
     fn datacenter_parameter(&self) -> Option<(&'static str, &str)> {
         let datacenter = self.datacenter.as_deref()?;
@@ -76,14 +81,16 @@ impl Consul {
         }
     }
 
-    /// The instances of a service, which are followed from now on. If they were followed with another
-    /// token or address, it begins with what was known so.
+    /// The instances of a service, which are followed from now on. If they are followed with another
+    /// token or wait, it begins with what is known so.
     pub fn service(&self, key: ServiceKey) -> Arc<Service> {
         if let Some(known) = self.services.find(&key) {
             return known;
         }
         let others = self.services.values();
-        let other = others.iter().find(|other| other.key().is_same_list(&key));
+        let other = others
+            .iter()
+            .find(|other| other.feed().is_known() && other.key().is_same_list(&key));
         let stop = CancellationToken::new();
         let service = self.services.get_or_create(key.clone(), || {
             let service = Service::new(key, Arc::clone(&self.news), stop.clone());
@@ -102,7 +109,9 @@ impl Consul {
             return known;
         }
         let others = self.catalogs.values();
-        let other = others.iter().find(|other| other.key().is_same_list(&key));
+        let other = others
+            .iter()
+            .find(|other| !other.services().is_empty() && other.key().is_same_list(&key));
         let stop = CancellationToken::new();
         let catalog = self.catalogs.get_or_create(key.clone(), || {
             let catalog = Catalog::new(key, Arc::clone(&self.catalog_news), stop.clone());
@@ -209,6 +218,30 @@ pub(crate) mod tests {
         assert!(!Arc::ptr_eq(&old, &new));
         assert_eq!(new.feed().records(), old.feed().records());
         assert!(new.feed().is_known());
+    }
+
+    #[test]
+    fn another_consul_begins_anew() {
+        let consul = Consul::default();
+        let old = consul.service(key("a"));
+        old.read_and_adopt(br#"[{"Service": {"Address": "10.0.0.1", "Port": 80}}]"#);
+        let agent = Agent {
+            address: "http://127.0.0.1:8501".parse().expect("an address"),
+            ..agent("a")
+        };
+        let new = consul.service(ServiceKey { agent, ..key("a") });
+        assert!(!new.feed().is_known());
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_nothing_to_begin_with() {
+        let consul = Consul::default();
+        let unanswered = consul.service(key("a"));
+        let known = consul.service(key("b"));
+        known.read_and_adopt(br#"[{"Service": {"Address": "10.0.0.1", "Port": 80}}]"#);
+        let new = consul.service(key("c"));
+        assert_eq!(new.feed().records(), known.feed().records());
+        drop(unanswered);
     }
 
     #[test]

@@ -35,12 +35,12 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
-    /// Whether both stand for the same instances, however they are asked for.
+    /// Whether both stand for the same instances of the same Consul, whoever asks for them.
     pub(super) fn is_same_list(&self, other: &Self) -> bool {
         self.service == other.service
             && self.tags == other.tags
             && self.passing == other.passing
-            && self.agent.datacenter == other.agent.datacenter
+            && self.agent.is_same_consul(&other.agent)
     }
 }
 
@@ -89,9 +89,7 @@ impl Service {
 
     /// Takes over what `other` knows, until there is an answer.
     pub(super) fn begin_with(&self, other: &Self) {
-        if other.feed.is_known() {
-            self.feed.publish(other.feed.records().to_vec());
-        }
+        self.feed.publish(other.feed.records().to_vec());
     }
 
     #[cfg(test)]

@@ -18,7 +18,7 @@ use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{RData, Record as Answer, RecordType, rdata::SRV},
+    proto::rr::{Name, RData, Record as Answer, RecordType, rdata::SRV},
     system_conf::parse_resolv_conf,
 };
 use thiserror::Error;
@@ -68,13 +68,15 @@ pub enum Unresolved {
 #[derive(Debug, Default)]
 pub struct Dns {
     settings: Mutex<Arc<Settings>>,
-    servers: Mutex<Option<Servers>>,
+    servers: Mutex<Option<Arc<Servers>>>,
 }
 
 /// Whom to ask, and what that was read from.
 #[derive(Debug)]
 struct Servers {
     resolver: TokioResolver,
+    /// What names that are not fully qualified are completed with, in turn.
+    domains: Vec<Name>,
     settings: Arc<Settings>,
     /// Which `resolv.conf` it was.
     print: Option<(u64, u64, i64, i64)>,
@@ -112,12 +114,13 @@ impl Dns {
         if let Some(found) = of_hosts_file(&settings, host) {
             return Ok(found);
         }
-        let resolver = self.resolver(&settings)?;
+        let name = parse(host)?;
+        let servers = self.servers(&settings)?;
         let mut failure = None;
         for ask in settings.in_turn(last) {
             let answer = match ask {
-                Ask::Srv => by_srv(&resolver, &settings, host, known).await,
-                _ => by_address(&resolver, host, ask).await,
+                Ask::Srv => by_srv(&servers, &settings, &name, known).await,
+                _ => by_address(&servers, &name, ask).await,
             };
             match answer {
                 Ok((records, ttl)) if !records.is_empty() => {
@@ -135,29 +138,85 @@ impl Dns {
         Err(failure.unwrap_or(Unresolved::NotFound))
     }
 
-    /// The resolver for `settings` and today's `resolv.conf`, made anew if either has changed.
-    fn resolver(&self, settings: &Arc<Settings>) -> Result<TokioResolver, Unresolved> {
+    /// The servers of `settings` and today's `resolv.conf`, made anew if either has changed.
+    fn servers(&self, settings: &Arc<Settings>) -> Result<Arc<Servers>, Unresolved> {
         let print = print_of(Path::new(RESOLV_CONF));
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &*servers
+        let mut current = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*current
             && known.print == print
             && Arc::ptr_eq(&known.settings, settings)
         {
-            return Ok(known.resolver.clone());
+            return Ok(Arc::clone(known));
         }
         let system = fs::read(RESOLV_CONF).unwrap_or_default();
         let (config, options) = configuration(settings, &system);
+        let domains = config.domain().into_iter().chain(config.search());
+        let domains = domains.cloned().collect();
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         let resolver = builder.build().map_err(|error| failed(&error))?;
-        *servers = Some(Servers {
-            resolver: resolver.clone(),
+        let servers = Arc::new(Servers {
+            resolver,
+            domains,
             settings: Arc::clone(settings),
             print,
         });
-        Ok(resolver)
+        *current = Some(Arc::clone(&servers));
+        Ok(servers)
     }
+}
+
+impl Servers {
+    /// The records of the first candidate for `name` that has any, with the time for which all of them
+    /// hold. Whether a candidate has some must be known before the next one is asked for: it may be
+    /// another host.
+    async fn ask(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<(Vec<Answer>, Duration), Unresolved> {
+        let ndots = self.resolver.options().ndots;
+        for candidate in candidates(name, &self.domains, ndots) {
+            let lookup = match self.resolver.lookup(candidate, kind).await {
+                Ok(lookup) => lookup,
+                Err(error) if error.is_no_records_found() => continue,
+                Err(error) => return Err(failed(&error)),
+            };
+            let answers = lookup.answers();
+            if let Some(ttl) = answers.iter().map(|answer| answer.ttl).min() {
+                let ttl = Duration::from_secs(u64::from(ttl));
+                return Ok((answers.iter().take(RECORDS_MAX).cloned().collect(), ttl));
+            }
+        }
+        Err(Unresolved::NotFound)
+    }
+}
+
+/// `host` as servers are asked for it, also with an underscore inside of a label, which no host name
+/// has and many a name in DNS.
+fn parse(host: &str) -> Result<Name, Unresolved> {
+    Name::from_str_relaxed(host).map_err(|error| Unresolved::Failed(error.to_string()))
+}
+
+/// The fully qualified names that `name` may stand for, in the order in which they are asked for: as
+/// it is, and completed with each of `domains`, the former first if it has at least `ndots` dots.
+fn candidates(name: &Name, domains: &[Name], ndots: usize) -> Vec<Name> {
+    let mut itself = name.clone();
+    itself.set_fqdn(true);
+    if name.is_fqdn() {
+        return vec![itself];
+    }
+    let completed = domains
+        .iter()
+        .filter_map(|domain| name.clone().append_domain(domain).ok());
+    let mut all: Vec<Name> = completed.collect();
+    let is_first = usize::from(name.num_labels()) > ndots || name.is_localhost();
+    let place = if is_first { 0 } else { all.len() };
+    all.insert(place, itself);
+    // The domain of the system is often the first one that is searched, too.
+    all.dedup();
+    all
 }
 
 /// Device and inode, size and time of change.
@@ -226,21 +285,12 @@ fn of_hosts_file(settings: &Settings, host: &str) -> Option<Found> {
 
 /// One question; the answers with the time for which all of them hold.
 async fn question(
-    resolver: &TokioResolver,
-    host: &str,
+    servers: &Servers,
+    name: &Name,
     kind: RecordType,
 ) -> Result<(Vec<Answer>, Duration), Unresolved> {
-    let asked = tokio::time::timeout(QUESTION_TIMEOUT, resolver.lookup(host, kind)).await;
-    let lookup = match asked {
-        Ok(Ok(lookup)) => lookup,
-        Ok(Err(error)) if error.is_no_records_found() => return Err(Unresolved::NotFound),
-        Ok(Err(error)) => return Err(failed(&error)),
-        Err(_) => return Err(Unresolved::Failed("the servers did not answer".to_owned())),
-    };
-    let answers = lookup.answers();
-    let ttl = answers.iter().map(|answer| answer.ttl).min().unwrap_or(0);
-    let ttl = Duration::from_secs(u64::from(ttl));
-    Ok((answers.iter().take(RECORDS_MAX).cloned().collect(), ttl))
+    let asked = tokio::time::timeout(QUESTION_TIMEOUT, servers.ask(name, kind)).await;
+    asked.unwrap_or_else(|_| Err(Unresolved::Failed("the servers did not answer".to_owned())))
 }
 
 fn failed(error: &NetError) -> Unresolved {
@@ -248,31 +298,30 @@ fn failed(error: &NetError) -> Unresolved {
 }
 
 async fn by_address(
-    resolver: &TokioResolver,
-    host: &str,
+    servers: &Servers,
+    name: &Name,
     ask: Ask,
 ) -> Result<(Vec<Record>, Duration), Unresolved> {
     let kind = match ask {
         Ask::Aaaa => RecordType::AAAA,
         Ask::A | Ask::Srv => RecordType::A,
     };
-    let (answers, ttl) = question(resolver, host, kind).await?;
+    let (answers, ttl) = question(servers, name, kind).await?;
     let addresses = answers.iter().filter_map(|answer| answer.data.ip_addr());
     Ok((addresses.map(Record::of_address).collect(), ttl))
 }
 
 async fn by_srv(
-    resolver: &TokioResolver,
+    servers: &Servers,
     settings: &Settings,
-    host: &str,
+    name: &Name,
     known: &[Record],
 ) -> Result<(Vec<Record>, Duration), Unresolved> {
-    let (answers, mut ttl) = question(resolver, host, RecordType::SRV).await?;
+    let (answers, mut ttl) = question(servers, name, RecordType::SRV).await?;
     let chosen = of_best_priority(&answers);
     let hosts = chosen.iter().map(|place| async {
-        let name = place.target.to_utf8();
         for ask in settings.families() {
-            match by_address(resolver, &name, ask).await {
+            match by_address(servers, &place.target, ask).await {
                 Ok((addresses, _)) if addresses.is_empty() => {}
                 Err(Unresolved::NotFound) => {}
                 answered => return answered,
@@ -326,8 +375,6 @@ fn of_best_priority(answers: &[Answer]) -> Vec<SRV> {
 
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::proto::rr::Name;
-
     use super::*;
 
     fn settings(servers: &[&str]) -> Settings {
@@ -360,6 +407,30 @@ mod tests {
         let (config, _) = configuration(&settings(&[]), b"");
         let servers: Vec<_> = config.name_servers().iter().map(|each| each.ip).collect();
         assert_eq!(servers, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+
+    fn names(host: &str, ndots: usize) -> Vec<String> {
+        let domains = ["a.test", "a.test", "b.test"].map(|domain| parse(domain).expect("a name"));
+        let name = parse(host).expect("a name");
+        let all = candidates(&name, &domains, ndots).into_iter();
+        all.map(|name| name.to_utf8()).collect()
+    }
+
+    #[test]
+    fn a_name_is_completed_unless_it_is_whole() {
+        assert_eq!(names("x", 1), ["x.a.test.", "x.b.test.", "x."]);
+        assert_eq!(names("x.y", 1), ["x.y.", "x.y.a.test.", "x.y.b.test."]);
+        assert_eq!(names("x.y", 2), ["x.y.a.test.", "x.y.b.test.", "x.y."]);
+        assert_eq!(names("x.y.", 5), ["x.y."]);
+    }
+
+    #[test]
+    fn an_underscore_may_stand_anywhere() {
+        for host in ["user_service", "_http._tcp.user_service.test", "a_.test"] {
+            let name = parse(host).expect("a name");
+            assert_eq!(name.to_utf8(), host);
+        }
+        assert!(parse("a..b").is_err());
     }
 
     #[tokio::test]
