@@ -38,8 +38,9 @@
 //!
 //! # Reloads
 //!
-//! A reload keeps who is under way and who waits. A higher limit lets those in who wait when the next request
-//! comes or ends; with a lower one nobody is let in until there are fewer under way.
+//! A reload keeps who is under way and who waits. A new limit holds once the next request comes that is counted
+//! with them: a higher one then lets those in who wait; with a lower one nobody is let in until there are fewer
+//! under way.
 //!
 //! Several gateways do not share counts.
 

@@ -36,13 +36,14 @@
 //!
 //! Nothing. A copy is sent by itself once the request has gone upstream whole; its answer is read and thrown away.
 //! Whether it is slow, fails or refuses connections changes neither the response nor its time, is no outcome for
-//! health checks, and is not tried again. Copies have connections of their own.
+//! health checks, and is not tried again, except once where a kept connection turns out to be closed. Copies have
+//! connections of their own.
 //!
 //! # What it may cost
 //!
 //! At most `max_in_flight` copies are collected or under way at once, so at most `max_in_flight × max_body` bytes
-//! are held for them; what comes beyond is not copied. Every request that was to be copied is counted in
-//! `tollgate_mirror_requests_total` by what became of its copy.
+//! are held for them; what comes beyond is not copied. Every request that was to be copied, except
+//! a tunnel, is counted in `tollgate_mirror_requests_total` by what became of its copy.
 //!
 //! # Where to
 //!

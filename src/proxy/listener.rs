@@ -25,10 +25,10 @@ use super::{
 };
 use crate::snapshot::live::Live;
 
-/// How long to wait before accepting again when there are no descriptors left.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before accepting again when there are no descriptors left, or the socket is broken.
+const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 /// How often to say so.
-const EXHAUSTED_LOG_INTERVAL: Duration = Duration::from_secs(10);
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 4096;
 
 /// What to listen on.
@@ -181,7 +181,7 @@ pub async fn accept<S: Serve>(
     mut orders: Orders,
 ) {
     let port = listener.local_addr().map_or(0, |address| address.port());
-    let mut said_exhausted: Option<tokio::time::Instant> = None;
+    let mut said: Option<tokio::time::Instant> = None;
     loop {
         let limit = live.look().settings.connections_max;
         let next = async {
@@ -210,19 +210,30 @@ pub async fn accept<S: Serve>(
                 };
                 tokio::spawn(async move { edge.serve(tcp, arrival, open).await });
             }
-            Err(error) if is_exhaustion(&error) => {
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                let is_exhausted = is_exhaustion(&error);
                 let now = tokio::time::Instant::now();
-                if said_exhausted.is_none_or(|said| now - said >= EXHAUSTED_LOG_INTERVAL) {
-                    error!(%error, "cannot accept: idle connections are closed to make room");
-                    said_exhausted = Some(now);
+                if said.is_none_or(|said| now - said >= FAILURE_LOG_INTERVAL) {
+                    if is_exhausted {
+                        error!(%error, "cannot accept: idle connections are closed to make room");
+                    } else {
+                        error!(port, %error, "cannot accept");
+                    }
+                    said = Some(now);
                 }
-                drain.shed();
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                if is_exhausted {
+                    drain.shed();
+                }
+                tokio::time::sleep(FAILURE_PAUSE).await;
             }
-            // The client gave up between its arrival and our look.
-            Err(_) => {}
         }
     }
+}
+
+/// ECONNABORTED, EINTR: the client gave up between its arrival and our look, or a signal came.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR))
 }
 
 /// EMFILE, ENFILE, ENOBUFS, ENOMEM: nothing is left for a new connection.

@@ -20,7 +20,7 @@ use super::{Gateway, exchange::Exchange, forward, verify};
 use crate::{
     plugin::{Duplicate, MIRRORED, Mirror},
     snapshot::{Service, Snapshot},
-    state::clock::Clock,
+    state::{State, clock::Clock},
     upstream::{
         Key,
         search::{Found, Search},
@@ -156,7 +156,7 @@ fn send(copy: Box<PendingCopy>, exchange: &Exchange, gateway: &Gateway) {
     let mirrors = Arc::clone(&gateway.mirrors);
     tokio::spawn(async move {
         let limit = copy.mirror.timeout;
-        let delivery = mirrors.deliver(*copy, &snapshot, &state.clock);
+        let delivery = mirrors.deliver(*copy, &snapshot, &state);
         let counts = state.telemetry.mirrors();
         match tokio::time::timeout(limit, Box::pin(delivery)).await {
             Ok(Ok(())) => counts.answered.inc(),
@@ -171,8 +171,8 @@ fn send(copy: Box<PendingCopy>, exchange: &Exchange, gateway: &Gateway) {
 
 impl Mirrors {
     /// Sends a copy and throws the answer away. A connection from the pool that turns out to be closed is
-    /// replaced.
-    async fn deliver(&self, copy: PendingCopy, snapshot: &Snapshot, clock: &Clock) -> Result<()> {
+    /// replaced by a new one, once.
+    async fn deliver(&self, copy: PendingCopy, snapshot: &Snapshot, state: &State) -> Result<()> {
         let PendingCopy {
             mirror,
             place: _place,
@@ -201,28 +201,42 @@ impl Mirrors {
             None => member.host_header(service.protocol),
         };
         head.headers.insert(header::HOST, host.clone());
-        if is_sized {
+        // A body that came over HTTP/2 may have neither a length nor an encoding.
+        if is_sized || !body.is_empty() {
             head.headers
                 .insert(header::CONTENT_LENGTH, body.len().into());
         }
         let peer = forward::peer_at(service, &member, host);
         let (head, body) = (RequestHeader::from(head), body.freeze());
-        loop {
-            let (mut session, is_reused) = self.0.get_http_session(&peer).await?;
-            match converse(&mut session, (&head, &body), (service, &peer), clock).await {
-                Ok(true) => {
-                    let idle = snapshot.settings.upstream_idle_timeout;
-                    let idle = idle.map_or(Duration::ZERO, |idle| idle.min(IDLE_TIMEOUT));
-                    let released = self.0.release_http_session(session, &peer, Some(idle));
-                    released.await;
-                    return Ok(());
-                }
-                Ok(false) => return Ok(()),
-                Err(_) if is_reused && session.response_header().is_none() => {}
-                Err(error) => return Err(error),
-            }
+        let (request, to) = ((&head, &body), (service, &peer));
+        let (mut session, is_reused) = self.0.get_http_session(&peer).await?;
+        let mut outcome = converse(&mut session, request, to, &state.clock).await;
+        if is_reused
+            && session.response_header().is_none()
+            && outcome.as_ref().is_err_and(|error| is_broken(error))
+        {
+            // No other connection has this key, so the pool has none.
+            let mut unshared = peer.clone();
+            unshared.group_key = state.identifiers.serial();
+            (session, _) = self.0.get_http_session(&unshared).await?;
+            outcome = converse(&mut session, request, to, &state.clock).await;
         }
+        if outcome? {
+            let idle = snapshot.settings.upstream_idle_timeout;
+            let idle = idle.map_or(Duration::ZERO, |idle| idle.min(IDLE_TIMEOUT));
+            let released = self.0.release_http_session(session, &peer, Some(idle));
+            released.await;
+        }
+        Ok(())
     }
+}
+
+/// Whether `error` says that the connection broke, as one does that was closed while it was idle.
+fn is_broken(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+    )
 }
 
 /// One request and its answer. Whether the connection can be used again.

@@ -30,6 +30,9 @@ pub(super) fn record(
     if exchange.forward.copy.take().is_some() {
         telemetry.mirrors().incomplete.inc();
     }
+    if exchange.forward.directions.copy.take().is_some() && !exchange.forward.tunnel {
+        telemetry.mirrors().not_sent.inc();
+    }
     health::judge_end(exchange);
     let forward = &exchange.forward;
     let latencies = Latencies {

@@ -68,6 +68,8 @@ struct Line {
     /// What the latest request to come found configured.
     running_max: u32,
     waiting: VecDeque<oneshot::Sender<Pass>>,
+    /// How many of those in the queue left it, at most.
+    gone: usize,
 }
 
 /// What a request finds at a turnstile.
@@ -108,8 +110,9 @@ impl Turnstile {
         let line = shard.entry(identity).or_default();
         line.running_max = bounds.running;
         // Those who left the queue are looked for only where they are in the way.
-        if line.waiting.len() >= bounds.waiting as usize {
+        if line.gone > 0 && line.waiting.len() >= bounds.waiting as usize {
             line.waiting.retain(|sender| !sender.is_closed());
+            line.gone = 0;
         }
         if line.inside < line.running_max && line.waiting.is_empty() {
             line.inside += 1;
@@ -125,6 +128,8 @@ impl Turnstile {
         // Somebody may have left between the two looks at the line.
         self.let_in(identity);
         Entrance::Queue(Ticket {
+            turnstile: Arc::clone(self),
+            identity,
             granted,
             _waiting: Level::begin(&self.admissions, |admissions| &admissions.waiting),
         })
@@ -180,6 +185,7 @@ impl Turnstile {
                     line.inside += 1;
                     return Some(sender);
                 }
+                line.gone = line.gone.saturating_sub(1);
             }
         }
         if line.inside == 0 && line.waiting.is_empty() {
@@ -191,6 +197,12 @@ impl Turnstile {
     fn vacate(&self, identity: Identity) {
         if let Some(line) = self.shard(identity).get_mut(&identity) {
             line.inside = line.inside.saturating_sub(1);
+        }
+    }
+
+    fn note_departure(&self, identity: Identity) {
+        if let Some(line) = self.shard(identity).get_mut(&identity) {
+            line.gone += 1;
         }
     }
 }
@@ -227,6 +239,8 @@ impl Drop for Pass {
 /// next.
 #[derive(Debug)]
 pub struct Ticket {
+    turnstile: Arc<Turnstile>,
+    identity: Identity,
     granted: oneshot::Receiver<Pass>,
     _waiting: Level,
 }
@@ -235,6 +249,19 @@ impl Ticket {
     /// Waits until it is this request's turn; `None` never comes while the turnstile is held.
     pub async fn turn(&mut self) -> Option<Pass> {
         (&mut self.granted).await.ok()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.granted.is_terminated() {
+            return;
+        }
+        // Whoever looks for those that were counted must find them closed.
+        self.granted.close();
+        if self.granted.try_recv().is_err() {
+            self.turnstile.note_departure(self.identity);
+        }
     }
 }
 
@@ -309,6 +336,35 @@ mod tests {
         let last = queued(turnstile.enter("a", ONE));
         drop(granted(&mut late));
         drop(last);
+        assert!(turnstile.is_empty());
+    }
+
+    #[test]
+    fn only_those_who_leave_the_queue_have_it_looked_through() {
+        let turnstile = turnstile();
+        let gone = || -> usize {
+            let shards = turnstile.shards.iter();
+            shards
+                .map(|shard| lock(shard).values().map(|line| line.gone).sum::<usize>())
+                .sum()
+        };
+        let inside = open(turnstile.enter("a", ONE));
+        let leaves = queued(turnstile.enter("a", ONE));
+        let mut stays = queued(turnstile.enter("a", ONE));
+        assert!(matches!(turnstile.enter("a", ONE), Entrance::Full));
+        assert_eq!(gone(), 0);
+        drop(leaves);
+        assert_eq!(gone(), 1);
+        let late = queued(turnstile.enter("a", ONE));
+        assert_eq!(gone(), 0);
+        assert!(matches!(turnstile.enter("a", ONE), Entrance::Full));
+        drop(inside);
+        let pass = granted(&mut stays).expect("it is the turn of who stayed");
+        drop(stays);
+        assert_eq!(gone(), 0, "who was let in has not left");
+        drop(late);
+        assert_eq!(gone(), 1);
+        drop(pass);
         assert!(turnstile.is_empty());
     }
 

@@ -141,7 +141,7 @@ families! {
         "Requests that got no place: `queue_full`, `queue_timeout`, or `client_closed` for a client that left while it waited.";
     MIRROR_REQUESTS: Counter "tollgate_mirror_requests_total"
         ["outcome"]
-        "Copies of requests by what became of them: `answered`, `failed`, `timeout`; not sent were those with `too_many_in_flight`, `body_too_large`, `body_incomplete`.";
+        "Copies of requests by what became of them: `answered`, `failed`, `timeout`; not sent were those with `too_many_in_flight`, `body_too_large`, `body_incomplete`, and with `not_sent` those whose request did not go upstream.";
     STREAM_SESSIONS: Counter "tollgate_stream_sessions_total"
         ["service", "route", "ending"]
         "Connections of stream listeners by how they ended.";

@@ -16,6 +16,8 @@ pub struct MirrorCounts {
     pub too_large: Count,
     /// Not copied: the body did not arrive whole.
     pub incomplete: Count,
+    /// Not copied: the request itself did not go upstream.
+    pub not_sent: Count,
 }
 
 impl MirrorCounts {
@@ -27,6 +29,7 @@ impl MirrorCounts {
             .count(&["too_many_in_flight"], self.too_many.get())
             .count(&["body_too_large"], self.too_large.get())
             .count(&["body_incomplete"], self.incomplete.get())
+            .count(&["not_sent"], self.not_sent.get())
             .end();
     }
 }

@@ -54,8 +54,8 @@
 //! service, for they are chosen before. Metrics and the access log show the chosen service. `tollgate explain`
 //! shows between which services a request is split, and `tollgate test` compares them (`services`).
 //!
-//! A service that is only named here needs no route. [Canary releases](../../operations/canary.md) shows a roll-out
-//! step by step.
+//! The services that are named here speak gRPC either all or none. A service that is only named here needs no
+//! route. [Canary releases](../../operations/canary.md) shows a roll-out step by step.
 
 mod conditions;
 mod configuration;
@@ -117,10 +117,9 @@ impl Plugin for TrafficSplit {
         let rules: Result<Box<[Rule]>, ConfigError> = rules
             .map(|(index, rule)| Rule::new(index, rule, env))
             .collect();
-        Ok(Self {
-            rules: rules?,
-            sticky,
-        })
+        let rules = rules?;
+        require_one_kind(&config.rules, env)?;
+        Ok(Self { rules, sticky })
     }
 
     fn services(&self) -> Vec<ServiceIndex> {
@@ -167,6 +166,34 @@ impl Plugin for TrafficSplit {
         }
         Ok(())
     }
+}
+
+/// Requires that all services that are named speak gRPC, or none: no request can go to both kinds.
+fn require_one_kind(rules: &[Written], env: &Env<'_, TrafficSplit>) -> Result<(), ConfigError> {
+    let mut first: Option<(&str, bool)> = None;
+    for (index, rule) in rules.iter().enumerate() {
+        for (number, to) in rule.to.iter().enumerate() {
+            let Some(name) = to.service.as_deref() else {
+                continue;
+            };
+            let place = format!("rules[{index}].to[{number}].service");
+            let service = env.service(place.clone(), name)?;
+            let is_grpc = env.destinations.is_grpc(service);
+            let (other, is_other_grpc) = *first.get_or_insert((name, is_grpc));
+            if is_grpc != is_other_grpc {
+                let (grpc, plain) = if is_grpc {
+                    (name, other)
+                } else {
+                    (other, name)
+                };
+                let message = format!(
+                    "service `{grpc}` speaks gRPC and service `{plain}` does not: no request can go to both"
+                );
+                return Err(ConfigError::at(place, message));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl TrafficSplit {

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use super::*;
 use crate::{
     entity::consumer::ConsumerIndex,
-    plugin::testing::{Visit, World},
+    plugin::{
+        Destination, Destinations,
+        testing::{Visit, World},
+    },
 };
 
 const NINETY_TEN: &str =
@@ -129,6 +134,30 @@ async fn a_sticky_client_stays_and_one_without_its_mark_is_told_by_its_address()
         }
         assert_eq!(shares.len(), 2, "{sticky}: {shares:?}");
     }
+}
+
+#[test]
+fn services_that_speak_grpc_stand_apart_from_those_that_do_not() {
+    let mut world = World::new();
+    let services = [(1, "web", false), (2, "calls", true), (3, "next", true)];
+    world.destinations = Destinations::new(services.map(|(id, name, is_grpc)| Destination {
+        id: Uuid::from_u128(id),
+        name: Some(name.to_owned()),
+        obstacle: None,
+        is_grpc,
+    }));
+    world.configured::<TrafficSplit>(
+        "{ rules: [ { to: [ { service: calls }, { service: next } ] } ] }",
+    );
+    let mixed = "{ rules: [ { when: { query: { a: ['1'] } }, to: [ { service: calls } ] }, { to: [ {}, { service: web } ] } ] }";
+    let error = world.configure::<TrafficSplit>(mixed).expect_err("refused");
+    assert_eq!(
+        (&*error.field, &*error.message),
+        (
+            "rules[1].to[1].service",
+            "service `calls` speaks gRPC and service `web` does not: no request can go to both"
+        )
+    );
 }
 
 #[test]
