@@ -20,9 +20,9 @@ pub enum Reason {
     ///
     /// 414: URI too long
     UriTooLong,
-    /// Head or body did not arrive in time.
+    /// Head or body did not arrive in time. With 504: `total_timeout` passed while the client still owed its body.
     ///
-    /// 408: Request timeout
+    /// 408, 504: Request timeout · The upstream server is timing out
     RequestTimeout,
     /// `Expect` is something other than `100-continue`.
     ///
@@ -65,13 +65,14 @@ pub enum Reason {
     /// 503: no Service found with those values
     NoService,
     /// No target with a weight above 0 is healthy, or not more than `threshold` percent of the weight
-    /// is; or `max_connections` leaves no place. The second message is that of a later try.
+    /// is; or `max_connections` leaves no place. The second message is that of a later try. With 504:
+    /// `total_timeout` passed before a first try was made.
     ///
-    /// 503: failure to get a peer from the ring-balancer · The upstream server is currently unavailable
+    /// 503, 504: failure to get a peer from the ring-balancer · The upstream server is currently unavailable · The upstream server is timing out
     NoTarget,
-    /// No address is known for the name.
+    /// No address is known for the name. With 504: `total_timeout` passed while one was waited for.
     ///
-    /// 503: name resolution failed
+    /// 503, 504: name resolution failed · The upstream server is timing out
     NameResolution,
     /// The upstream could not be connected to, or the TLS handshake with it failed.
     ///
@@ -85,7 +86,7 @@ pub enum Reason {
     ///
     /// 504: The upstream server is timing out
     UpstreamTimeout,
-    /// `total_timeout` passed before the response began, over all tries and what they waited for.
+    /// `total_timeout` passed before the response began, over all tries and what they waited for; at least one was made.
     ///
     /// 504: The upstream server is timing out
     TotalTimeout,

@@ -60,10 +60,7 @@ impl CircuitGuard {
             service: service.id,
             address: Some(address),
         };
-        match self.circuits.find(&key) {
-            None => Ok(()),
-            Some(circuit) => circuit.would_admit(&self.limits),
-        }
+        self.circuits.would_admit(&key, &self.limits)
     }
 
     /// Whether the `status` of an upstream is a failure.

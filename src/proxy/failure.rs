@@ -31,7 +31,12 @@ pub(super) fn request_timeout() -> Reply {
 
 /// What a client gets when the time for all tries is over.
 pub(super) fn total_timeout() -> Reply {
-    Reply::message(504, Reason::TotalTimeout, TIMING_OUT)
+    out_of_time(Reason::TotalTimeout)
+}
+
+/// What a client gets when that time is over for a `reason` that is not the upstream's.
+pub(super) fn out_of_time(reason: Reason) -> Reply {
+    Reply::message(504, reason, TIMING_OUT)
 }
 
 const TIMING_OUT: &str = "The upstream server is timing out";

@@ -65,6 +65,9 @@ pub(super) async fn peer(
     state: &State,
 ) -> Result<Box<HttpPeer>> {
     note_key(session.req_header(), exchange);
+    // What an earlier try holds is given back before the next waits or asks for it.
+    exchange.forward.hold = None;
+    exchange.forward.permit = None;
     let pause = std::mem::take(&mut exchange.forward.pause);
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
@@ -93,7 +96,7 @@ pub(super) async fn peer(
     let found = find(forward, route, service, patience).await;
     let Found { member, hold } = found.map_err(|reply| {
         if forward.is_late(state.clock.instant()) {
-            ended(outcome, Box::new(failure::total_timeout()))
+            ended(outcome, Box::new(forward.out_of_time(reply.reason)))
         } else {
             ended(outcome, reply)
         }
@@ -101,9 +104,11 @@ pub(super) async fn peer(
     if forward.deadline.is_some() {
         // Finding it may have taken its time.
         now = state.clock.instant();
-        left = forward
-            .patience(policy, now)
-            .map_err(|reply| ended(outcome, reply))?;
+        left = forward.patience(policy, now).map_err(|reply| {
+            // It was found, but never asked.
+            forward.permit = None;
+            ended(outcome, reply)
+        })?;
     }
     let limit = |own: Duration| left.map_or(own, |left| own.min(left));
     forward.tries += 1;
@@ -180,9 +185,6 @@ async fn find(
     service: &Service,
     patience: Duration,
 ) -> Result<Found, Box<Reply>> {
-    // What an earlier try holds is given back before the next asks for it.
-    forward.hold = None;
-    forward.permit = None;
     let key = forward.key;
     let Some(guard) = &forward.directions.guard else {
         let found = forward

@@ -11,7 +11,8 @@ pub(super) fn note_status(exchange: &Exchange, status: u16) {
     let Some(service) = exchange.service() else {
         return;
     };
-    note_latency(exchange, true);
+    // Errors are fast: they must not draw more requests.
+    note_latency(exchange, status < 500);
     if let Some(checks) = service.balancer.passive_checks()
         && let Some(finding) = checks.statuses.judge(status)
     {
@@ -47,11 +48,12 @@ pub(super) fn judge_try(exchange: &mut Exchange, outcome: TryOutcome) {
     }
 }
 
-/// Tells the circuit of its address that the `status` of a response is a failure, where it is: before
-/// the client can see it and come again. A success is one only when the response was whole.
+/// Tells the circuit of its address of the `status` of a response if that says it all: of a failure
+/// before the client can see it and come again, and of a tunnel, whose end may be hours away. Any other
+/// success is one only when the response was whole.
 pub(super) fn judge_status(exchange: &mut Exchange, status: u16) {
     let guard = exchange.forward.directions.guard.as_ref();
-    if guard.is_some_and(|guard| guard.is_failure(status)) {
+    if guard.is_some_and(|guard| status == 101 || guard.is_failure(status)) {
         judge_try(exchange, TryOutcome::Status(status));
     }
 }

@@ -12,6 +12,7 @@ use super::{
     failure, health, tunnel,
 };
 use crate::{
+    entity::reason::Reason,
     plugin::Reply,
     snapshot::{Retry, Route, Service},
     state::State,
@@ -35,7 +36,10 @@ impl Forward {
             return;
         }
         self.is_begun = true;
-        service.budget.request(now);
+        // Without retries nobody asks what the requests are.
+        if service.retries > 0 {
+            service.budget.request(now);
+        }
         let total = route.total_timeout.unwrap_or(service.total_timeout);
         self.deadline = total.and_then(|total| now.checked_add(total));
     }
@@ -53,10 +57,20 @@ impl Forward {
             return Ok(policy.per_try);
         };
         match deadline.saturating_duration_since(now) {
-            Duration::ZERO => Err(Box::new(failure::total_timeout())),
+            Duration::ZERO => Err(Box::new(self.out_of_time(Reason::NoTarget))),
             left => Ok(Some(
                 policy.per_try.map_or(left, |per_try| per_try.min(left)),
             )),
+        }
+    }
+
+    /// The answer when the time for all tries is over. If none was made it has the `reason` why:
+    /// waiting within the gateway says nothing of the upstream.
+    pub(super) fn out_of_time(&self, reason: Reason) -> Reply {
+        if self.tries == 0 {
+            failure::out_of_time(reason)
+        } else {
+            failure::total_timeout()
         }
     }
 
@@ -79,8 +93,9 @@ pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, 
 /// one of which nothing was written. Else one of a method that may be repeated goes again until the
 /// first byte of a response was passed on. Any other was sent, so its effect is unknown and it may
 /// not. A connection from the pool that turned out to be closed says nothing of its target: that try
-/// is repeated once on a new connection, and not counted. An upstream that is silent while the client
-/// still owes its body waits as we do: the client is told.
+/// is repeated once on a new connection, and not counted; a stream that was reset is the target's
+/// word. An upstream that is silent while the client still owes its body waits as we do: the client
+/// is told.
 pub(super) fn after_exchange_failure(
     session: &mut Session,
     exchange: &mut Exchange,
@@ -102,12 +117,19 @@ pub(super) fn after_exchange_failure(
         && error.etype() == &ErrorType::ReadTimedout
         && !session.as_downstream_mut().is_body_done()
     {
-        exchange.outcome.failure = Some(Box::new(failure::request_timeout()));
+        let reply = if exchange.forward.is_late(state.clock.instant()) {
+            failure::out_of_time(Reason::RequestTimeout)
+        } else {
+            failure::request_timeout()
+        };
+        exchange.outcome.failure = Some(Box::new(reply));
         error.set_retry(false);
         return;
     }
+    let was_reset = h2_cause(error).is_some_and(h2::Error::is_reset);
     let is_stale = from_pool
         && !exchange.forward.is_stale_repeated
+        && !was_reset
         && matches!(
             error.etype(),
             ErrorType::ConnectionClosed
@@ -267,14 +289,15 @@ fn can_be_replayed(session: &Session) -> bool {
 
 /// Whether an HTTP/2 upstream says that it did nothing for the request (RFC 9113 §8.7).
 fn was_not_looked_at(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<h2::Error>()
-        .is_some_and(|cause| {
-            cause.is_remote()
-                && ((cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
-                    || (cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR)))
-        })
+    h2_cause(error).is_some_and(|cause| {
+        cause.is_remote()
+            && ((cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+                || (cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR)))
+    })
+}
+
+fn h2_cause(error: &Error) -> Option<&h2::Error> {
+    error.root_cause().downcast_ref()
 }
 
 /// Whether the very first write on an idle connection was refused: a head this short is one write, of

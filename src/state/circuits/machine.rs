@@ -114,6 +114,8 @@ pub(super) struct Machine {
     word: AtomicU64,
     all: Window,
     failed: Window,
+    /// How wide the slices of both windows are, in milliseconds; 0 before the first.
+    width: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +194,9 @@ impl Machine {
     pub(super) fn would_admit(&self, limits: &Limits, now: Duration) -> Result<(), Duration> {
         match self.look().state {
             State::Closed { .. } => Ok(()),
-            State::HalfOpen { probing, .. } if probing < u64::from(limits.probes) => Ok(()),
+            State::HalfOpen { probing, succeeded } if has_room(probing, succeeded, limits) => {
+                Ok(())
+            }
             State::HalfOpen { .. } => Err(Duration::ZERO),
             State::Open { since } => match remaining(since, limits, now) {
                 Duration::ZERO => Ok(()),
@@ -223,7 +227,7 @@ impl Machine {
                         None,
                     ));
                 }
-                State::HalfOpen { probing, succeeded } if probing < u64::from(limits.probes) => {
+                State::HalfOpen { probing, succeeded } if has_room(probing, succeeded, limits) => {
                     let probing = probing + 1;
                     (word.within(State::HalfOpen { probing, succeeded }), None)
                 }
@@ -296,8 +300,7 @@ impl Machine {
                     let succeeded = succeeded + 1;
                     if succeeded >= u64::from(limits.probes) {
                         // Nobody else counts until the circuit is closed.
-                        self.all.clear();
-                        self.failed.clear();
+                        self.clear();
                         let cause = Cause::ProbesSucceeded(limits.probes);
                         let state = State::Closed { failures: 0 };
                         (word.changed(state), Some((Phase::Closed, cause)))
@@ -340,7 +343,7 @@ impl Machine {
 
     fn count(&self, has_failed: bool, limits: &Limits, now: Duration) {
         if limits.ratio.is_some() {
-            let slice = slice(limits, now);
+            let slice = self.slice(limits, now);
             self.all.add(slice);
             if has_failed {
                 self.failed.add(slice);
@@ -362,11 +365,28 @@ impl Machine {
             return Some(Cause::Consecutive(limits.consecutive));
         }
         let ratio = limits.ratio?;
-        let slice = slice(limits, now);
+        let slice = self.slice(limits, now);
         let (failed, all) = (self.failed.sum(slice), self.all.sum(slice));
         let is_over =
             all >= u64::from(limits.requests_min) && number(failed) >= ratio * number(all);
         is_over.then_some(Cause::Ratio { failed, all })
+    }
+
+    /// The slice of `now`. What was counted in slices of another width is forgotten: their numbers
+    /// mean nothing any more.
+    fn slice(&self, limits: &Limits, now: Duration) -> u32 {
+        let width = width(limits);
+        if self.width.load(Ordering::Relaxed) != width
+            && self.width.swap(width, Ordering::Relaxed) != width
+        {
+            self.clear();
+        }
+        slice(limits, now)
+    }
+
+    fn clear(&self) {
+        self.all.clear();
+        self.failed.clear();
     }
 
     fn look(&self) -> Word {
@@ -392,9 +412,18 @@ fn remaining(since: u64, limits: &Limits, now: Duration) -> Duration {
     limits.open.saturating_sub(Duration::from_millis(been_open))
 }
 
+/// Whether one more request may probe. A reload may lower the limit to what has succeeded already, so
+/// one may always be under way: its success closes the circuit.
+fn has_room(probing: u64, succeeded: u64, limits: &Limits) -> bool {
+    probing < u64::from(limits.probes) || probing == succeeded
+}
+
+fn width(limits: &Limits) -> u64 {
+    (milliseconds(limits.window) / u64::from(SLICES)).max(1)
+}
+
 fn slice(limits: &Limits, now: Duration) -> u32 {
-    let width = (milliseconds(limits.window) / u64::from(SLICES)).max(1);
-    let slice = (milliseconds(now) / width) & u64::from(u32::MAX);
+    let slice = (milliseconds(now) / width(limits)) & u64::from(u32::MAX);
     u32::try_from(slice).expect("32 bits are left")
 }
 

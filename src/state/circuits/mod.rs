@@ -48,8 +48,9 @@ pub struct Circuit {
     machine: Machine,
     series: Arc<CircuitSeries>,
     last_change: ArcSwapOption<LastChange>,
-    /// When it was asked for last, in minutes since it was made.
-    asked_at: AtomicU64,
+    /// When it was asked for last, or until when it stays open if that is later, in minutes since it
+    /// was made.
+    needed_until: AtomicU64,
 }
 
 /// When a circuit became what it is, in Unix milliseconds, and why.
@@ -86,8 +87,19 @@ impl Circuits {
     }
 
     /// The circuit of `key` if somebody asked for it before.
-    pub fn find(&self, key: &CircuitKey) -> Option<Arc<Circuit>> {
+    fn find(&self, key: &CircuitKey) -> Option<Arc<Circuit>> {
         self.by_key.load().get(key).map(Arc::clone)
+    }
+
+    /// Whether the circuit of `key` would let a request through; one that nobody asked for would.
+    ///
+    /// # Errors
+    /// See [`Circuit::would_admit`].
+    pub fn would_admit(&self, key: &CircuitKey, limits: &Limits) -> Result<(), Duration> {
+        match self.by_key.load().get(key) {
+            None => Ok(()),
+            Some(circuit) => circuit.would_admit(limits),
+        }
     }
 
     /// The circuit of `key`, closed if nobody asked for it before; its series come from `series`.
@@ -142,7 +154,7 @@ impl Circuit {
             machine: Machine::default(),
             series,
             last_change: ArcSwapOption::empty(),
-            asked_at: AtomicU64::new(0),
+            needed_until: AtomicU64::new(0),
         }
     }
 
@@ -165,7 +177,9 @@ impl Circuit {
     /// # Errors
     /// How long the circuit stays open; zero if it only waits for its probes.
     pub fn would_admit(&self, limits: &Limits) -> Result<(), Duration> {
-        self.machine.would_admit(limits, self.now())
+        let now = self.now();
+        self.note_needed(now);
+        self.machine.would_admit(limits, now)
     }
 
     /// Asks leave for a request.
@@ -174,10 +188,7 @@ impl Circuit {
     /// See [`Self::would_admit`].
     pub fn admit(self: &Arc<Self>, limits: &Limits) -> Result<Permit, Duration> {
         let now = self.now();
-        let minute = now.as_secs() / 60;
-        if self.asked_at.load(Ordering::Relaxed) != minute {
-            self.asked_at.store(minute, Ordering::Relaxed);
-        }
+        self.note_needed(now);
         let (ticket, change) = self.machine.admit(limits, now)?;
         if let Some(change) = change {
             self.tell(change);
@@ -193,8 +204,15 @@ impl Circuit {
     }
 
     fn is_forgotten(&self) -> bool {
-        let asked_at = Duration::from_secs(self.asked_at.load(Ordering::Relaxed) * 60);
-        self.now().saturating_sub(asked_at) > IDLE_MAX
+        let needed_until = Duration::from_secs(self.needed_until.load(Ordering::Relaxed) * 60);
+        self.now().saturating_sub(needed_until) > IDLE_MAX
+    }
+
+    fn note_needed(&self, until: Duration) {
+        let minute = until.as_secs() / 60;
+        if self.needed_until.load(Ordering::Relaxed) < minute {
+            self.needed_until.fetch_max(minute, Ordering::Relaxed);
+        }
     }
 
     fn tell(&self, change: Change) {
@@ -234,6 +252,9 @@ impl Permit {
         if let Some(ticket) = self.ticket.take() {
             let now = self.circuit.now();
             if let Some(change) = self.circuit.machine.judge(ticket, has_failed, limits, now) {
+                if change.to == Phase::Open {
+                    self.circuit.note_needed(now.saturating_add(limits.open));
+                }
                 self.circuit.tell(change);
             }
         }
@@ -333,5 +354,25 @@ mod tests {
         clock.advance(IDLE_MAX + Duration::from_secs(1));
         circuits.find_or_create(key(1, Some(9)), || series(""));
         assert_eq!(circuits.all().len(), 1);
+    }
+
+    #[test]
+    fn an_open_circuit_is_not_forgotten_before_it_may_probe() {
+        let clock = Clock::manual(0);
+        let circuits = Circuits::new(clock.clone());
+        let limits = Limits {
+            open: Duration::from_hours(1),
+            ..LIMITS
+        };
+        let circuit = circuits.find_or_create(key(1, Some(1)), || series(""));
+        circuit.admit(&limits).expect("closed").judge(true, &limits);
+
+        clock.advance(Duration::from_mins(59));
+        circuits.find_or_create(key(1, Some(2)), || series(""));
+        assert!(circuits.find(&key(1, Some(1))).is_some());
+
+        clock.advance(Duration::from_mins(12));
+        circuits.find_or_create(key(1, Some(3)), || series(""));
+        assert!(circuits.find(&key(1, Some(1))).is_none());
     }
 }

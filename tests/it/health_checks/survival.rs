@@ -1,4 +1,4 @@
-//! Origins that die, hang, reset, slow down and come back while clients and reloads go on.
+//! Origins that die, hang, reset, fail and come back while clients and reloads go on.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,8 @@ enum Fault {
     Dies,
     Hangs,
     Resets,
+    /// Answers with 500.
+    Fails,
 }
 
 /// Xorshift: the same order of faults for the same seed.
@@ -55,7 +57,7 @@ fn configuration(backends: &[Backend], weights: &[u32]) -> String {
         .zip(weights)
         .map(|(backend, weight)| (backend.authority(), *weight))
         .collect();
-    pool(&targets, 5, CHECKS)
+    pool(&targets, 5, CHECKS).replace("retries: 5", "retries: 5\n  retry: { statuses: [500] }")
 }
 
 /// With retries no idempotent request fails while one origin is well, and no target gets a request
@@ -110,8 +112,8 @@ fn fault_and_revive(
     let faults: Vec<(usize, Fault)> = others
         .into_iter()
         .map(|place| {
-            let fault = [Fault::Dies, Fault::Hangs, Fault::Resets][chance.below(3)];
-            (place, fault)
+            let faults = [Fault::Dies, Fault::Hangs, Fault::Resets, Fault::Fails];
+            (place, faults[chance.below(faults.len())])
         })
         .collect();
     for (place, fault) in &faults {
@@ -120,6 +122,7 @@ fn fault_and_revive(
             Fault::Dies => backend.origin.stop(),
             Fault::Hangs => backend.answers(IS_SILENT),
             Fault::Resets => backend.answers(RESETS),
+            Fault::Fails => backend.answers(500),
         }
     }
     for (place, _) in &faults {
@@ -153,7 +156,7 @@ fn fault_and_revive(
         let backend = &mut backends[*place];
         match fault {
             Fault::Dies => backend.origin.restart(),
-            Fault::Hangs | Fault::Resets => backend.answers(200),
+            Fault::Hangs | Fault::Resets | Fault::Fails => backend.answers(200),
         }
     }
     for (place, _) in &faults {

@@ -346,9 +346,9 @@ fn streams_begin_live_and_end_in_their_order() {
             Comes::End(&[PROTOCOL, STREAM_CLOSED]),
         ),
         (
-            "5.3.2: priorities mean nothing, also impossible ones",
+            "5.3.1 of RFC 7540: a stream that depends on itself",
             held_then(self_dependent),
-            Comes::Nothing,
+            Comes::Reset(&[PROTOCOL]),
         ),
         (
             "8.4: a push from a client",
@@ -405,14 +405,14 @@ fn header_blocks_are_whole_and_undisturbed() {
             end,
         ),
         (
-            "6.2: priorities mean nothing, also impossible ones",
+            "5.3.1 of RFC 7540: a stream that depends on itself from the start",
             frame(
                 HEADERS,
                 END_HEADERS | END_STREAM | PRIORITISED,
                 1,
                 &then(vec![0, 0, 0, 1, 1], get_block("/held")),
             ),
-            Comes::Nothing,
+            Comes::Reset(&[PROTOCOL]),
         ),
     ]);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tungstenite::Message;
 
+use crate::harness::http2::Http2Client;
 use crate::harness::{
     Blueprint, Gate, Gateway, Issued, Origin, Reply, Request, Stopwatch, TlsOrigin, free_port,
     tollgate, wait_until,
@@ -130,6 +131,21 @@ fn chunked_bodies_and_bodies_that_a_plugin_read_are_copied() {
     assert_eq!(empty.status, 200);
     wait_for_outcome(&gateway, "answered", 2);
     assert_eq!(mirror.last().header("Content-Length"), Some("0"));
+}
+
+#[test]
+fn a_body_that_came_over_http2_without_a_length_is_copied() {
+    let (origin, mirror) = (Origin::echoing(), Origin::replying("two"));
+    let yaml = site(&origin, &format!("{{ url: '{mirror}' }}"), "");
+    let gateway = Gateway::start_with_http2("", &yaml);
+    let client = Http2Client::connect(gateway.port());
+
+    assert_eq!(client.post("/orders", b"a body").text(), "a body");
+
+    wait_for_outcome(&gateway, "answered", 1);
+    let copy = mirror.last();
+    assert_eq!(copy.text(), "a body");
+    assert_eq!(copy.header("Content-Length"), Some("6"));
 }
 
 #[test]
@@ -293,6 +309,7 @@ fn what_a_plugin_answers_and_what_is_a_websocket_is_not_copied() {
         site(&origin, &format!("{{ url: '{mirror}' }}"), "")
     ));
     assert_eq!(answering.get("/orders").status, 204);
+    wait_for_outcome(&answering, "not_sent", 1);
     origin.wait_for_open_connections(0);
     assert_eq!(mirror.count(), 0);
 }

@@ -70,6 +70,48 @@ fn what_is_older_than_the_window_does_not_count() {
 }
 
 #[test]
+fn another_window_begins_anew() {
+    let limits = |window| Limits {
+        consecutive: 0,
+        ratio: Some(0.6),
+        window,
+        ..LIMITS
+    };
+    for (old, new) in [(at(10), at(100)), (at(100), at(10))] {
+        let machine = Machine::default();
+        for _ in 0..4 {
+            assert_eq!(run(&machine, &limits(old), at(1000), true), None);
+        }
+        for _ in 0..4 {
+            assert_eq!(run(&machine, &limits(new), at(1000), true), None);
+        }
+        let change = run(&machine, &limits(new), at(1001), true).expect("opened");
+        assert_eq!(change.cause, Cause::Ratio { failed: 5, all: 5 });
+    }
+}
+
+#[test]
+fn a_lower_number_of_probes_never_keeps_a_circuit_half_open() {
+    let more = Limits {
+        probes: 3,
+        ..LIMITS
+    };
+    let fewer = Limits {
+        probes: 1,
+        ..LIMITS
+    };
+    let machine = opened_machine();
+    for _ in 0..2 {
+        assert_eq!(run(&machine, &more, at(10), false), None);
+    }
+    assert_eq!(machine.would_admit(&fewer, at(10)), Ok(()));
+    let (probe, _) = machine.admit(&fewer, at(10)).expect("a probe");
+    assert_eq!(machine.admit(&fewer, at(10)), Err(Duration::ZERO));
+    let change = machine.judge(probe, false, &fewer, at(10)).expect("closed");
+    assert_eq!(change.to, Phase::Closed);
+}
+
+#[test]
 fn a_few_requests_probe_and_their_successes_close() {
     let machine = opened_machine();
     let (one, change) = machine.admit(&LIMITS, at(10)).expect("a probe");
