@@ -137,7 +137,7 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
         if address.socket.is_ipv6() {
             socket.set_only_v6(address.ipv6_only)?;
         }
-        set_keepalive(SockRef::from(&socket), &address.keepalive)?;
+        set_keepalive(&SockRef::from(&socket), &address.keepalive)?;
         socket.bind(&address.socket.into())?;
         socket.listen(address.backlog.unwrap_or(BACKLOG))?;
         Ok(socket.into())
@@ -152,7 +152,7 @@ pub fn bind(address: &Address) -> Result<std::net::TcpListener, BindError> {
 ///
 /// # Errors
 /// When the system does not take the times.
-pub fn set_keepalive(socket: SockRef<'_>, keepalive: &Probes) -> io::Result<()> {
+pub fn set_keepalive(socket: &SockRef<'_>, keepalive: &Probes) -> io::Result<()> {
     match keepalive {
         Probes::AsTheSystem => Ok(()),
         Probes::Off => socket.set_keepalive(false),

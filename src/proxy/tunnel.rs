@@ -89,7 +89,7 @@ pub(super) fn name_silence(error: &mut Error) {
 }
 
 fn is_silence(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Silence>())
+    matches!(error.get_ref(), Some(inner) if inner.is::<Silence>())
 }
 
 /// The upstream did not answer in time.

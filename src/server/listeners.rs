@@ -72,7 +72,7 @@ fn bind(audience: Audience, listen: &Listen, inherited: &Inherited) -> Result<Bo
     let socket = match inherited.find(listen.address) {
         Some(found) => found
             .and_then(|socket| {
-                listener::set_keepalive(SockRef::from(&socket), &keepalive)?;
+                listener::set_keepalive(&SockRef::from(&socket), &keepalive)?;
                 Ok(socket)
             })
             .map_err(|cause| BindError {

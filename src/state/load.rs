@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn one_that_has_not_answered_yet_costs_more_than_any_that_has() {
         let (measured, silent) = (Load::default(), Load::default());
-        measured.observe(Duration::from_secs(60), START);
+        measured.observe(Duration::from_mins(1), START);
         assert!(silent.cost(START) < measured.cost(START));
         silent.begin();
         assert!(silent.cost(START) > measured.cost(START) * 65_535.0);

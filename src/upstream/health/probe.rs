@@ -67,7 +67,8 @@ impl Connectors {
                     let connector = self.http2.get_or_init(|| v2::Connector::new(None));
                     let host = host(&ask.envelope, called);
                     let peer = peer(&ask.envelope, called, address);
-                    grpc::check(connector, peer, ask, host).await.map(Some)
+                    let check = grpc::check(connector, peer, ask, host);
+                    Box::pin(check).await.map(Some)
                 }
             }
         });

@@ -216,7 +216,7 @@ fn answer(question: &[u8], zone: &Mutex<Zone>, tcp: bool) -> Option<Vec<u8>> {
     let mut zone = zone.lock().unwrap_or_else(PoisonError::into_inner);
     zone.asked.push((name.clone(), kind, tcp));
     let mut reply = Message::response(question.id, OpCode::Query);
-    reply.add_query(query.clone());
+    reply.add_query(query);
     reply.metadata.recursion_available = true;
     let mut owner = name;
     while let Some((target, ttl)) = zone.aliases.get(&owner) {

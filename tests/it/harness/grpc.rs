@@ -166,6 +166,33 @@ fn trailers(status: &'static str) -> HeaderMap {
     trailers
 }
 
+impl CallSeen {
+    /// A call of which only the head has come.
+    fn of(head: http::request::Parts) -> Self {
+        Self {
+            path: head.uri.path().to_owned(),
+            authority: head
+                .uri
+                .authority()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            headers: head.headers,
+            ended: None,
+            body: Vec::new(),
+        }
+    }
+}
+
+/// Answers 503 with a body that goes on until the caller gives it up.
+async fn refuse_for_now(respond: &mut SendResponse<Bytes>) {
+    let mut response = Response::new(());
+    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    if let Ok(mut send) = respond.send_response(response, false) {
+        let _ = send.send_data(Bytes::from_static(b"not this one"), false);
+        let _ = std::future::poll_fn(|context| send.poll_reset(context)).await;
+    }
+}
+
 async fn answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -176,17 +203,7 @@ async fn answer(
     let (number, is_first) = {
         let mut seen = lock(&seen);
         let is_first = !seen.calls.iter().any(|call| call.path == path);
-        seen.calls.push(CallSeen {
-            path: path.clone(),
-            authority: head
-                .uri
-                .authority()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            headers: head.headers,
-            ended: None,
-            body: Vec::new(),
-        });
+        seen.calls.push(CallSeen::of(head));
         (seen.calls.len() - 1, is_first)
     };
     let note = |piece: Option<Result<Bytes, h2::Error>>, body: &mut RecvStream| {
@@ -214,14 +231,8 @@ async fn answer(
         return;
     }
     if method == "Busy" && is_first {
-        let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-        if let Ok(mut send) = respond.send_response(response, false) {
-            let _ = send.send_data(Bytes::from_static(b"not this one"), false);
-            // What is not wanted is given up, and nothing more is read of it.
-            let _ = std::future::poll_fn(|context| send.poll_reset(context)).await;
-            lock(&seen).calls[number].ended = Some(false);
-        }
+        refuse_for_now(&mut respond).await;
+        lock(&seen).calls[number].ended = Some(false);
         return;
     }
     let says = lock(&seen).says;

@@ -236,12 +236,12 @@ fn frames_have_their_sizes() {
     Site::new().sees(&[
         (
             "4.2: DATA over the limit",
-            then(open(1), frame(DATA, END_STREAM, 1, &[0; 16_385])),
+            then(open(1), frame(DATA, END_STREAM, 1, &vec![0; 16_385])),
             Comes::Reset(SIZE),
         ),
         (
             "4.2: HEADERS over the limit",
-            frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0; 16_385]),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &vec![0; 16_385]),
             Comes::End(SIZE),
         ),
         (

@@ -213,7 +213,7 @@ fn no_place_is_lost_however_many_clients_leave_at_whatever_moment() {
     wait_for_state(&gateway, "waiting", 0);
     let statuses = gateway.concurrently(4, |client| client.send(&Request::get("/")).status);
     assert_eq!(statuses, [200; 4]);
-    assert_eq!(gateway.metric("tollgate_panics_total"), 0.0);
+    assert!(gateway.metric("tollgate_panics_total") < 0.5);
 }
 
 #[test]

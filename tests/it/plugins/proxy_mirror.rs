@@ -285,11 +285,8 @@ fn two_gateways_that_mirror_to_each_other_do_no_harm() {
     wait_for_outcome(&first, "answered", 1);
     // The request, and its copy by way of the second gateway, which makes no other.
     assert_eq!(origin.count(), 2);
-    assert_eq!(
-        second.metric("tollgate_mirror_requests_total"),
-        0.0,
-        "a copy was copied"
-    );
+    let copies = second.metric("tollgate_mirror_requests_total");
+    assert!(copies < 0.5, "a copy was copied");
 }
 
 #[test]

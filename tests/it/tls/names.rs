@@ -199,8 +199,8 @@ fn routes_are_chosen_by_the_name_of_the_handshake() {
     });
     let route = |name: &str, snis: &str| {
         format!(
-            "- name: {name}\n  url: {origin}/{name}\n  routes: [{{name: {name}, protocols: [https], {snis}}}]\n",
-            origin = format!("http://{}", origin.authority()),
+            "- name: {name}\n  url: http://{origin}/{name}\n  routes: [{{name: {name}, protocols: [https], {snis}}}]\n",
+            origin = origin.authority(),
         )
     };
     let gateway = Gateway::start_with_tls(&format!(
