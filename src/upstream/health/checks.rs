@@ -1,14 +1,11 @@
 //! The health checks of an upstream as they run: what is looked at, and what it counts as.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 
-use crate::{
-    state::health::{Finding, Limits},
-    tls::UpstreamTls,
-};
+pub use super::envelope::{Envelope, TlsAsk};
+use crate::state::health::{Finding, Limits};
 
 /// The health checks of an upstream; at least one kind is on.
 #[derive(Debug)]
@@ -49,17 +46,6 @@ pub enum Ask {
     Grpc(Box<GrpcAsk>),
 }
 
-/// How a request of a probe is addressed.
-#[derive(Debug)]
-pub struct Envelope {
-    /// Absent = no TLS.
-    pub tls: Option<TlsAsk>,
-    /// The `Host` for all targets.
-    pub host: Option<HeaderValue>,
-    /// Headers beside `Host`.
-    pub headers: HeaderMap,
-}
-
 /// A GET and how its answer is judged.
 #[derive(Debug)]
 pub struct HttpAsk {
@@ -75,14 +61,6 @@ pub struct GrpcAsk {
     pub envelope: Envelope,
     /// The message that is sent, with its prefix.
     pub message: Bytes,
-}
-
-/// How a probe speaks TLS.
-#[derive(Debug)]
-pub struct TlsAsk {
-    /// Absent = the `Host`.
-    pub server_name: Option<String>,
-    pub tls: Arc<UpstreamTls>,
 }
 
 /// What is learnt from proxied requests.

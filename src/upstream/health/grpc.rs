@@ -11,7 +11,7 @@ use pingora_core::{
 };
 use pingora_http::RequestHeader;
 
-use super::{checks::GrpcAsk, probe::set_headers};
+use super::checks::GrpcAsk;
 use crate::state::health::Finding;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -91,7 +91,7 @@ fn request(ask: &GrpcAsk, host: &HeaderValue) -> Result<RequestHeader> {
     let mut request = RequestHeader::build("POST", PATH.as_bytes(), None)?;
     request.set_uri(uri);
     request.set_version(http::Version::HTTP_2);
-    set_headers(&mut request, &ask.envelope.headers)?;
+    ask.envelope.set_headers(&mut request)?;
     request.insert_header(header::CONTENT_TYPE, GRPC)?;
     request.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     Ok(request)

@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod survey;
 pub mod watchers;
 
+mod envelope;
 mod probe;
 mod schedule;
 mod watch;

@@ -3,11 +3,10 @@
 
 use std::{fmt, net::SocketAddr, sync::OnceLock};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora_core::{
     Error, ErrorType, Result,
     connectors::http::{v1, v2},
-    upstreams::peer::HttpPeer,
 };
 use pingora_http::RequestHeader;
 use pingora_load_balancing::{
@@ -16,17 +15,10 @@ use pingora_load_balancing::{
 };
 
 use super::{
-    checks::{Active, Ask, Envelope, HttpAsk},
+    checks::{Active, Ask, HttpAsk},
     finding_of, grpc,
 };
-use crate::{
-    entity::Protocol,
-    state::health::Finding,
-    upstream::{server_name, target::Called},
-};
-
-const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+use crate::{state::health::Finding, upstream::target::Called};
 
 /// What connections are made with. Making one reads all certificates of the system (some 15 ms), so
 /// the process has one of each, once it is needed. For the same reason Pingora's `HttpHealthCheck`
@@ -65,8 +57,8 @@ impl Connectors {
                 }
                 Ask::Grpc(ask) => {
                     let connector = self.http2.get_or_init(|| v2::Connector::new(None));
-                    let host = host(&ask.envelope, called);
-                    let peer = peer(&ask.envelope, called, address);
+                    let host = ask.envelope.host(called);
+                    let peer = ask.envelope.peer(called, address);
                     let check = grpc::check(connector, peer, ask, host);
                     Box::pin(check).await.map(Some)
                 }
@@ -92,7 +84,7 @@ impl Connectors {
     /// The status of the answer, which is not read further. Redirects are not followed.
     async fn get(&self, ask: &HttpAsk, called: &Called, address: SocketAddr) -> Result<StatusCode> {
         let request = request(ask, called)?;
-        let peer = peer(&ask.envelope, called, address);
+        let peer = ask.envelope.peer(called, address);
         let connector = self.http.get_or_init(|| v1::Connector::new(None));
         let (mut connection, _) = connector.get_http_session(&peer).await?;
         if let Some(tls) = &ask.envelope.tls {
@@ -120,58 +112,19 @@ fn finding_of_probe(error: &Error) -> Option<Finding> {
     }
 }
 
-fn host<'a>(envelope: &'a Envelope, called: &'a Called) -> &'a HeaderValue {
-    let protocol = match envelope.tls {
-        Some(_) => Protocol::Https,
-        None => Protocol::Http,
-    };
-    envelope
-        .host
-        .as_ref()
-        .unwrap_or_else(|| called.host_header(protocol))
-}
-
 fn request(ask: &HttpAsk, called: &Called) -> Result<RequestHeader> {
     let mut request = RequestHeader::build("GET", ask.path.as_bytes(), None)?;
-    request.insert_header(header::HOST, host(&ask.envelope, called))?;
+    request.insert_header(header::HOST, ask.envelope.host(called))?;
     request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
-    set_headers(&mut request, &ask.envelope.headers)?;
+    ask.envelope.set_headers(&mut request)?;
     Ok(request)
-}
-
-/// Sets what every probe carries, and over it what is configured.
-pub(super) fn set_headers(request: &mut RequestHeader, configured: &HeaderMap) -> Result<()> {
-    request.insert_header(header::USER_AGENT, USER_AGENT)?;
-    for name in configured.keys() {
-        request.remove_header(name);
-        for value in configured.get_all(name) {
-            request.append_header(name.clone(), value)?;
-        }
-    }
-    Ok(())
-}
-
-fn peer(envelope: &Envelope, called: &Called, address: SocketAddr) -> HttpPeer {
-    let Some(tls) = &envelope.tls else {
-        return HttpPeer::new(address, false, String::new());
-    };
-    let name = match &tls.server_name {
-        Some(name) => name.clone(),
-        None => server_name(
-            host(envelope, called).to_str().unwrap_or_default(),
-            &called.server_name,
-            tls.tls.verifies(),
-        ),
-    };
-    let mut peer = HttpPeer::new(address, true, name);
-    tls.tls.equip(&mut peer);
-    peer
 }
 
 #[cfg(test)]
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use http::HeaderMap;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -181,7 +134,7 @@ mod tests {
     use crate::{
         tls::UpstreamTls,
         upstream::{
-            health::checks::{Intervals, Statuses, TlsAsk},
+            health::checks::{Envelope, Intervals, Statuses, TlsAsk},
             target::tests::target,
         },
     };
@@ -316,7 +269,7 @@ mod tests {
                 server_name: server_name.map(str::to_owned),
                 tls: Arc::new(UpstreamTls::new(None, None)),
             });
-            peer(&ask.envelope, &target(1).called, address).sni
+            ask.envelope.peer(&target(1).called, address).sni
         };
         assert_eq!(name(None), "a.test");
         assert_eq!(name(Some("b.test")), "b.test");
