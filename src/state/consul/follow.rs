@@ -98,7 +98,9 @@ pub(super) async fn follow<T: Subject>(subject: Weak<T>, clock: &Clock) {
             return;
         };
         let client = client.get_or_insert_with(|| {
-            Client::new(agent.address.clone(), PATIENCE).with_body_bytes_max(BODY_BYTES_MAX)
+            Client::new(agent.address.clone(), PATIENCE)
+                .secured(agent.security.clone())
+                .with_body_bytes_max(BODY_BYTES_MAX)
         });
         let answer = ask(client, &agent, &path, place.index).await;
         let Some(subject) = subject.upgrade() else {
