@@ -85,6 +85,7 @@ impl Compiler {
                 consumers: &consumers,
                 keys: &keys,
                 destinations: &destinations,
+                own_services: &[],
                 body_bytes_max: settings.body_buffer_bytes_max,
             },
             diagnostics,
