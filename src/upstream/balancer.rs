@@ -166,9 +166,13 @@ impl Balancer {
             return None;
         }
         let roster = self.roster.load();
-        let usable = |member: &Member| member.is_healthy() && usable(member);
+        let members = roster.own_members();
+        let usable = |place: usize| {
+            let member = members.get(place)?;
+            (member.is_healthy() && usable(member)).then_some(&**member)
+        };
         let place = self.place(&roster, key, usable);
-        place.and_then(|place| roster.members.get(place)).cloned()
+        place.and_then(|place| members.get(place)).cloned()
     }
 
     /// The healthy member that `key` leads to, where it leads to one; nobody takes a turn.
@@ -188,11 +192,13 @@ impl Balancer {
         place.and_then(|place| roster.members.get(place)).cloned()
     }
 
-    fn place(&self, roster: &Roster, key: Key, usable: impl Fn(&Member) -> bool) -> Option<usize> {
-        let member = |place: usize| {
-            let member = roster.members.get(place)?;
-            usable(member).then_some(member)
-        };
+    /// `member` gives the member at a place if it is usable.
+    fn place<'m>(
+        &self,
+        roster: &Roster,
+        key: Key,
+        member: impl Fn(usize) -> Option<&'m Member>,
+    ) -> Option<usize> {
         let is_usable = |place| member(place).is_some();
         match (&roster.plan, key) {
             (Plan::LeastConnections, _) => {
