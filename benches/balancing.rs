@@ -15,6 +15,9 @@ use tollgate::{
 use uuid::Uuid;
 
 const SIZES: [u16; 3] = [2, 32, 1_000];
+/// The picks of one sample: so many that threads do them at the same time. Left to itself the harness takes a single
+/// one where the machine is busy, and measures how cold the caches are.
+const PICKS: u32 = 100_000;
 
 fn main() {
     divan::main();
@@ -60,19 +63,19 @@ fn measure(bencher: Bencher<'_, '_>, balancer: &Balancer, key: impl Fn(u64) -> K
     });
 }
 
-#[divan::bench(args = SIZES, threads = [1, 2])]
+#[divan::bench(args = SIZES, threads = [1, 2], sample_size = PICKS)]
 fn round_robin(bencher: Bencher<'_, '_>, members: u16) {
     let balancer = balancer(Algorithm::RoundRobin, members);
     measure(bencher, &balancer, |_| Key::Nothing);
 }
 
-#[divan::bench(args = SIZES, threads = [1, 2])]
+#[divan::bench(args = SIZES, threads = [1, 2], sample_size = PICKS)]
 fn least_connections(bencher: Bencher<'_, '_>, members: u16) {
     let balancer = balancer(Algorithm::LeastConnections, members);
     measure(bencher, &balancer, |_| Key::Nothing);
 }
 
-#[divan::bench(args = SIZES, threads = [1, 2])]
+#[divan::bench(args = SIZES, threads = [1, 2], sample_size = PICKS)]
 fn latency(bencher: Bencher<'_, '_>, members: u16) {
     let balancer = balancer(Algorithm::Latency, members);
     let now = Moment::of_unix_milliseconds(Clock::system().unix_milliseconds());
@@ -82,7 +85,7 @@ fn latency(bencher: Bencher<'_, '_>, members: u16) {
     measure(bencher, &balancer, |_| Key::Nothing);
 }
 
-#[divan::bench(args = SIZES, threads = [1, 2])]
+#[divan::bench(args = SIZES, threads = [1, 2], sample_size = PICKS)]
 fn consistent_hashing(bencher: Bencher<'_, '_>, members: u16) {
     let hashing = Hashing {
         on: Some(Input::Ip),
@@ -97,7 +100,7 @@ fn consistent_hashing(bencher: Bencher<'_, '_>, members: u16) {
     });
 }
 
-#[divan::bench(args = SIZES, threads = [1, 2])]
+#[divan::bench(args = SIZES, threads = [1, 2], sample_size = PICKS)]
 fn sticky_sessions(bencher: Bencher<'_, '_>, members: u16) {
     let cookie = Cookie {
         name: "sid".into(),

@@ -113,7 +113,11 @@ const PATTERNS: &[Pattern] = &[
         r"^\s*\+?[0-9]+\s*:\s*\+?[0-9]+\s*$",
         "`outer:inner`",
     ),
-    pattern("consul-address", "^https?://", "http or https URL"),
+    pattern(
+        "consul-address",
+        "^[Hh][Tt][Tt][Pp][Ss]?://",
+        "http or https URL",
+    ),
     pattern(
         "dns-server",
         r"^\[?[0-9A-Fa-f.:]+\]?(:[0-9]+)?$",
