@@ -40,7 +40,7 @@ const SAID_INTERVAL: i64 = 10_000;
 /// What Pingora calls when a handshake is done; what it gives is kept with the connection.
 type Judge = Arc<dyn Fn(&SslRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + Sync>;
 
-/// A TLS connection of a stream with its upstream.
+/// A TLS connection with an upstream.
 pub type UpstreamStream = SslStream<TcpStream>;
 
 /// What was found of the certificate of a connection; it stays with the connection.
@@ -228,18 +228,28 @@ impl UpstreamTls {
         Err(Error::explain(ErrorType::InvalidCert, complaint).into_up())
     }
 
-    /// Shakes hands over `tcp` for a stream, as `name`, and judges the certificate.
+    /// Shakes hands over `tcp`, as `name`, and judges the certificate. `protocols` are those to offer, as ALPN writes
+    /// them (RFC 7301 §3.1).
     ///
     /// # Errors
     /// When there is no TLS connection, or its certificate is not accepted.
-    pub async fn connect(&self, tcp: TcpStream, name: &str) -> Result<UpstreamStream> {
+    pub async fn connect(
+        &self,
+        tcp: TcpStream,
+        name: &str,
+        protocols: Option<&[u8]>,
+    ) -> Result<UpstreamStream> {
         let failed = |error: &dyn fmt::Display| {
             Error::explain(ErrorType::TLSHandshakeFailure, error.to_string()).into_up()
         };
         let connector = CONNECTOR.as_ref().map_err(|error| failed(error))?;
-        let ssl = self
+        let mut ssl = self
             .prepared(connector, name)
             .map_err(|error| failed(&error))?;
+        if let Some(protocols) = protocols {
+            ssl.set_alpn_protos(protocols)
+                .map_err(|error| failed(&error))?;
+        }
         let mut stream = SslStream::new(ssl, tcp).map_err(|error| failed(&error))?;
         Pin::new(&mut stream)
             .connect()

@@ -1,6 +1,8 @@
 //! Picks a member for each try of a request.
 
 use std::{
+    collections::HashSet,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -127,6 +129,11 @@ impl Balancer {
     /// The members at the moment: the addresses of all targets with a weight.
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.roster.load().members.to_vec()
+    }
+
+    /// The addresses of its members at the moment.
+    pub(super) fn name_addresses(&self, names: &mut HashSet<SocketAddr>) {
+        names.extend(self.roster.load().members.iter().map(|it| it.address));
     }
 
     /// Whether the health of its targets is watched.
