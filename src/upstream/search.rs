@@ -79,20 +79,21 @@ impl Search {
                 balancer.first_members(until).await;
                 continue;
             };
-            if let Some(slot) = free_slot(&member) {
-                return Ok(found(balancer, member, slot));
+            if let Some(taken) = taken(&member) {
+                return Ok(found(balancer, taken));
             }
             let own_until = until.min(began + OWN_WAIT_MAX.min(patience / 2));
             let waited = self.wait(balancer, key, member, (own_until, until), is_left);
-            let Some((member, slot)) = waited.await else {
+            let Some(taken) = waited.await else {
                 return Err(Absent::Slot);
             };
             // It may have become unhealthy or unusable while a place was waited for.
-            if !(member.is_healthy() && usable(&member)) {
+            let (member, _) = &taken;
+            if !(member.is_healthy() && usable(member)) {
                 useless.push(member.address);
                 continue;
             }
-            return Ok(found(balancer, member, slot));
+            return Ok(found(balancer, taken));
         }
     }
 
@@ -180,7 +181,7 @@ impl Search {
 /// A member with a place among its connections, where those are limited.
 type Taken = (Arc<Member>, Option<OwnedSemaphorePermit>);
 
-fn found(balancer: &Balancer, member: Arc<Member>, slot: Option<OwnedSemaphorePermit>) -> Found {
+fn found(balancer: &Balancer, (member, slot): Taken) -> Found {
     Found {
         hold: balancer.hold(Arc::clone(&member), slot),
         member,
@@ -209,20 +210,21 @@ fn has_room(member: &Member) -> bool {
     slots.is_none_or(|slots| slots.available_permits() > 0)
 }
 
-/// A place among the connections of `member`, if one is free: absent within where they are not limited.
-fn free_slot(member: &Member) -> Option<Option<OwnedSemaphorePermit>> {
-    match &member.slots {
-        None => Some(None),
-        Some(slots) => Arc::clone(slots).try_acquire_owned().ok().map(Some),
-    }
+/// `member` with a place among its connections, if one is free.
+fn taken(member: &Arc<Member>) -> Option<Taken> {
+    let slot = match &member.slots {
+        None => None,
+        Some(slots) => Some(Arc::clone(slots).try_acquire_owned().ok()?),
+    };
+    Some((Arc::clone(member), slot))
 }
 
 /// A place at a member that `pick` gives because it has room.
 fn free_place(pick: impl Fn() -> Option<Arc<Member>>) -> Option<Taken> {
     for _ in 0..PLACES_LOST_MAX {
-        let member = pick()?;
-        if let Some(slot) = free_slot(&member) {
-            return Some((member, slot));
+        let taken = taken(&pick()?);
+        if taken.is_some() {
+            return taken;
         }
     }
     None
@@ -383,15 +385,14 @@ mod tests {
         (found.await, began.elapsed())
     }
 
-    fn taken(balancer: &Balancer, place: usize) -> OwnedSemaphorePermit {
-        let member = &balancer.members()[place];
-        free_slot(member).flatten().expect("a place")
+    fn place_at(balancer: &Balancer, place: usize) -> Taken {
+        taken(&balancer.members()[place]).expect("a place")
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_full_member_while_another_has_room() {
         let balancer = narrow(3, Algorithm::RoundRobin);
-        let _full = [taken(&balancer, 0), taken(&balancer, 2)];
+        let _full = [place_at(&balancer, 0), place_at(&balancer, 2)];
         for _ in 0..6 {
             let (found, took) = timed(&balancer, Key::Nothing).await;
             assert_eq!(found.expect("the idle one").member.target, 1);
@@ -403,7 +404,7 @@ mod tests {
     async fn where_all_are_full_the_first_place_that_becomes_free_is_taken() {
         for place in 0..3 {
             let balancer = narrow(3, Algorithm::RoundRobin);
-            let mut held: Vec<_> = (0..3).map(|place| taken(&balancer, place)).collect();
+            let mut held: Vec<_> = (0..3).map(|place| place_at(&balancer, place)).collect();
             let leaves = held.remove(place);
             let leaving = async {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -425,7 +426,7 @@ mod tests {
         let balancer = narrow(3, Algorithm::ConsistentHashing(Box::new(hashing)));
         let key = Key::of_value(b"a");
         let own = balancer.peek(key).expect("a member").target;
-        let full = taken(&balancer, own);
+        let full = place_at(&balancer, own);
         let (found, took) = timed(&balancer, key).await;
         assert_ne!(found.expect("another").member.target, own);
         assert!(took >= OWN_WAIT_MAX && took < OWN_WAIT_MAX * 2, "{took:?}");
@@ -440,7 +441,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_retry_waits_for_an_untried_member_before_it_goes_back_to_one_that_failed() {
         let balancer = narrow(2, Algorithm::RoundRobin);
-        let full = taken(&balancer, 1);
+        let full = place_at(&balancer, 1);
         let mut search = Search::default();
         search.rule_out(&balancer.members()[0]);
         let patience = Duration::from_secs(10);
