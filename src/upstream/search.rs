@@ -84,7 +84,8 @@ impl Search {
             }
             let own_until = until.min(began + OWN_WAIT_MAX.min(patience / 2));
             let waited = self.wait(balancer, key, member, (own_until, until), is_left);
-            let Some(taken) = waited.await else {
+            // Boxed, as it would be part of every request's memory.
+            let Some(taken) = Box::pin(waited).await else {
                 return Err(Absent::Slot);
             };
             // It may have become unhealthy or unusable while a place was waited for.
