@@ -319,13 +319,11 @@ impl Reloader {
     /// Forgets the circuits of services that are gone, where their plugin is not.
     fn forget_circuits(&self) {
         let snapshot = self.live.take();
-        let served: HashSet<Uuid> = snapshot
-            .services
-            .iter()
-            .map(|service| service.facts.id)
-            .collect();
+        let services = snapshot.services.iter();
+        let served: HashSet<Uuid> = services.map(|service| service.facts.id).collect();
+        let served = Arc::new(served);
         for circuits in self.state().circuits.values() {
-            circuits.keep(|service| served.contains(service));
+            circuits.keep(&served);
         }
     }
 

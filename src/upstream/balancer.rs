@@ -1,8 +1,6 @@
 //! Picks a member for each try of a request.
 
 use std::{
-    collections::HashSet,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -126,14 +124,21 @@ impl Balancer {
         &self.targets
     }
 
-    /// The members at the moment: the addresses of all targets with a weight.
+    /// A copy of the members at the moment: the addresses of all targets with a weight. For surveys;
+    /// a request looks at them by [`Self::with_members`].
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.roster.load().members.to_vec()
     }
 
-    /// The addresses of its members at the moment.
-    pub(super) fn name_addresses(&self, names: &mut HashSet<SocketAddr>) {
-        names.extend(self.roster.load().members.iter().map(|it| it.address));
+    /// What `look` finds among the members at the moment, which are not copied for it.
+    pub fn with_members<T>(&self, look: impl FnOnce(&[Arc<Member>]) -> T) -> T {
+        look(&self.roster.load().members)
+    }
+
+    /// Whether a member that is healthy is as `is_it` says.
+    pub(super) fn has_healthy(&self, is_it: impl Fn(&Member) -> bool) -> bool {
+        let is_it = |member: &Arc<Member>| member.is_healthy() && is_it(member);
+        self.with_members(|members| members.iter().any(is_it))
     }
 
     /// Whether the health of its targets is watched.
@@ -284,7 +289,7 @@ impl Balancer {
 
     /// Whether a request would find a member now.
     pub fn is_available(&self) -> bool {
-        self.is_above_threshold() && self.roster.load().members.iter().any(|it| it.is_healthy())
+        self.is_above_threshold() && self.has_healthy(|_| true)
     }
 
     /// Whether it has no members only because no address is known of its names.

@@ -72,7 +72,7 @@ fn follow(balancers: &[Arc<Balancer>], pools: &Pools) -> Option<Duration> {
     let mut named = HashSet::new();
     let followed = balancers.iter().map(|balancer| {
         let again = balancer.follow();
-        balancer.name_addresses(&mut named);
+        balancer.with_members(|members| named.extend(members.iter().map(|it| it.address)));
         again
     });
     let again = followed.reduce(|one, other| [one, other].into_iter().flatten().min());

@@ -91,6 +91,9 @@ struct State {
     /// Each question: path and query, and the token.
     asked: Vec<(String, Option<String>)>,
     connections: Vec<TcpStream>,
+    open: usize,
+    /// The most connections that were open at once.
+    open_max: usize,
     is_stopped: bool,
 }
 
@@ -148,7 +151,14 @@ impl Consul {
                     .push(stream.try_clone().expect("a second handle"));
                 drop(state);
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || serve(stream, &shared));
+                thread::spawn(move || {
+                    let mut state = shared.lock();
+                    state.open += 1;
+                    state.open_max = state.open_max.max(state.open);
+                    drop(state);
+                    serve(stream, &shared);
+                    shared.lock().open -= 1;
+                });
             }
         });
     }
@@ -196,6 +206,11 @@ impl Consul {
     pub(crate) fn questions(&self) -> Vec<String> {
         let state = self.shared.lock();
         state.asked.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The most connections that were open at once so far.
+    pub(crate) fn most_connections(&self) -> usize {
+        self.shared.lock().open_max
     }
 
     /// The tokens that were sent.
