@@ -296,11 +296,13 @@ async fn find(
 
 /// When the first circuit of the members of `service` lets a request pass again.
 fn soonest(guard: &CircuitGuard, service: &Service) -> Duration {
-    let members = service.balancer.members();
-    let left = members
-        .iter()
-        .filter_map(|member| guard.check(&service.facts, member.address).err());
-    left.min().unwrap_or_default()
+    let left = service.balancer.with_members(|members| {
+        let left = members
+            .iter()
+            .filter_map(|member| guard.check(&service.facts, member.address).err());
+        left.min()
+    });
+    left.unwrap_or_default()
 }
 
 fn reply_to_absence(absent: Absent, has_tried: bool) -> Reply {

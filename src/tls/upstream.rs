@@ -43,6 +43,17 @@ type Judge = Arc<dyn Fn(&SslRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + 
 /// A TLS connection with an upstream.
 pub type UpstreamStream = SslStream<TcpStream>;
 
+/// Why there is no TLS connection with an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The handshake was not completed.
+    #[error("no TLS: {0}")]
+    Broken(String),
+    /// What is wrong with the certificate.
+    #[error("its certificate is not accepted: {0}")]
+    Unverified(String),
+}
+
 /// What was found of the certificate of a connection; it stays with the connection.
 struct Verdict(std::result::Result<(), String>);
 
@@ -239,26 +250,43 @@ impl UpstreamTls {
         name: &str,
         protocols: Option<&[u8]>,
     ) -> Result<UpstreamStream> {
-        let failed = |error: &dyn fmt::Display| {
-            Error::explain(ErrorType::TLSHandshakeFailure, error.to_string()).into_up()
-        };
-        let connector = CONNECTOR.as_ref().map_err(|error| failed(error))?;
+        self.shake_hands(tcp, name, protocols).await.map_err(|error| {
+            let (kind, cause) = match error {
+                HandshakeError::Broken(cause) => (ErrorType::TLSHandshakeFailure, cause),
+                HandshakeError::Unverified(complaint) => (ErrorType::InvalidCert, complaint),
+            };
+            Error::explain(kind, cause).into_up()
+        })
+    }
+
+    /// The same for those who speak no Pingora.
+    ///
+    /// # Errors
+    /// When there is no TLS connection, or its certificate is not accepted.
+    pub async fn shake_hands(
+        &self,
+        tcp: TcpStream,
+        name: &str,
+        protocols: Option<&[u8]>,
+    ) -> std::result::Result<UpstreamStream, HandshakeError> {
+        let broken = |error: &dyn fmt::Display| HandshakeError::Broken(error.to_string());
+        let connector = CONNECTOR.as_ref().map_err(|error| broken(error))?;
         let mut ssl = self
             .prepared(connector, name)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| broken(&error))?;
         if let Some(protocols) = protocols {
             ssl.set_alpn_protos(protocols)
-                .map_err(|error| failed(&error))?;
+                .map_err(|error| broken(&error))?;
         }
-        let mut stream = SslStream::new(ssl, tcp).map_err(|error| failed(&error))?;
+        let mut stream = SslStream::new(ssl, tcp).map_err(|error| broken(&error))?;
         Pin::new(&mut stream)
             .connect()
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| broken(&error))?;
         if let Some(trust) = &self.trust {
             trust
                 .judge(stream.ssl(), name)
-                .map_err(|complaint| Error::explain(ErrorType::InvalidCert, complaint).into_up())?;
+                .map_err(HandshakeError::Unverified)?;
         }
         Ok(stream)
     }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One address of a target.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Member {
     pub address: SocketAddr,
     /// That of its target, or of its own record.

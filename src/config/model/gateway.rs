@@ -386,6 +386,12 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
         let message = "`dns_order` must have at least one of SRV, A, AAAA";
         report(Code::InvalidValue, "dns_order", message);
     }
+    let consul = gateway.discovery.as_ref();
+    let consul = consul.and_then(|discovery| discovery.consul.as_ref());
+    if let Some((field, message)) = consul.and_then(|consul| consul.access().complaint()) {
+        let field = format!("discovery.consul.{field}");
+        report(Code::InvalidCombination, &field, &message);
+    }
     for (index, listen) in gateway.admin.addresses().enumerate() {
         if listen.proxy_protocol {
             let path = format!("admin[{index}]");
