@@ -35,6 +35,7 @@ fn target(number: u16) -> Target {
         srv_host: false,
         health: None,
         loads: Arc::default(),
+        pools: Arc::default(),
         slots: None,
         until: None,
     }

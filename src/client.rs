@@ -279,7 +279,7 @@ impl Client {
         let Some(Security { tls, name }) = &self.security else {
             return Err(failed("nobody said whom to believe over TLS".to_owned()));
         };
-        let stream = tls.shake_hands(stream, name).await;
+        let stream = tls.shake_hands(stream, name, None).await;
         begin(stream.map_err(|error| failed(error.to_string()))?)
             .await
             .map_err(failed)

@@ -8,7 +8,10 @@ use axum::{
 use serde::Serialize;
 
 use super::{Admin, status::rfc3339};
-use crate::{state::circuits::CircuitSurvey, telemetry::circuits::CircuitLabels};
+use crate::{
+    state::circuits::CircuitSurvey,
+    telemetry::circuits::{CircuitLabels, CircuitPhases},
+};
 
 #[derive(Debug, Serialize)]
 struct ShownCircuits {
@@ -42,6 +45,12 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
         Ok(shown) => Json(shown).into_response(),
         Err(failed) => failed,
     }
+}
+
+/// The same as metrics.
+pub(super) fn of_metrics(circuits: Vec<CircuitSurvey>) -> CircuitPhases {
+    let circuits = circuits.into_iter();
+    CircuitPhases::of(circuits.map(|circuit| (circuit.labels, circuit.phase as usize)))
 }
 
 impl From<CircuitSurvey> for ShownCircuit {

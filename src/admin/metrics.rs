@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderValue, header};
 
-use super::{Admin, discovery, upstreams};
+use super::{Admin, circuits, discovery, upstreams};
 
 const CONTENT_TYPE: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -17,6 +17,7 @@ pub(super) async fn show(State(admin): State<Admin>) -> Response {
     let page = turns.make(move || {
         let mut health = upstreams::of_metrics(&admin.facts.upstreams());
         health.discovery = discovery::of_metrics(&admin.facts.discovery());
+        health.circuits = circuits::of_metrics(admin.facts.circuits());
         admin.telemetry.render(&health)
     });
     match page.await {

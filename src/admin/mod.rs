@@ -396,6 +396,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_phase_of_a_circuit_is_what_it_is_now() {
+        let answer = ask(admin(Gateway::default()), "GET", "/metrics").await;
+        for (labels, phase) in [
+            ("service=\"orders\",route=\"\",target=\"10.0.0.3:80\"", 2),
+            ("service=\"users\",route=\"\",target=\"\"", 0),
+        ] {
+            let line = format!("tollgate_circuit_state{{{labels}}} {phase}");
+            assert!(answer.body.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[tokio::test]
     async fn target_health_comes_from_the_gateway() {
         let admin = admin(Gateway::default());
         let exports = admin.telemetry.exports();

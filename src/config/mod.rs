@@ -14,6 +14,7 @@ mod members;
 mod merge;
 mod migrate;
 pub mod model;
+mod named_files;
 pub mod node;
 pub mod outbound_files;
 pub mod outline;
@@ -46,6 +47,7 @@ use crate::entity::error_template::ErrorTemplates;
 use self::consul_files::ConsulFiles;
 use self::model::Document;
 use self::model::gateway;
+use self::named_files::NamedFiles;
 use self::outbound_files::OutboundFiles;
 use self::pem_files::PairFiles;
 use self::schema::{Shape, shape_of};
@@ -73,6 +75,8 @@ pub struct Documents {
     diagnostics: Diagnostics,
     /// What files that the settings name are relative to.
     folder: PathBuf,
+    /// What stands in these files.
+    files: NamedFiles,
 }
 
 impl Documents {
@@ -83,7 +87,8 @@ impl Documents {
         environment: environment::Environment<'_>,
     ) -> Loaded {
         let (sources, diagnostics) = (self.sources.clone(), self.diagnostics.clone());
-        assemble(sources, &self.folder, services, environment, diagnostics)
+        let files = (self.folder.as_path(), &self.files);
+        assemble(sources, files, services, environment, diagnostics)
     }
 
     /// The same without services, for the first time: keeps the documents if services may come.
@@ -98,8 +103,9 @@ impl Documents {
             sources,
             diagnostics,
             folder,
+            files,
         } = self;
-        assemble(sources, &folder, &none, environment, diagnostics)
+        assemble(sources, (&folder, &files), &none, environment, diagnostics)
     }
 
     /// Whether services are discovered beside those of the documents.
@@ -169,6 +175,7 @@ pub fn load(path: &Path, environment: environment::Environment<'_>) -> Loaded {
         sources: sources::read(path, environment, &mut diagnostics),
         diagnostics,
         folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
+        files: NamedFiles::default(),
     };
     documents.load(environment)
 }
@@ -180,6 +187,7 @@ pub fn load_text(text: String, called: &str, environment: environment::Environme
         sources: sources::take(text, called, environment, &mut diagnostics),
         diagnostics,
         folder: PathBuf::new(),
+        files: NamedFiles::default(),
     };
     documents.load(environment)
 }
@@ -194,10 +202,10 @@ pub fn read_tree(
     sources::tree(path, environment, diagnostics)
 }
 
-/// `folder`: what files that the settings name are relative to.
+/// `folder`: what files that the settings name are relative to; `files`: what stands in them.
 fn assemble(
     mut sources: sources::Sources,
-    folder: &Path,
+    (folder, files): (&Path, &NamedFiles),
     services: &DiscoveredServices,
     environment: environment::Environment<'_>,
     mut diagnostics: Diagnostics,
@@ -224,14 +232,14 @@ fn assemble(
                 config.outbound_files = outbound_files::read(
                     &config.gateway,
                     node,
-                    folder,
+                    (folder, files),
                     &mut sources.watch,
                     &mut diagnostics,
                 );
                 config.default_pairs = pem_files::read(
                     &config.gateway,
                     node,
-                    folder,
+                    (folder, files),
                     &mut sources.watch,
                     &mut diagnostics,
                 );
@@ -253,7 +261,7 @@ fn assemble(
         .cloned();
     let templates = templates::read(
         &config.gateway,
-        folder,
+        (folder, files),
         |setting| config.setting_at(setting),
         &mut diagnostics,
     );
@@ -416,6 +424,28 @@ mod tests {
             config.plugins[0].config().unwrap().at("x").unwrap().text(),
             "1"
         );
+    }
+
+    #[test]
+    fn what_files_held_is_kept_with_the_documents_that_name_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = ["a.crt", "a.key", "ca.pem", "plain.txt"].map(|name| folder.path().join(name));
+        for file in &named {
+            fs::write(file, "%s %s").unwrap();
+        }
+        let path = folder.path().join("gateway.yaml");
+        let text = "_format_version: \"3.0\"\ngateway:\n  ssl_cert: a.crt\n  ssl_cert_key: a.key\n  trusted_certificates: [ca.pem]\n  error_template_plain: plain.txt\n  discovery: {consul: {address: 'http://127.0.0.1:8500'}}\n";
+        fs::write(&path, text).unwrap();
+        let loaded = load(&path, &|_| None);
+        assert_eq!(loaded.diagnostics.to_text(), "");
+        for file in &named {
+            fs::remove_file(file).unwrap();
+        }
+        let documents = loaded.documents.unwrap();
+        let again = documents.assemble(&DiscoveredServices::new(), &|_| None);
+        assert_eq!(again.diagnostics.to_text(), "");
+        assert_eq!(again.config.hash, loaded.config.hash);
+        assert!(load(&path, &|_| None).diagnostics.has_errors());
     }
 
     #[test]

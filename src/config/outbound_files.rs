@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostics::{Code, Diagnostics};
 use super::model::gateway::Gateway;
 use super::model::tls::TrustedCertificates;
+use super::named_files::NamedFiles;
 use super::node::Node;
 use super::pem_files::{PairFiles, PemFile, Reader};
 
@@ -26,18 +27,19 @@ impl OutboundFiles {
     }
 }
 
-/// Reads the files that `settings` name, which were read from `node`. `folder` is where relative paths begin. Every
-/// file is added to `watch`, also one that cannot be read.
+/// Reads the files that `settings` name, which were read from `node`. `folder` is where relative paths begin, `files`
+/// what is known of them. Every file is added to `watch`, also one that cannot be read.
 pub(super) fn read(
     settings: &Gateway,
     node: &Node,
-    folder: &Path,
+    (folder, files): (&Path, &NamedFiles),
     watch: &mut Vec<PathBuf>,
     diagnostics: &mut Diagnostics,
 ) -> OutboundFiles {
     let mut reader = Reader {
         node,
         folder,
+        files,
         watch,
         diagnostics,
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Gateway;
 use super::diagnostics::{Code, Diagnostics, Span};
+use super::named_files::NamedFiles;
 use super::node::Node;
 use super::sources::cause;
 use crate::entity::Secret;
@@ -35,6 +36,7 @@ pub(super) struct Reader<'a> {
     pub(super) node: &'a Node,
     /// Where relative paths begin.
     pub(super) folder: &'a Path,
+    pub(super) files: &'a NamedFiles,
     /// Every file is added, also one that cannot be read.
     pub(super) watch: &'a mut Vec<PathBuf>,
     pub(super) diagnostics: &'a mut Diagnostics,
@@ -45,14 +47,14 @@ impl Reader<'_> {
     pub(super) fn file(&mut self, name: &str, field: &str) -> Option<PemFile> {
         let (span, path) = (self.node.span_at(field), format!("gateway.{field}"));
         let file = self.folder.join(name);
-        let text = text(&file).map_err(|problem| {
+        let text = self.files.text(&file, text).map_err(|problem| {
             let message = format!("the file `{}` cannot be read: {problem}", file.display());
             self.diagnostics
                 .error(Code::UnreadableFile, span, &path, message);
         });
         self.watch.push(file);
         Some(PemFile {
-            text: Secret::new(text.ok()?),
+            text: text.ok()?,
             span,
             path,
         })
@@ -60,11 +62,11 @@ impl Reader<'_> {
 }
 
 /// Reads the pairs of `ssl_cert` and `ssl_cert_key`. `node` is where the settings are written, `folder` where relative
-/// paths begin. Every file is added to `watch`, also one that cannot be read.
+/// paths begin, `files` what is known of them. Every file is added to `watch`, also one that cannot be read.
 pub(super) fn read(
     gateway: &Gateway,
     node: &Node,
-    folder: &Path,
+    (folder, files): (&Path, &NamedFiles),
     watch: &mut Vec<PathBuf>,
     diagnostics: &mut Diagnostics,
 ) -> Vec<PairFiles> {
@@ -87,6 +89,7 @@ pub(super) fn read(
     let mut reader = Reader {
         node,
         folder,
+        files,
         watch,
         diagnostics,
     };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Code, Diagnostics, Span};
 use super::model::Gateway;
+use super::named_files::NamedFiles;
 use super::sources;
 use crate::entity::error_template::{ErrorTemplate, ErrorTemplates};
 
@@ -23,10 +24,11 @@ pub(super) struct Found {
     pub(super) files: Vec<PathBuf>,
 }
 
-/// Reads the templates that `gateway` names, relative to `folder`. `place` tells where a setting stands.
+/// Reads the templates that `gateway` names, relative to `folder`; `files` is what is known of them. `place` tells
+/// where a setting stands.
 pub(super) fn read(
     gateway: &Gateway,
-    folder: &Path,
+    (folder, files): (&Path, &NamedFiles),
     place: impl Fn(&str) -> Span,
     diagnostics: &mut Diagnostics,
 ) -> Found {
@@ -38,8 +40,8 @@ pub(super) fn read(
             let message = format!("`{}` {complaint}", path.display());
             diagnostics.error(code, place(setting), format!("gateway.{setting}"), message);
         };
-        let text = match text_of(&path) {
-            Ok(text) => text,
+        let text = match files.text(&path, text_of) {
+            Ok(text) => text.into_inner(),
             Err(complaint) => {
                 refuse(Code::UnreadableFile, complaint);
                 return None;
@@ -100,7 +102,7 @@ mod tests {
         diagnostics.add_file("gateway.yaml");
         let read = read(
             &gateway,
-            folder.path(),
+            (folder.path(), &NamedFiles::default()),
             |_| Span::start_of(0),
             &mut diagnostics,
         );

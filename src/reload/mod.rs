@@ -307,6 +307,7 @@ impl Reloader {
         state.splits.sweep();
         state.slots.sweep();
         state.budgets.sweep();
+        state.pools.sweep();
         state.circuits.sweep();
         self.forget_circuits();
         state.health.sweep();
@@ -318,13 +319,11 @@ impl Reloader {
     /// Forgets the circuits of services that are gone, where their plugin is not.
     fn forget_circuits(&self) {
         let snapshot = self.live.take();
-        let served: HashSet<Uuid> = snapshot
-            .services
-            .iter()
-            .map(|service| service.facts.id)
-            .collect();
+        let services = snapshot.services.iter();
+        let served: HashSet<Uuid> = services.map(|service| service.facts.id).collect();
+        let served = Arc::new(served);
         for circuits in self.state().circuits.values() {
-            circuits.keep(|service| served.contains(service));
+            circuits.keep(&served);
         }
     }
 
@@ -371,13 +370,6 @@ impl Reloader {
 
 /// The names of the settings that differ and that a reload cannot change.
 pub fn needs_restart(old: &Settings, new: &Settings) -> impl Iterator<Item = &'static str> {
-    [
-        ("threads", old.threads != new.threads),
-        (
-            "upstream_keepalive_pool_size",
-            old.upstream_keepalive_pool_size != new.upstream_keepalive_pool_size,
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
+    let differs = old.threads != new.threads;
+    differs.then_some("threads").into_iter()
 }

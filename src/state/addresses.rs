@@ -51,6 +51,13 @@ impl<T> PerAddress<T> {
         Arc::clone(&known.value)
     }
 
+    /// Whether something is kept of `address` though nobody named it when that was noted last.
+    pub fn is_unnamed(&self, address: SocketAddr) -> bool {
+        let known = self.lock();
+        let known = known.get(&address);
+        known.is_some_and(|known| known.unnamed_since.is_some())
+    }
+
     /// What is kept of `address`.
     pub fn find(&self, address: SocketAddr) -> Option<Arc<T>> {
         let known = self.lock();
@@ -104,6 +111,8 @@ mod tests {
             kept.find_or_create(address(last), || last);
         }
         kept.follow(|named| named == address(2), 0);
+        let unnamed = [1, 2, 3].map(|last| kept.is_unnamed(address(last)));
+        assert_eq!(unnamed, [true, false, false]);
         kept.follow(|named| named == address(2), UNNAMED_MAX);
         assert!(kept.find(address(1)).is_some());
         kept.follow(|named| named == address(2), UNNAMED_MAX + 1);

@@ -36,7 +36,22 @@ pub enum Held {
     /// The addresses of a host name.
     Addresses(String),
     /// The instances of a service that Consul tells.
-    Instances { service: String, agent: String },
+    Instances {
+        service: String,
+        agent: String,
+        datacenter: Option<String>,
+        /// An instance has all of them.
+        tags: Vec<String>,
+        /// Only instances whose checks pass.
+        passing: bool,
+    },
+    /// The services that ask Consul for routes.
+    Catalog {
+        agent: String,
+        datacenter: Option<String>,
+        /// What the tags begin with that are meant for the gateway.
+        tag_prefix: String,
+    },
 }
 
 impl State {
@@ -55,6 +70,7 @@ impl State {
             consul,
             // What goes on at the moment goes with the targets, whose turns are listed.
             loads: _,
+            pools: _,
             // These are the process's own, or count for its lifetime.
             clock: _,
             identifiers: _,
@@ -83,7 +99,19 @@ impl State {
         }));
         held.extend(names.hosts().into_iter().map(Held::Addresses));
         let followed = consul.followed().into_iter();
-        held.extend(followed.map(|(service, agent)| Held::Instances { service, agent }));
+        held.extend(followed.map(|key| Held::Instances {
+            service: key.service,
+            agent: key.agent.address.url(""),
+            datacenter: key.agent.datacenter,
+            tags: key.tags,
+            passing: key.passing,
+        }));
+        let catalogs = consul.followed_catalogs().into_iter();
+        held.extend(catalogs.map(|key| Held::Catalog {
+            agent: key.agent.address.url(""),
+            datacenter: key.agent.datacenter,
+            tag_prefix: key.tag_prefix,
+        }));
         held
     }
 }
@@ -91,6 +119,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::consul::{Agent, CatalogKey, ServiceKey, tests::agent};
 
     #[test]
     fn what_is_held_is_listed_until_it_goes() {
@@ -108,5 +137,50 @@ mod tests {
         );
         drop((turns, table, name));
         assert!(state.inventory().is_empty());
+    }
+
+    #[test]
+    fn lists_of_consul_are_the_same_with_another_token_and_nothing_else() {
+        let state = State::new();
+        let key = |token| ServiceKey {
+            agent: agent(token),
+            service: "users".to_owned(),
+            tags: Vec::new(),
+            passing: true,
+        };
+        let held = |key: ServiceKey| {
+            let catalog = CatalogKey {
+                agent: key.agent.clone(),
+                tag_prefix: "tollgate.".to_owned(),
+            };
+            let _held = (state.consul.service(key), state.consul.catalog(catalog));
+            state.inventory()
+        };
+        let first = held(key("hunter2"));
+        assert_eq!(first.len(), 2);
+        assert_eq!(held(key("other")), first);
+        assert!(!format!("{first:?}").contains("hunter2"));
+        let elsewhere = Agent {
+            datacenter: Some("dc2".to_owned()),
+            ..agent("other")
+        };
+        let tags = vec!["v2".to_owned()];
+        let others = [
+            ServiceKey {
+                tags,
+                ..key("other")
+            },
+            ServiceKey {
+                passing: false,
+                ..key("other")
+            },
+            ServiceKey {
+                agent: elsewhere,
+                ..key("other")
+            },
+        ];
+        for other in others {
+            assert_ne!(held(other), first);
+        }
     }
 }

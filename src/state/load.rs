@@ -2,7 +2,7 @@
 //! request changes them.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ const PENALTY_MAX: Duration = Duration::from_secs(10);
 #[repr(align(64))]
 pub struct Load {
     /// Since when it is there, in Unix milliseconds; 0: from the beginning.
-    joined: i64,
+    joined: AtomicI64,
     under_way: AtomicU32,
     /// The latency in microseconds above, the moment of its last change in milliseconds below; 0:
     /// not known.
@@ -76,14 +76,19 @@ impl Load {
     /// beginning.
     pub fn new(joined: i64) -> Self {
         Self {
-            joined,
+            joined: AtomicI64::new(joined),
             ..Self::default()
         }
     }
 
+    /// It has come back, and is there since `joined`, as for [`Self::new`].
+    pub fn rejoin(&self, joined: i64) {
+        self.joined.store(joined, Ordering::Relaxed);
+    }
+
     /// Since when it is there, in Unix milliseconds; 0: from the beginning.
     pub fn joined(&self) -> i64 {
-        self.joined
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// Counts one more request.

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     clock::Clock,
-    dns::{Ask, Dns, Found, Settings, Unresolved},
+    dns::{Dns, Found, Settings, Source, Unresolved},
     feed::{Feed, News, Record},
     registry::Registry,
 };
@@ -48,15 +48,28 @@ pub struct Name {
 /// How the last look-ups of a name went.
 #[derive(Debug, Clone, Default)]
 struct Standing {
-    /// The kind of records that gave what is known.
-    by: Option<Ask>,
+    /// What gave what is known.
+    by: Option<Source>,
     /// Failures since the last answer.
     failures: u32,
     /// Unix seconds.
     last_success: Option<i64>,
-    /// Why the last look-up gave nothing.
+    /// Why the last look-up gave nothing, or not all.
     error: Option<String>,
+    /// Whether the last look-up gave something in spite of its error.
+    is_partial: bool,
     next: Option<Instant>,
+}
+
+impl Standing {
+    /// How long to wait after one more failure: twice as long each time.
+    fn pause_after_failure(&mut self, settings: &Settings) -> Duration {
+        let doublings = self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        let longest = ERROR_PAUSE_MAX.max(settings.error_ttl);
+        let pause = settings.error_ttl.max(PAUSE_MIN);
+        pause.saturating_mul(1 << doublings).min(longest)
+    }
 }
 
 /// How a look-up ended.
@@ -65,7 +78,7 @@ pub enum Outcome {
     Found,
     /// The servers know of no records.
     NotFound,
-    /// No server gave an answer that can be used.
+    /// No server gave an answer that can be used, at least about some of the hosts that it stands for.
     Failed,
 }
 
@@ -87,15 +100,16 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameSurvey {
     pub host: String,
-    /// `pending`, `resolved`, `stale` (the last look-up gave nothing, what was known before is used)
-    /// or `dns_error` (nothing was ever known).
+    /// `pending`, `resolved`, `partial` (some of the hosts that it stands for could not be asked for,
+    /// what was known of them before is used), `stale` (the last look-up gave nothing, what was known
+    /// before is used) or `dns_error` (nothing was ever known).
     pub state: &'static str,
     pub records: Arc<Vec<Record>>,
     /// The kind of records that gave them.
     pub by: Option<&'static str>,
     /// Unix seconds.
     pub last_success: Option<i64>,
-    /// Why the last look-up gave nothing.
+    /// Why the last look-up gave nothing, or not all.
     pub error: Option<String>,
     /// How long it takes until it is asked for again; absent while it is being asked for.
     pub next_in: Option<Duration>,
@@ -144,6 +158,7 @@ impl Name {
         let state = match (&standing.error, records.is_empty()) {
             _ if !self.feed.is_answered() => "pending",
             (None, _) => "resolved",
+            (Some(_), _) if standing.is_partial => "partial",
             (Some(_), false) => "stale",
             (Some(_), true) => "dns_error",
         };
@@ -152,7 +167,7 @@ impl Name {
             host: self.host.clone(),
             state,
             records,
-            by: standing.by.map(Ask::as_str),
+            by: standing.by.map(|by| by.ask.as_str()),
             last_success: standing.last_success,
             error: standing.error,
             next_in: standing
@@ -167,10 +182,10 @@ impl Name {
         let last = {
             let mut standing = self.lock();
             standing.next = None;
-            standing.by
+            standing.by.clone()
         };
         let known = self.feed.records();
-        let found = dns.look_up(&self.host, last, &known).await;
+        let found = dns.look_up(&self.host, last.as_ref(), &known).await;
         self.note(found, &dns.settings(), clock)
     }
 
@@ -184,38 +199,47 @@ impl Name {
         let first = !self.feed.is_answered();
         let mut standing = self.lock();
         let outcome = match &found {
-            Ok(_) => Outcome::Found,
+            Ok(found) if found.failure.is_none() => Outcome::Found,
             Err(Unresolved::NotFound) => Outcome::NotFound,
-            Err(Unresolved::Failed(_)) => Outcome::Failed,
+            Ok(_) | Err(Unresolved::Failed(_)) => Outcome::Failed,
         };
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         let pause = match found {
             Ok(found) => {
-                if standing.error.take().is_some() {
-                    info!(name = self.host, "name resolves again");
-                }
-                standing.failures = 0;
+                standing.is_partial = found.failure.is_some();
                 standing.by = Some(found.by);
-                standing.last_success = Some(clock.unix_seconds());
+                let pause = match found.failure {
+                    None => {
+                        if standing.error.take().is_some() {
+                            info!(name = self.host, "name resolves again");
+                        }
+                        standing.failures = 0;
+                        standing.last_success = Some(clock.unix_seconds());
+                        settings.valid_ttl.unwrap_or(found.ttl)
+                    }
+                    Some(cause) => {
+                        let cause = cause.to_string();
+                        if standing.error.is_none() {
+                            warn!(name = self.host, cause, "name resolves only in part");
+                        }
+                        standing.error = Some(cause);
+                        standing.pause_after_failure(settings).min(found.ttl)
+                    }
+                };
                 if self.feed.publish(found.records) {
                     let addresses = self.addresses();
                     info!(name = self.host, ?addresses, "name has new addresses");
                 }
-                settings.valid_ttl.unwrap_or(found.ttl)
+                pause
             }
             Err(cause) => {
+                standing.is_partial = false;
                 let pause = match cause {
                     Unresolved::NotFound => {
                         standing.failures = 0;
                         settings.not_found_ttl
                     }
-                    Unresolved::Failed(_) => {
-                        let doublings = standing.failures.min(16);
-                        standing.failures = standing.failures.saturating_add(1);
-                        let longest = ERROR_PAUSE_MAX.max(settings.error_ttl);
-                        let pause = settings.error_ttl.max(PAUSE_MIN);
-                        pause.saturating_mul(1 << doublings).min(longest)
-                    }
+                    Unresolved::Failed(_) => standing.pause_after_failure(settings),
                 };
                 let cause = cause.to_string();
                 let kept = self.feed.records().len();
@@ -442,6 +466,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::dns::Ask;
 
     #[tokio::test]
     async fn the_first_request_waits_for_the_first_answer() {
@@ -462,7 +487,8 @@ mod tests {
         Found {
             records: vec![Record::of_address(IpAddr::from([10, 0, 0, last]))],
             ttl: Duration::from_secs(ttl),
-            by: Ask::A,
+            by: Source::hosts_file(Ask::A),
+            failure: None,
         }
     }
 
@@ -496,6 +522,28 @@ mod tests {
         assert_eq!(pause(&name, &settings, failed()), 1);
         let missing = Err(Unresolved::NotFound);
         assert_eq!(pause(&name, &settings, missing), 30);
+    }
+
+    #[test]
+    fn an_answer_in_part_is_asked_for_again_like_a_failure_and_shows() {
+        let name = unasked();
+        let settings = Settings {
+            valid_ttl: Some(Duration::from_hours(1)),
+            ..Settings::default()
+        };
+        let in_part = |ttl| {
+            let failure = Some(Unresolved::Failed("b.test: refused".to_owned()));
+            let found = found(ttl, 1);
+            Ok(Found { failure, ..found })
+        };
+        let pauses = [60, 60, 60, 3].map(|ttl| pause(&name, &settings, in_part(ttl)));
+        assert_eq!(pauses, [1, 2, 4, 3]);
+        let survey = name.survey();
+        assert_eq!((survey.state, survey.records.len()), ("partial", 1));
+        assert_eq!(survey.error.as_deref(), Some("b.test: refused"));
+        assert_eq!((survey.last_success, survey.outcomes[2].1), (None, 4));
+        assert_eq!(pause(&name, &settings, Ok(found(60, 1))), 3600);
+        assert_eq!(name.survey().state, "resolved");
     }
 
     #[test]

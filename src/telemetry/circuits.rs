@@ -1,10 +1,7 @@
 //! The series of circuits: what each is, and how often it became so. Who opens and closes them is
 //! decided elsewhere.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{count::Count, families, held::Held, page::Page};
 
@@ -22,11 +19,30 @@ pub struct CircuitLabels {
     pub target: String,
 }
 
-/// The series of one circuit.
+/// The phases of the circuits that there are, by number: of those with the same labels the worst.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CircuitPhases(BTreeMap<CircuitLabels, usize>);
+
+impl CircuitPhases {
+    /// Those of circuits with these labels, each with the number of its phase.
+    pub fn of(circuits: impl IntoIterator<Item = (CircuitLabels, usize)>) -> Self {
+        let mut phases = Self::default();
+        for (labels, phase) in circuits {
+            phases.add(labels, phase);
+        }
+        phases
+    }
+
+    fn add(&mut self, labels: CircuitLabels, phase: usize) {
+        let worst = self.0.entry(labels).or_default();
+        *worst = phase.max(*worst);
+    }
+}
+
+/// How often the circuits with the same labels became what they are.
 #[derive(Debug)]
 pub struct CircuitSeries {
     labels: Arc<CircuitLabels>,
-    phase: AtomicUsize,
     changes: [Count; PHASES.len()],
 }
 
@@ -36,9 +52,8 @@ impl CircuitSeries {
         &self.labels
     }
 
-    /// The circuit is in the phase with this number from now on.
-    pub fn changed_to(&self, phase: usize) {
-        self.phase.store(phase, Ordering::Relaxed);
+    /// Counts that a circuit is in the phase with this number from now on.
+    pub fn count_change_to(&self, phase: usize) {
         if let Some(count) = self.changes.get(phase) {
             count.inc();
         }
@@ -56,18 +71,17 @@ impl Circuits {
             || Arc::new(labels.clone()),
             |labels| CircuitSeries {
                 labels: Arc::clone(labels),
-                phase: AtomicUsize::new(0),
                 changes: Default::default(),
             },
         )
     }
 
-    pub(super) fn write(&self, page: &mut Page) {
+    /// Writes them; `phases` are those of the circuits that there are now.
+    pub(super) fn write(&self, page: &mut Page, phases: &CircuitPhases) {
         let all = self.0.sorted();
         let mut states = page.family(&families::CIRCUIT_STATE);
-        for (labels, series) in &all {
-            let phase = PHASES.get(series.phase.load(Ordering::Relaxed));
-            let value = phase.map_or(0.0, |(_, value)| *value);
+        for (labels, phase) in &phases.0 {
+            let value = PHASES.get(*phase).map_or(0.0, |(_, value)| *value);
             states.gauge(&[&labels.service, &labels.route, &labels.target], value);
         }
         states.end();
@@ -90,18 +104,20 @@ mod tests {
     use crate::telemetry::exports::Namespace;
 
     #[test]
-    fn a_circuit_shows_what_it_is_and_how_often_it_became_so() {
+    fn circuits_show_the_worst_that_they_are_and_how_often_they_became_so() {
         let circuits = Circuits::default();
-        let series = circuits.of(&CircuitLabels {
+        let labels = CircuitLabels {
             service: "orders".into(),
             route: String::new(),
             target: "10.0.0.1:80".into(),
-        });
+        };
+        let series = circuits.of(&labels);
         for phase in [2, 1, 2] {
-            series.changed_to(phase);
+            series.count_change_to(phase);
         }
+        let phases = CircuitPhases::of([0, 2, 1].map(|phase| (labels.clone(), phase)));
         let mut page = Page::new(Namespace::Tollgate, 0);
-        circuits.write(&mut page);
+        circuits.write(&mut page, &phases);
         let text = page.into_text();
         for line in [
             "tollgate_circuit_state{service=\"orders\",route=\"\",target=\"10.0.0.1:80\"} 2",

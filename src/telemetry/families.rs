@@ -72,13 +72,13 @@ families! {
         if "upstream_health_metrics";
     DNS_NAME_RESOLVED: Gauge "tollgate_dns_name_resolved"
         ["name"]
-        "1 if the last look-up of a host name gave addresses, 0 if not; the last known ones are used then.";
+        "1 if the last look-up of a host name gave all its addresses, 0 if not; the last known ones are used then.";
     DNS_LOOKUPS: Counter "tollgate_dns_lookups_total"
         ["name", "result"]
-        "Look-ups of a host name: `found`, `not_found` (there are no records) or `failed` (no server gave an answer that can be used).";
+        "Look-ups of a host name: `found`, `not_found` (there are no records) or `failed` (no server gave an answer that can be used, at least about some of the hosts of an SRV record).";
     DNS_LAST_SUCCESS: Gauge "tollgate_dns_last_success_timestamp_seconds"
         ["name"]
-        "When a look-up of a host name last gave addresses, in Unix seconds.";
+        "When a look-up of a host name last gave all its addresses, in Unix seconds.";
     DISCOVERY_UP: Gauge "tollgate_discovery_up"
         ["upstream"]
         "1 if the last question for the instances of an upstream was answered, 0 if not; the last known ones are used then.";
@@ -129,7 +129,7 @@ families! {
         "Attempts that were not made because the budget of the service's retries was spent.";
     CIRCUIT_STATE: Gauge "tollgate_circuit_state"
         ["service", "route", "target"]
-        "What a circuit is: 0 closed, 1 half-open, 2 open. `route` and `target` are empty unless the circuit is for that route or address only.";
+        "What a circuit is: 0 closed, 1 half-open, 2 open; of several with the same labels the worst. `route` and `target` are empty unless the circuit is for that route or address only.";
     CIRCUIT_TRANSITIONS: Counter "tollgate_circuit_transitions_total"
         ["service", "route", "target", "to"]
         "How often a circuit became `closed`, `half-open` or `open`.";

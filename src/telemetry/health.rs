@@ -1,6 +1,6 @@
 //! The health of upstream targets as metrics. Who is healthy is decided elsewhere.
 
-use super::{SUBSYSTEM, discovery::DiscoveryHealth, families, page::Page};
+use super::{SUBSYSTEM, circuits::CircuitPhases, discovery::DiscoveryHealth, families, page::Page};
 
 /// How the upstreams are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct UpstreamsHealth {
     pub targets: Vec<TargetHealth>,
     /// How what they consist of is found out. Shown whether or not somebody asked for target health.
     pub discovery: DiscoveryHealth,
+    /// Which of them are cut off. Shown as well.
+    pub circuits: CircuitPhases,
 }
 
 /// One address of a target and how it is.

@@ -229,7 +229,7 @@ impl Telemetry {
     /// The metrics page in Prometheus' text format 0.0.4. Reads `/proc`, so it may take a moment:
     /// not for an async worker thread.
     ///
-    /// `upstreams` is looked at only if some plugin instance asked for target health.
+    /// The health of `upstreams` is looked at only if some plugin instance asked for it.
     pub fn render(&self, upstreams: &UpstreamsHealth) -> String {
         let live = self.exports.live();
         let expected_bytes = self.page_bytes.load(Ordering::Relaxed);
@@ -255,7 +255,7 @@ impl Telemetry {
             refused.count(&[service], count.refused.get());
         }
         refused.end();
-        self.circuits.write(&mut page);
+        self.circuits.write(&mut page, &upstreams.circuits);
         self.streams.write(&mut page);
         if live.target_health {
             health::write(&mut page, upstreams);
@@ -333,6 +333,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{
+        circuits::CircuitPhases,
         discovery::{CatalogHealth, DiscoveryHealth, NameHealth},
         exports::Namespace,
         health::{TargetHealth, TargetState},
@@ -366,6 +367,15 @@ mod tests {
                     skipped: 0,
                 }),
             },
+            circuits: CircuitPhases::of([(orders(), 2)]),
+        }
+    }
+
+    fn orders() -> CircuitLabels {
+        CircuitLabels {
+            service: "orders".into(),
+            route: String::new(),
+            target: String::new(),
         }
     }
 

@@ -40,7 +40,7 @@ const SAID_INTERVAL: i64 = 10_000;
 /// What Pingora calls when a handshake is done; what it gives is kept with the connection.
 type Judge = Arc<dyn Fn(&SslRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + Sync>;
 
-/// A TLS connection of a stream with its upstream.
+/// A TLS connection with an upstream.
 pub type UpstreamStream = SslStream<TcpStream>;
 
 /// Why there is no TLS connection with an upstream.
@@ -239,12 +239,18 @@ impl UpstreamTls {
         Err(Error::explain(ErrorType::InvalidCert, complaint).into_up())
     }
 
-    /// Shakes hands over `tcp` for a stream, as `name`, and judges the certificate.
+    /// Shakes hands over `tcp`, as `name`, and judges the certificate. `protocols` are those to offer, as ALPN writes
+    /// them (RFC 7301 §3.1).
     ///
     /// # Errors
     /// When there is no TLS connection, or its certificate is not accepted.
-    pub async fn connect(&self, tcp: TcpStream, name: &str) -> Result<UpstreamStream> {
-        self.shake_hands(tcp, name).await.map_err(|error| {
+    pub async fn connect(
+        &self,
+        tcp: TcpStream,
+        name: &str,
+        protocols: Option<&[u8]>,
+    ) -> Result<UpstreamStream> {
+        self.shake_hands(tcp, name, protocols).await.map_err(|error| {
             let (kind, cause) = match error {
                 HandshakeError::Broken(cause) => (ErrorType::TLSHandshakeFailure, cause),
                 HandshakeError::Unverified(complaint) => (ErrorType::InvalidCert, complaint),
@@ -261,12 +267,17 @@ impl UpstreamTls {
         &self,
         tcp: TcpStream,
         name: &str,
+        protocols: Option<&[u8]>,
     ) -> std::result::Result<UpstreamStream, HandshakeError> {
         let broken = |error: &dyn fmt::Display| HandshakeError::Broken(error.to_string());
         let connector = CONNECTOR.as_ref().map_err(|error| broken(error))?;
-        let ssl = self
+        let mut ssl = self
             .prepared(connector, name)
             .map_err(|error| broken(&error))?;
+        if let Some(protocols) = protocols {
+            ssl.set_alpn_protos(protocols)
+                .map_err(|error| broken(&error))?;
+        }
         let mut stream = SslStream::new(ssl, tcp).map_err(|error| broken(&error))?;
         Pin::new(&mut stream)
             .connect()

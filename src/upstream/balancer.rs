@@ -125,9 +125,21 @@ impl Balancer {
         &self.targets
     }
 
-    /// The members at the moment: the addresses of all targets with a weight.
+    /// A copy of the members at the moment: the addresses of all targets with a weight. For surveys;
+    /// a request looks at them by [`Self::with_members`].
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.roster.load().members.to_vec()
+    }
+
+    /// What `look` finds among the members at the moment, which are not copied for it.
+    pub fn with_members<T>(&self, look: impl FnOnce(&[Arc<Member>]) -> T) -> T {
+        look(&self.roster.load().members)
+    }
+
+    /// Whether a member that is healthy is as `is_it` says.
+    pub(super) fn has_healthy(&self, is_it: impl Fn(&Member) -> bool) -> bool {
+        let is_it = |member: &Arc<Member>| member.is_healthy() && is_it(member);
+        self.with_members(|members| members.iter().any(is_it))
     }
 
     /// Whether the health of its targets is watched.

@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     algorithm::sessions,
     roster::Team,
-    target::{Called, Place, Target},
+    target::{Called, Place, Target, TargetHost},
 };
 use crate::{
     entity::Protocol,
-    state::{health::AddressHealth, load::Load},
+    state::{health::AddressHealth, load::Load, pool::Pool},
 };
 
 /// One address of a target.
@@ -36,13 +36,16 @@ pub struct Member {
     pub health: Option<Arc<AddressHealth>>,
     /// What it has to do.
     pub load: Arc<Load>,
+    /// The idle connections to its address.
+    pub pool: Arc<Pool>,
     /// What is left of `max_connections`; absent = no limit.
     pub slots: Option<Arc<Semaphore>>,
 }
 
 impl Member {
     /// The member at `place`, one of those of the target at `index`. What is kept of its address is
-    /// found again; what is not is new since `now`, in Unix milliseconds.
+    /// found again; what is not is new since `now`, in Unix milliseconds, and so is an instance that
+    /// was gone.
     pub(super) fn new(
         team: Team<'_>,
         (index, target): (usize, &Target),
@@ -55,6 +58,11 @@ impl Member {
             name,
         } = place;
         let joined = if team.has_begun { now } else { 0 };
+        let load = target.loads.find_or_create(address, || Load::new(joined));
+        // An instance that was gone was started again; of a name, many answers omit addresses.
+        if matches!(target.host, TargetHost::Instances(_)) && target.loads.is_unnamed(address) {
+            load.rejoin(joined);
+        }
         Self {
             address,
             weight,
@@ -67,7 +75,8 @@ impl Member {
                 .health
                 .as_ref()
                 .map(|health| health.find_or_create(address, || AddressHealth::new(address, now))),
-            load: target.loads.find_or_create(address, || Load::new(joined)),
+            load,
+            pool: target.pools.get_or_create(address, Pool::default),
             slots: target.slots.as_ref().map(|slots| {
                 slots
                     .left
@@ -131,8 +140,19 @@ impl Drop for Hold {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use uuid::Uuid;
+
     use super::*;
-    use crate::upstream::{roster::Roster, target::tests::target};
+    use crate::{
+        state::{
+            consul::{Consul, ServiceKey, tests::agent},
+            feed::Record,
+            names::Name,
+        },
+        upstream::{Algorithm, roster::Roster, target::tests::target},
+    };
 
     #[test]
     fn what_is_held_counts_until_it_is_dropped() {
@@ -142,5 +162,43 @@ mod tests {
         assert_eq!(member().load.under_way(), 1, "the address is the same");
         drop(hold);
         assert_eq!(member().load.under_way(), 0);
+    }
+
+    #[test]
+    fn an_instance_that_comes_back_is_new_and_an_address_of_a_name_is_not() {
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let service = Consul::default().service(ServiceKey {
+            agent: agent("t"),
+            service: "users".to_owned(),
+            tags: Vec::new(),
+            passing: true,
+        });
+        service.feed().publish(vec![Record::of_address(address)]);
+        let name = Arc::new(Name::of_addresses("a.test", vec![address]));
+        for (host, joined_again) in [
+            (TargetHost::Instances(service), 50),
+            (TargetHost::Name(name), 0),
+        ] {
+            let targets = [Target { host, ..target(1) }];
+            let joined = |has_begun, now| {
+                let team = Team {
+                    id: Uuid::nil(),
+                    targets: &targets,
+                    algorithm: &Algorithm::RoundRobin,
+                    slow_start: std::time::Duration::ZERO,
+                    has_begun,
+                };
+                let place = targets[0].places().remove(0);
+                let member = Member::new(team, (0, &targets[0]), place, now);
+                member.load.joined()
+            };
+            assert_eq!(joined(false, 0), 0);
+            targets[0].loads.follow(|_| true, 10);
+            assert_eq!(joined(true, 20), 0, "it was never gone");
+            targets[0].loads.follow(|_| false, 40);
+            assert_eq!(joined(true, 50), joined_again);
+            targets[0].loads.follow(|_| true, 50);
+            assert_eq!(joined(true, 60), joined_again, "it is there");
+        }
     }
 }

@@ -100,8 +100,27 @@ impl Names {
                     format!("{host}:{port} of {}", self.name(upstream)),
                 ),
                 Held::Addresses(host) => ("addresses", host),
-                Held::Instances { service, agent } => {
-                    ("instances", format!("{service} of {agent}"))
+                Held::Instances {
+                    service,
+                    agent,
+                    datacenter,
+                    tags,
+                    passing,
+                } => {
+                    let of = [("tags", tags.join(", ")), ("of", agent)];
+                    let datacenter = ("in", datacenter.unwrap_or_default());
+                    let passing = if passing { "" } else { " (all)" };
+                    let of = words(of.into_iter().chain([datacenter]));
+                    ("instances", format!("{service}{passing}{of}"))
+                }
+                Held::Catalog {
+                    agent,
+                    datacenter,
+                    tag_prefix,
+                } => {
+                    let datacenter = datacenter.unwrap_or_default();
+                    let of = words([("of", agent), ("in", datacenter)].into_iter());
+                    ("discovered routes", format!("{tag_prefix}{of}"))
                 }
             };
             Told { what, of, key }
@@ -111,6 +130,15 @@ impl Names {
     fn name(&self, id: Uuid) -> String {
         self.0.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
+}
+
+/// Those that are not empty, each behind its word.
+fn words(given: impl Iterator<Item = (&'static str, String)>) -> String {
+    let given = given.filter(|(_, text)| !text.is_empty());
+    let given: Vec<String> = given
+        .map(|(word, text)| format!(" {word} {text}"))
+        .collect();
+    given.concat()
 }
 
 /// The idle connections that a process with this configuration may have.

@@ -119,7 +119,7 @@ pub struct Upstream {
     pub host_header: Option<String>,
     /// Whether the Host header is the name of the SRV record rather than that of the target, where `host_header` says nothing.
     pub use_srv_name: bool,
-    /// The most requests that one address serves at once, and so the most connections of this process to it; 0: no limit. A further request waits up to `connect_timeout`.
+    /// The most requests that one address serves at once, and so the most connections of this process to it; 0: no limit. A further request goes to another address; while all are full it waits up to `connect_timeout`.
     pub max_connections: u32,
     /// The `certificates` entry that is shown to targets over https, by id, where the service names none.
     #[serde(skip_serializing)]

@@ -215,6 +215,7 @@ impl Machine {
         limits: &Limits,
         now: Duration,
     ) -> Result<(Ticket, Option<Change>), Duration> {
+        self.adopt_width(limits);
         loop {
             let word = self.look();
             let (new, change) = match word.state {
@@ -376,8 +377,8 @@ impl Machine {
     }
 
     fn count(&self, has_failed: bool, limits: &Limits, now: Duration) {
-        if limits.ratio.is_some() {
-            let slice = self.slice(limits, now);
+        if limits.ratio.is_some() && self.has_width(limits) {
+            let slice = slice(limits, now);
             self.all.add(slice);
             if has_failed {
                 self.failed.add(slice);
@@ -398,24 +399,30 @@ impl Machine {
         if limits.consecutive > 0 && failures >= u64::from(limits.consecutive) {
             return Some(Cause::Consecutive(limits.consecutive));
         }
-        let ratio = limits.ratio?;
-        let slice = self.slice(limits, now);
+        let ratio = limits.ratio.filter(|_| self.has_width(limits))?;
+        let slice = slice(limits, now);
         let (failed, all) = (self.failed.sum(slice), self.all.sum(slice));
         let is_over =
             all >= u64::from(limits.requests_min) && number(failed) >= ratio * number(all);
         is_over.then_some(Cause::Ratio { failed, all })
     }
 
-    /// The slice of `now`. What was counted in slices of another width is forgotten: their numbers
-    /// mean nothing any more.
-    fn slice(&self, limits: &Limits, now: Duration) -> u32 {
+    /// Counts in slices as wide as `limits` say from now on. What was counted in others is forgotten:
+    /// their numbers mean nothing any more. Only who comes in decides that: requests of before a reload
+    /// end long after it.
+    fn adopt_width(&self, limits: &Limits) {
         let width = width(limits);
-        if self.width.load(Ordering::Relaxed) != width
+        if limits.ratio.is_some()
+            && !self.has_width(limits)
             && self.width.swap(width, Ordering::Relaxed) != width
         {
             self.clear();
         }
-        slice(limits, now)
+    }
+
+    /// Whether it counts in slices as wide as `limits` say.
+    fn has_width(&self, limits: &Limits) -> bool {
+        self.width.load(Ordering::Relaxed) == width(limits)
     }
 
     fn clear(&self) {

@@ -4,6 +4,7 @@
 mod machine;
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{
         Arc,
@@ -23,7 +24,7 @@ use crate::telemetry::circuits::{CircuitLabels, CircuitSeries};
 pub use machine::{Cause, Limits, PROBES_MAX, Phase};
 use machine::{Change, Machine, Ticket};
 
-/// How long the circuit of an address is kept that nobody asks for.
+/// How long the circuit of an address, or of a service that is gone, is kept that nobody asks for.
 const IDLE_MAX: Duration = Duration::from_mins(10);
 
 /// Whose circuit it is: of a service, or of one address behind it.
@@ -37,8 +38,12 @@ pub struct CircuitKey {
 #[derive(Debug)]
 pub struct Circuits {
     clock: Clock,
-    by_key: ArcSwap<HashMap<CircuitKey, Arc<Circuit>, ahash::RandomState>>,
+    by_key: ArcSwap<ByKey>,
+    /// The services that the live snapshot has; absent: nothing is known of that.
+    served: ArcSwapOption<HashSet<Uuid>>,
 }
+
+type ByKey = HashMap<CircuitKey, Arc<Circuit>, ahash::RandomState>;
 
 /// One circuit, with its name and what is told of it.
 #[derive(Debug)]
@@ -85,6 +90,7 @@ impl Circuits {
         Self {
             clock,
             by_key: ArcSwap::default(),
+            served: ArcSwapOption::empty(),
         }
     }
 
@@ -116,11 +122,7 @@ impl Circuits {
         let new = Arc::new(Circuit::new(self.clock.clone(), series()));
         let mut kept = Arc::clone(&new);
         self.by_key.rcu(|known| {
-            let mut more: HashMap<_, _, _> = known
-                .iter()
-                .filter(|(key, circuit)| key.address.is_none() || !circuit.is_forgotten())
-                .map(|(key, circuit)| (*key, Arc::clone(circuit)))
-                .collect();
+            let mut more = kept_of(known, |key, circuit| !self.is_over(key, circuit));
             // Somebody else may have been first.
             kept = Arc::clone(more.entry(key).or_insert_with(|| Arc::clone(&new)));
             more
@@ -130,22 +132,41 @@ impl Circuits {
 
     /// Every circuit, in no particular order.
     pub fn all(&self) -> Vec<Arc<Circuit>> {
+        self.forget(|key, circuit| self.is_over(key, circuit));
         self.by_key.load().values().map(Arc::clone).collect()
     }
 
-    /// Forgets the circuits of services that are not `served` any more.
-    pub fn keep(&self, served: impl Fn(&Uuid) -> bool) {
-        if self.by_key.load().keys().all(|key| served(&key.service)) {
-            return;
-        }
-        self.by_key.rcu(|known| {
-            known
-                .iter()
-                .filter(|(key, _)| served(&key.service))
-                .map(|(key, circuit)| (*key, Arc::clone(circuit)))
-                .collect::<HashMap<_, _, _>>()
-        });
+    /// Forgets the circuits of services that are not `served` any more. One that a request of an old
+    /// snapshot brings back after that is forgotten when nobody asks for it any more.
+    pub fn keep(&self, served: &Arc<HashSet<Uuid>>) {
+        self.served.store(Some(Arc::clone(served)));
+        self.forget(|key, _| !served.contains(&key.service));
     }
+
+    fn forget(&self, is_over: impl Fn(&CircuitKey, &Circuit) -> bool) {
+        let known = self.by_key.load();
+        if known.iter().any(|(key, circuit)| is_over(key, circuit)) {
+            self.by_key
+                .rcu(|known| kept_of(known, |key, circuit| !is_over(key, circuit)));
+        }
+    }
+
+    /// Whether nobody will ask for a circuit any more, as far as that can be known.
+    fn is_over(&self, key: &CircuitKey, circuit: &Circuit) -> bool {
+        let is_gone = || {
+            let served = self.served.load();
+            served
+                .as_ref()
+                .is_some_and(|served| !served.contains(&key.service))
+        };
+        circuit.is_forgotten() && (key.address.is_some() || is_gone())
+    }
+}
+
+fn kept_of(known: &ByKey, is_kept: impl Fn(&CircuitKey, &Circuit) -> bool) -> ByKey {
+    let kept = known.iter().filter(|(key, circuit)| is_kept(key, circuit));
+    kept.map(|(key, circuit)| (*key, Arc::clone(circuit)))
+        .collect()
 }
 
 impl Circuit {
@@ -233,7 +254,7 @@ impl Circuit {
             at: self.clock.unix_milliseconds(),
             cause,
         })));
-        self.series.changed_to(to as usize);
+        self.series.count_change_to(to as usize);
         let CircuitLabels {
             service,
             route,
@@ -343,12 +364,26 @@ mod tests {
             &one,
             &circuits.find_or_create(key(1, None), || series(""))
         ));
-        circuits.keep(|service| *service == Uuid::from_u128(2));
+        circuits.keep(&Arc::new(HashSet::from([Uuid::from_u128(2)])));
         assert!(circuits.find(&key(1, None)).is_none());
         assert!(Arc::ptr_eq(
             &two,
             &circuits.find(&key(2, None)).expect("kept")
         ));
+    }
+
+    #[test]
+    fn a_circuit_that_an_old_snapshot_brings_back_goes_once_nobody_asks_for_it() {
+        let clock = Clock::manual(0);
+        let circuits = Circuits::new(clock.clone());
+        circuits.keep(&Arc::new(HashSet::from([Uuid::from_u128(2)])));
+        circuits.find_or_create(key(1, None), || series(""));
+        circuits.find_or_create(key(2, None), || series(""));
+        clock.advance(IDLE_MAX);
+        assert_eq!(circuits.all().len(), 2);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(circuits.all().len(), 1);
+        assert!(circuits.find(&key(2, None)).is_some(), "it is served");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use tracing::{info, warn};
 
-use super::{Agent, Standing};
+use super::{Agent, Standing, polls::Polls};
 use crate::{
     client::{Client, Received},
     state::clock::Clock,
@@ -85,8 +85,8 @@ struct Place {
     is_doubted: bool,
 }
 
-/// Asks for `subject` until nobody holds it any more.
-pub(super) async fn follow<T: Subject>(subject: Weak<T>, clock: &Clock) {
+/// Asks for `subject` until nobody holds it any more, each time when it has its turn.
+pub(super) async fn follow<T: Subject>(subject: Weak<T>, polls: &Arc<Polls>, clock: &Clock) {
     let random = RandomState::new();
     let mut place = Place::default();
     let mut client = None;
@@ -97,12 +97,19 @@ pub(super) async fn follow<T: Subject>(subject: Weak<T>, clock: &Clock) {
         else {
             return;
         };
-        let client = client.get_or_insert_with(|| {
+        let turn = polls.turn(place.index > 0).await;
+        let asked = client.get_or_insert_with(|| {
             Client::new(agent.address.clone(), PATIENCE)
                 .secured(agent.security.clone())
                 .with_body_bytes_max(BODY_BYTES_MAX)
         });
-        let answer = ask(client, &agent, &path, place.index).await;
+        let wait = polls.wait(agent.wait);
+        let answer = ask(asked, &agent, &path, place.index, wait).await;
+        if polls.is_crowded() {
+            // The next one whose turn it is needs the connection.
+            client = None;
+        }
+        drop(turn);
         let Some(subject) = subject.upgrade() else {
             return;
         };
@@ -117,12 +124,13 @@ async fn ask(
     agent: &Agent,
     path: &str,
     index: u64,
+    wait: Duration,
 ) -> Result<Received, String> {
     let (target, timeout) = if index > 0 {
         let separator = if path.contains('?') { '&' } else { '?' };
-        let seconds = agent.wait.as_secs();
+        let seconds = wait.as_secs();
         // Consul waits up to a sixteenth longer, so that not all come back at once.
-        let timeout = agent.wait + agent.wait / 16 + PATIENCE;
+        let timeout = wait + wait / 16 + PATIENCE;
         let target = format!("{path}{separator}index={index}&wait={seconds}s");
         (target, timeout)
     } else {

@@ -4,6 +4,7 @@
 mod catalog;
 mod follow;
 mod instances;
+mod polls;
 mod service;
 mod standing;
 
@@ -22,6 +23,7 @@ use crate::{
     entity::Secret,
 };
 pub use catalog::{Catalog, CatalogKey, Routed, Skipped};
+use polls::Polls;
 pub use service::{Service, ServiceKey};
 pub use standing::Standing;
 
@@ -63,16 +65,25 @@ impl Agent {
 pub struct Consul {
     services: Registry<ServiceKey, Service>,
     catalogs: Registry<CatalogKey, Catalog>,
+    /// How many questions are under way, by whom they are asked.
+    polls: Registry<Base, Polls>,
     /// Those that nobody follows yet.
-    fresh: Mutex<Vec<(Fresh, CancellationToken)>>,
+    fresh: Mutex<Vec<Fresh>>,
     call: Notify,
     news: Arc<News>,
     catalog_news: Arc<Notify>,
 }
 
-/// Something to follow.
+/// Something to follow until `stop`.
 #[derive(Debug)]
-enum Fresh {
+struct Fresh {
+    what: List,
+    polls: Arc<Polls>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+enum List {
     Service(Weak<Service>),
     Catalog(Weak<Catalog>),
 }
@@ -96,6 +107,7 @@ impl Consul {
         let other = others
             .iter()
             .find(|other| other.feed().is_known() && other.key().is_same_list(&key));
+        let address = key.agent.address.clone();
         let stop = CancellationToken::new();
         let service = self.services.get_or_create(key.clone(), || {
             let service = Service::new(key, Arc::clone(&self.news), stop.clone());
@@ -104,7 +116,7 @@ impl Consul {
             }
             service
         });
-        self.follow(Fresh::Service(Arc::downgrade(&service)), stop);
+        self.follow(List::Service(Arc::downgrade(&service)), address, stop);
         service
     }
 
@@ -117,6 +129,7 @@ impl Consul {
         let other = others
             .iter()
             .find(|other| !other.services().is_empty() && other.key().is_same_list(&key));
+        let address = key.agent.address.clone();
         let stop = CancellationToken::new();
         let catalog = self.catalogs.get_or_create(key.clone(), || {
             let catalog = Catalog::new(key, Arc::clone(&self.catalog_news), stop.clone());
@@ -125,7 +138,7 @@ impl Consul {
             }
             catalog
         });
-        self.follow(Fresh::Catalog(Arc::downgrade(&catalog)), stop);
+        self.follow(List::Catalog(Arc::downgrade(&catalog)), address, stop);
         catalog
     }
 
@@ -134,30 +147,38 @@ impl Consul {
         self.catalog_news.notified().await;
     }
 
-    /// The services whose instances are followed, each with the agent.
-    pub fn followed(&self) -> Vec<(String, String)> {
-        let keys = self.services.keys().into_iter();
-        keys.map(|key| (key.service, key.agent.address.url("")))
-            .collect()
+    /// The services whose instances are followed.
+    pub fn followed(&self) -> Vec<ServiceKey> {
+        self.services.keys()
+    }
+
+    /// The lists of services that are followed.
+    pub fn followed_catalogs(&self) -> Vec<CatalogKey> {
+        self.catalogs.keys()
     }
 
     /// Forgets what nobody wants to know any more.
     pub fn sweep(&self) {
         self.services.sweep();
         self.catalogs.sweep();
+        self.polls.sweep();
     }
 
     /// Follows what is wanted until it is dropped.
     pub async fn run(&self, clock: &Clock) {
         loop {
             let fresh = std::mem::take(&mut *self.lock_fresh());
-            for (fresh, stop) in fresh {
+            for Fresh { what, polls, stop } in fresh {
                 let clock = clock.clone();
                 tokio::spawn(async move {
                     let follow = async {
-                        match fresh {
-                            Fresh::Service(service) => follow::follow(service, &clock).await,
-                            Fresh::Catalog(catalog) => follow::follow(catalog, &clock).await,
+                        match what {
+                            List::Service(service) => {
+                                follow::follow(service, &polls, &clock).await;
+                            }
+                            List::Catalog(catalog) => {
+                                follow::follow(catalog, &polls, &clock).await;
+                            }
                         }
                     };
                     tokio::select! {
@@ -170,12 +191,13 @@ impl Consul {
         }
     }
 
-    fn follow(&self, fresh: Fresh, stop: CancellationToken) {
-        self.lock_fresh().push((fresh, stop));
+    fn follow(&self, what: List, address: Base, stop: CancellationToken) {
+        let polls = self.polls.get_or_create(address, Polls::default);
+        self.lock_fresh().push(Fresh { what, polls, stop });
         self.call.notify_one();
     }
 
-    fn lock_fresh(&self) -> std::sync::MutexGuard<'_, Vec<(Fresh, CancellationToken)>> {
+    fn lock_fresh(&self) -> std::sync::MutexGuard<'_, Vec<Fresh>> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,6 +22,7 @@ use hickory_resolver::{
     system_conf::parse_resolv_conf,
 };
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::feed::Record;
 pub use settings::{Ask, Settings};
@@ -29,7 +30,7 @@ pub use settings::{Ask, Settings};
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The port of name servers where none is written.
 pub const PORT: u16 = 53;
-/// How long the question for one kind of records may take, all servers and tries together.
+/// How long the question for one kind of records may take, all servers, tries and search domains together.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one server may take.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,8 +50,25 @@ pub struct Found {
     pub records: Vec<Record>,
     /// How long that holds, as the records say.
     pub ttl: Duration,
-    /// The kind of records that gave it.
-    pub by: Ask,
+    pub by: Source,
+    /// Why some of it is only what was known before, or is missing.
+    pub failure: Option<Unresolved>,
+}
+
+/// What gave an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The kind of records.
+    pub ask: Ask,
+    /// The fully qualified name that has them; absent: that of the hosts file.
+    name: Option<Name>,
+}
+
+impl Source {
+    /// The hosts file, for addresses of this kind.
+    pub const fn hosts_file(ask: Ask) -> Self {
+        Self { ask, name: None }
+    }
 }
 
 /// Why a name stands for nothing.
@@ -99,7 +117,7 @@ impl Dns {
         Arc::clone(&current)
     }
 
-    /// What `host` stands for. `last` is the kind of records that gave `known`, if any did.
+    /// What `host` stands for. `last` is what gave `known`, if anything did.
     ///
     /// # Errors
     /// When no kind of records gives an address. A failure of the kind that gave the last answer is
@@ -107,7 +125,7 @@ impl Dns {
     pub async fn look_up(
         &self,
         host: &str,
-        last: Option<Ask>,
+        last: Option<&Source>,
         known: &[Record],
     ) -> Result<Found, Unresolved> {
         let settings = self.settings();
@@ -116,20 +134,19 @@ impl Dns {
         }
         let name = parse(host)?;
         let servers = self.servers(&settings)?;
+        let is_the_host = |candidate: &Name| {
+            let last = last.and_then(|last| last.name.as_ref());
+            known.is_empty() || last == Some(candidate)
+        };
+        let last = last.map(|last| last.ask);
         let mut failure = None;
         for ask in settings.in_turn(last) {
             let answer = match ask {
-                Ask::Srv => by_srv(&servers, &settings, &name, known).await,
-                _ => by_address(&servers, &name, ask).await,
+                Ask::Srv => by_srv(&servers, &settings, &name, known, is_the_host).await,
+                _ => by_address(&servers, &name, ask, is_the_host).await,
             };
             match answer {
-                Ok((records, ttl)) if !records.is_empty() => {
-                    return Ok(Found {
-                        records,
-                        ttl,
-                        by: ask,
-                    });
-                }
+                Ok(found) if !found.records.is_empty() => return Ok(found),
                 Ok(_) | Err(Unresolved::NotFound) => {}
                 Err(failed) if last == Some(ask) => return Err(failed),
                 Err(failed) => failure = failure.or(Some(failed)),
@@ -167,30 +184,71 @@ impl Dns {
     }
 }
 
+/// The records of one kind that a name has.
+struct Answers {
+    /// The fully qualified name.
+    name: Name,
+    records: Vec<Answer>,
+    /// How long all of them hold.
+    ttl: Duration,
+}
+
 impl Servers {
-    /// The records of the first candidate for `name` that has any, with the time for which all of them
-    /// hold. Whether a candidate has some must be known before the next one is asked for: it may be
-    /// another host.
+    /// The records of the first candidate for `name` that has any; for `is_the_host` see [`first_of`].
     async fn ask(
         &self,
         name: &Name,
         kind: RecordType,
-    ) -> Result<(Vec<Answer>, Duration), Unresolved> {
-        let ndots = self.resolver.options().ndots;
-        for candidate in candidates(name, &self.domains, ndots) {
-            let lookup = match self.resolver.lookup(candidate, kind).await {
-                Ok(lookup) => lookup,
-                Err(error) if error.is_no_records_found() => continue,
+        is_the_host: impl Fn(&Name) -> bool,
+    ) -> Result<Answers, Unresolved> {
+        let candidates = candidates(name, &self.domains, self.resolver.options().ndots);
+        let question = |name: Name| async move {
+            let lookup = self.resolver.lookup(name.clone(), kind).await;
+            let lookup = match lookup {
+                Err(error) if error.is_no_records_found() => return Err(Unresolved::NotFound),
                 Err(error) => return Err(failed(&error)),
+                Ok(lookup) => lookup,
             };
             let answers = lookup.answers();
-            if let Some(ttl) = answers.iter().map(|answer| answer.ttl).min() {
-                let ttl = Duration::from_secs(u64::from(ttl));
-                return Ok((answers.iter().take(RECORDS_MAX).cloned().collect(), ttl));
+            let ttl = answers.iter().map(|answer| answer.ttl).min();
+            Ok(Answers {
+                name,
+                records: answers.iter().take(RECORDS_MAX).cloned().collect(),
+                ttl: Duration::from_secs(u64::from(ttl.ok_or(Unresolved::NotFound)?)),
+            })
+        };
+        first_of(&candidates, question, is_the_host).await
+    }
+}
+
+/// What `question` gives for the first of `candidates` that has any records. Whether a candidate has
+/// some must be known before the next one is asked for: it may be another host. So where one could not
+/// be asked for, a later one counts only if `is_the_host` says that it is the right one all the same.
+async fn first_of<T, F: Future<Output = Result<T, Unresolved>>>(
+    candidates: &[Name],
+    question: impl Fn(Name) -> F,
+    is_the_host: impl Fn(&Name) -> bool,
+) -> Result<T, Unresolved> {
+    let until = Instant::now() + QUESTION_TIMEOUT;
+    let mut failure = None;
+    for (candidate, left) in candidates.iter().zip((1..=candidates.len()).rev()) {
+        if failure.is_some() && !is_the_host(candidate) {
+            continue;
+        }
+        // Servers that are silent about one domain leave the others their part of the time.
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let time = until.saturating_duration_since(Instant::now()) / left;
+        match tokio::time::timeout(time, question(candidate.clone())).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(Unresolved::NotFound)) => {}
+            Ok(Err(failed)) => failure = failure.or(Some(failed)),
+            Err(_) => {
+                let silence = || Unresolved::Failed("the servers did not answer".to_owned());
+                failure = failure.or_else(|| Some(silence()));
             }
         }
-        Err(Unresolved::NotFound)
     }
+    Err(failure.unwrap_or(Unresolved::NotFound))
 }
 
 /// `host` as servers are asked for it, also with an underscore inside of a label, which no host name
@@ -274,23 +332,14 @@ fn of_hosts_file(settings: &Settings, host: &str) -> Option<Found> {
     let kinds = settings.families().chain([Ask::A, Ask::Aaaa]);
     kinds
         .map(|ask| (ask, of_kind(ask)))
-        .find_map(|(by, records)| {
+        .find_map(|(ask, records)| {
             (!records.is_empty()).then_some(Found {
                 records,
                 ttl: HOSTS_TTL,
-                by,
+                by: Source::hosts_file(ask),
+                failure: None,
             })
         })
-}
-
-/// One question; the answers with the time for which all of them hold.
-async fn question(
-    servers: &Servers,
-    name: &Name,
-    kind: RecordType,
-) -> Result<(Vec<Answer>, Duration), Unresolved> {
-    let asked = tokio::time::timeout(QUESTION_TIMEOUT, servers.ask(name, kind)).await;
-    asked.unwrap_or_else(|_| Err(Unresolved::Failed("the servers did not answer".to_owned())))
 }
 
 fn failed(error: &NetError) -> Unresolved {
@@ -301,14 +350,21 @@ async fn by_address(
     servers: &Servers,
     name: &Name,
     ask: Ask,
-) -> Result<(Vec<Record>, Duration), Unresolved> {
+    is_the_host: impl Fn(&Name) -> bool,
+) -> Result<Found, Unresolved> {
     let kind = match ask {
         Ask::Aaaa => RecordType::AAAA,
         Ask::A | Ask::Srv => RecordType::A,
     };
-    let (answers, ttl) = question(servers, name, kind).await?;
-    let addresses = answers.iter().filter_map(|answer| answer.data.ip_addr());
-    Ok((addresses.map(Record::of_address).collect(), ttl))
+    let Answers { name, records, ttl } = servers.ask(name, kind, is_the_host).await?;
+    let addresses = records.iter().filter_map(|answer| answer.data.ip_addr());
+    let name = Some(name);
+    Ok(Found {
+        records: addresses.map(Record::of_address).collect(),
+        ttl,
+        by: Source { ask, name },
+        failure: None,
+    })
 }
 
 async fn by_srv(
@@ -316,13 +372,16 @@ async fn by_srv(
     settings: &Settings,
     name: &Name,
     known: &[Record],
-) -> Result<(Vec<Record>, Duration), Unresolved> {
-    let (answers, mut ttl) = question(servers, name, RecordType::SRV).await?;
-    let chosen = of_best_priority(&answers);
+    is_the_host: impl Fn(&Name) -> bool,
+) -> Result<Found, Unresolved> {
+    let answers = servers.ask(name, RecordType::SRV, is_the_host).await?;
+    let mut ttl = answers.ttl;
+    let chosen = of_best_priority(&answers.records);
     let hosts = chosen.iter().map(|place| async {
         for ask in settings.families() {
-            match by_address(servers, &place.target, ask).await {
-                Ok((addresses, _)) if addresses.is_empty() => {}
+            // The name in a record is whole: it is its only candidate.
+            match by_address(servers, &place.target, ask, |_| true).await {
+                Ok(found) if found.records.is_empty() => {}
                 Err(Unresolved::NotFound) => {}
                 answered => return answered,
             }
@@ -334,14 +393,15 @@ async fn by_srv(
     for (place, resolved) in chosen.iter().zip(join_all(hosts).await) {
         let name: Arc<str> = place.target.to_utf8().trim_end_matches('.').into();
         let addresses: Vec<IpAddr> = match resolved {
-            Ok((found, holds)) => {
-                ttl = ttl.min(holds);
-                found.into_iter().map(|record| record.address).collect()
+            Ok(found) => {
+                ttl = ttl.min(found.ttl);
+                let records = found.records.into_iter();
+                records.map(|record| record.address).collect()
             }
             Err(Unresolved::NotFound) => Vec::new(),
             // What this host was before is nearer to the truth than to do without it.
             Err(failed) => {
-                failure = Some(failed);
+                failure.get_or_insert_with(|| Unresolved::Failed(format!("{name}: {failed}")));
                 let of_host = |record: &&Record| record.name.as_ref() == Some(&name);
                 let before = known.iter().filter(of_host);
                 before.map(|record| record.address).collect()
@@ -357,7 +417,15 @@ async fn by_srv(
     records.truncate(RECORDS_MAX);
     match failure {
         Some(failed) if records.is_empty() => Err(failed),
-        _ => Ok((records, ttl)),
+        failure => Ok(Found {
+            records,
+            ttl,
+            by: Source {
+                ask: Ask::Srv,
+                name: Some(answers.name),
+            },
+            failure,
+        }),
     }
 }
 
@@ -424,6 +492,55 @@ mod tests {
         assert_eq!(names("x.y.", 5), ["x.y."]);
     }
 
+    /// What is found where `a.test` fails or is silent, `b.test` has `b` and `c.test` nothing; and how
+    /// long that takes.
+    async fn search(
+        candidates: &[&str],
+        is_silent: bool,
+        is_the_host: impl Fn(&str) -> bool,
+    ) -> (Result<String, Unresolved>, Duration) {
+        let candidates: Vec<Name> = candidates
+            .iter()
+            .map(|name| parse(name).expect("a name"))
+            .collect();
+        let question = |name: Name| async move {
+            match name.to_utf8().as_str() {
+                "a.test" if is_silent => std::future::pending().await,
+                "a.test" => Err(Unresolved::Failed("refused".to_owned())),
+                "b.test" => Ok("b".to_owned()),
+                _ => Err(Unresolved::NotFound),
+            }
+        };
+        let began = Instant::now();
+        let found = first_of(&candidates, question, |name| is_the_host(&name.to_utf8())).await;
+        (found, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_that_fails_hides_no_other_while_nothing_is_known() {
+        let refused = || Err(Unresolved::Failed("refused".to_owned()));
+        let all = ["a.test", "c.test", "b.test"];
+        assert_eq!(search(&all, false, |_| true).await.0, Ok("b".to_owned()));
+        let of_b = |name: &str| name == "b.test";
+        assert_eq!(search(&all, false, of_b).await.0, Ok("b".to_owned()));
+        let of_a = |name: &str| name == "a.test";
+        assert_eq!(search(&all, false, of_a).await.0, refused());
+        let without = ["a.test", "c.test"];
+        assert_eq!(search(&without, false, |_| true).await.0, refused());
+        let missing = search(&["c.test"], false, |_| true).await.0;
+        assert_eq!(missing, Err(Unresolved::NotFound));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_that_is_silent_leaves_the_others_time() {
+        let (found, took) = search(&["a.test", "c.test", "b.test"], true, |_| true).await;
+        assert_eq!(found, Ok("b".to_owned()));
+        assert!(took < QUESTION_TIMEOUT / 2, "{took:?}");
+        let (found, took) = search(&["a.test"], true, |_| true).await;
+        assert!(matches!(found, Err(Unresolved::Failed(_))));
+        assert!(took < QUESTION_TIMEOUT + SERVER_TIMEOUT, "{took:?}");
+    }
+
     #[test]
     fn an_underscore_may_stand_anywhere() {
         for host in ["user_service", "_http._tcp.user_service.test", "a_.test"] {
@@ -439,7 +556,7 @@ mod tests {
         dns.adopt(settings(&["127.0.0.1:1"]));
         let found = dns.look_up("localhost", None, &[]).await.expect("found");
         let expected = Record::of_address(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        assert_eq!((found.records, found.by), (vec![expected], Ask::A));
+        assert_eq!((found.records, found.by.ask), (vec![expected], Ask::A));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 impl Balancer {
     /// Whether a request would find a member now.
     pub fn is_available(&self) -> bool {
-        self.is_above_threshold() && self.roster.load().members.iter().any(|it| it.is_healthy())
+        self.is_above_threshold() && self.has_healthy(|_| true)
     }
 
     /// Whether it has no members only because no address is known of its names.

@@ -66,6 +66,37 @@ fn instances_are_followed_without_a_reload_and_within_a_second() {
 }
 
 #[test]
+fn however_many_lists_there_are_consul_sees_few_connections_and_all_are_followed() {
+    let (consul, a, b) = (
+        Consul::start(),
+        Origin::replying("a"),
+        Origin::replying("b"),
+    );
+    consul.register("s149", vec![Instance::of(&a)]);
+    let address = consul.address();
+    let upstreams = (0..150).map(|number| {
+        format!("- {{name: u{number}, discovery: {{type: consul, address: '{address}', service: s{number}}}}}\n")
+    });
+    let service = "services:\n- {name: api, host: u149, routes: [{name: all, paths: [/]}]}\n";
+    let upstreams: String = upstreams.collect();
+    let gateway = Gateway::start(&format!("{service}upstreams:\n{upstreams}"));
+    wait_for_answers(&gateway, "/", &["a"]);
+
+    consul.register("s149", vec![Instance::of(&b)]);
+
+    wait_for_answers(&gateway, "/", &["b"]);
+    wait_until("every list to be followed", || {
+        let asked = consul.questions();
+        (0..150).all(|number| {
+            let waiting = format!("/s{number}?passing=true&index=");
+            asked.iter().any(|question| question.contains(&waiting))
+        })
+    });
+    // It may see the end of one after the beginning of the next.
+    assert!(consul.most_connections() < 150 * 4 / 5);
+}
+
+#[test]
 fn the_first_request_waits_for_the_first_answer() {
     let (consul, a) = (Consul::start(), Origin::replying("a"));
     consul.register("users", vec![Instance::of(&a)]);

@@ -294,6 +294,10 @@ fn a_host_of_a_service_that_cannot_be_asked_for_keeps_its_address() {
     dns.addresses("two.test", 1, &["127.0.0.3"]);
 
     wait_for_answers(&gateway, "/", &["127.0.0.1", "127.0.0.3"]);
+    let name = &gateway.admin("/status/discovery").json()["names"][0];
+    assert_eq!(name["state"], "partial", "{name}");
+    let error = name["error"].as_str().expect("an error");
+    assert!(error.starts_with("one.test: "), "{error}");
 }
 
 #[test]

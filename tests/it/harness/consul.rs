@@ -94,6 +94,9 @@ struct State {
     /// Each question: path and query, and the token.
     asked: Vec<(String, Option<String>)>,
     connections: Vec<TcpStream>,
+    open: usize,
+    /// The most connections that were open at once.
+    open_max: usize,
     is_stopped: bool,
 }
 
@@ -159,6 +162,10 @@ impl Consul {
                 let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 thread::spawn(move || {
                     let connection = stream.try_clone().expect("a second handle");
+                    let mut state = shared.lock();
+                    state.open += 1;
+                    state.open_max = state.open_max.max(state.open);
+                    drop(state);
                     match tls {
                         None => serve(stream, &shared),
                         Some(tls) => {
@@ -167,6 +174,7 @@ impl Consul {
                             }
                         }
                     }
+                    shared.lock().open -= 1;
                     let _ = connection.shutdown(Shutdown::Both);
                 });
             }
@@ -217,6 +225,11 @@ impl Consul {
     pub(crate) fn questions(&self) -> Vec<String> {
         let state = self.shared.lock();
         state.asked.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The most connections that were open at once so far.
+    pub(crate) fn most_connections(&self) -> usize {
+        self.shared.lock().open_max
     }
 
     /// The tokens that were sent.

@@ -91,6 +91,26 @@ fn another_window_begins_anew() {
 }
 
 #[test]
+fn requests_of_before_a_reload_leave_the_new_window_alone() {
+    let limits = |window| Limits {
+        consecutive: 0,
+        ratio: Some(0.5),
+        requests_min: 3,
+        window,
+        ..LIMITS
+    };
+    let (old, new) = (limits(at(10)), limits(at(20)));
+    let machine = Machine::default();
+    let admitted = || machine.admit(&old, at(0)).expect("let through").0;
+    let old_tickets = [(); 3].map(|()| admitted());
+    for (ticket, is_third) in old_tickets.into_iter().zip([false, false, true]) {
+        assert_eq!(run(&machine, &new, at(1), true).is_some(), is_third);
+        assert_eq!(machine.judge(ticket, true, &old, at(1)), None);
+    }
+    assert_eq!(machine.phase(), Phase::Open);
+}
+
+#[test]
 fn a_lower_number_of_probes_never_keeps_a_circuit_half_open() {
     let more = Limits {
         probes: 3,
