@@ -3,11 +3,12 @@
 //! Read in this order: what the operator wrote becomes what runs (`config` → `compile` →
 //! `snapshot`), and `proxy` is the path of a request through it.
 
-pub mod client;
 pub mod entity;
 
+pub mod client;
 pub mod state;
 pub mod telemetry;
+pub mod tls;
 
 pub mod chain;
 pub mod plugin;
@@ -15,7 +16,6 @@ pub mod plugins;
 
 pub mod config;
 pub mod router;
-pub mod tls;
 pub mod upstream;
 
 pub mod compile;

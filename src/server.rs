@@ -65,6 +65,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 const RUNTIME_END: Duration = Duration::from_millis(100);
 /// How often the state gives back what nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Connections to upstreams over HTTP/2 that are kept while nobody uses them.
+const IDLE_HTTP2_CONNECTIONS_MAX: usize = 4096;
 /// Pingora's ceiling on tries; the retries of a service are counted by the proxy itself.
 const TRIES_MAX: usize = 1 << 16;
 
@@ -166,20 +168,17 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
             mirrors: Arc::default(),
         },
         watchers: Watchers::new(runtime.handle().clone(), reloader.state().clock.clone()),
-        follower: Follower::new(Arc::clone(&reloader.state().news)),
+        follower: Follower::new(
+            Arc::clone(&reloader.state().news),
+            Arc::clone(&reloader.state().pools),
+        ),
         reloader,
         logging,
         manager: Arc::clone(manager),
         accepting: AtomicBool::new(false),
         listeners,
     });
-    let served = runtime.block_on(serve(
-        &running,
-        &settings,
-        sockets,
-        loaded.watch,
-        start.beside,
-    ));
+    let served = runtime.block_on(serve(&running, sockets, loaded.watch, start.beside));
     // Whatever runs beside the gateway ends by itself or with the process.
     let _ = stop_beside.send(true);
     runtime.shutdown_timeout(RUNTIME_END);
@@ -338,7 +337,6 @@ impl Facts for Running {
 
 async fn serve(
     running: &Arc<Running>,
-    settings: &Settings,
     sockets: Vec<Bound>,
     watched: Vec<PathBuf>,
     beside: Option<Beside>,
@@ -368,7 +366,7 @@ async fn serve(
     let serving = Serving {
         runtime: Handle::current(),
         streams: Arc::new(StreamEdge::new(gateway.clone())),
-        edge: edge(running, settings, keeping_stopped),
+        edge: edge(running, keeping_stopped),
         live: Arc::clone(&gateway.live),
         drain: Arc::clone(&gateway.drain),
         pages: admin::router(Admin::new(Arc::clone(&gateway.state.telemetry), facts)),
@@ -411,13 +409,12 @@ async fn serve(
     Ok(())
 }
 
-fn edge(running: &Running, settings: &Settings, shutdown: watch::Receiver<bool>) -> Arc<Edge> {
+fn edge(running: &Running, shutdown: watch::Receiver<bool>) -> Arc<Edge> {
     let conf = ServerConf {
         threads: 1,
         max_retries: TRIES_MAX,
-        upstream_keepalive_pool_size: usize::try_from(settings.upstream_keepalive_pool_size)
-            .unwrap_or(usize::MAX)
-            .max(1),
+        // It is for HTTP/2 only, where one connection carries many requests.
+        upstream_keepalive_pool_size: IDLE_HTTP2_CONNECTIONS_MAX,
         ..ServerConf::default()
     };
     let proxy = http_proxy(&Arc::new(conf), running.gateway.clone());
@@ -510,6 +507,7 @@ async fn sweep(state: &State) {
         state.rates.reclaim(Timestamp::from_unix_milliseconds(
             state.clock.unix_milliseconds(),
         ));
+        state.pools.reclaim(state.clock.instant());
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         schema::Shape,
         suggest::nearest,
     },
-    entity::{consumer::Consumers, key::Keys},
+    entity::{consumer::Consumers, facts::ServiceIndex, key::Keys},
     plugin::{ConfigError, Destination, Destinations, Kind, Scope, registry::Refused},
     plugins::{self, CATALOG, Families, Instance},
     state::State,
@@ -164,6 +164,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) consumers: &'a Arc<Consumers>,
     pub(super) keys: &'a Arc<Keys>,
     pub(super) destinations: &'a Destinations,
+    /// The own services of the routes that the plugin in question is for.
+    pub(super) own_services: &'a [ServiceIndex],
     pub(super) body_bytes_max: usize,
 }
 
@@ -261,6 +263,7 @@ pub(super) fn configure(
     diagnostics: &mut Diagnostics,
 ) -> Instances {
     let mut instances = Instances::default();
+    let routed: BTreeSet<usize> = references.route_service.iter().flatten().copied().collect();
     let plugins = config.plugins.iter().zip(&references.plugin_scopes);
     for (written, (plugin, scopes)) in plugins.enumerate() {
         if plugin.fields.name.is_empty() {
@@ -273,7 +276,12 @@ pub(super) fn configure(
         if !checked || !plugin.fields.enabled {
             continue;
         }
-        let instance = configure_one(config, plugin, entry, *scopes, surroundings, diagnostics);
+        let own_services = own_services(config, plugin, *scopes, references, &routed);
+        let env = Surroundings {
+            own_services: &own_services,
+            ..*surroundings
+        };
+        let instance = configure_one(config, plugin, entry, *scopes, &env, diagnostics);
         if let Some(instance) = instance {
             let runs_on = |protocols: &[PluginProtocol]| {
                 protocols
@@ -295,6 +303,35 @@ pub(super) fn configure(
         }
     }
     instances
+}
+
+/// The own services of the routes that a plugin is for; `routed` are those that have any route.
+fn own_services(
+    config: &Config,
+    plugin: &Entity<Plugin>,
+    scopes: Scopes,
+    references: &References,
+    routed: &BTreeSet<usize>,
+) -> Vec<ServiceIndex> {
+    if let Some(route) = scopes.route {
+        let own = references.route_service.get(route).copied().flatten();
+        return own.into_iter().map(ServiceIndex).collect();
+    }
+    if let Some(service) = scopes.service {
+        return vec![ServiceIndex(service)];
+    }
+    let is_of_grpc = |protocol: &PluginProtocol| {
+        matches!(protocol, PluginProtocol::Grpc | PluginProtocol::Grpcs)
+    };
+    let takes_part = |service: &usize| {
+        config.services.get(*service).is_some_and(|service| {
+            let is_grpc = service.fields.protocol.is_grpc();
+            let mut protocols = plugin.fields.protocols.iter();
+            protocols.any(|protocol| is_of_grpc(protocol) == is_grpc)
+        })
+    };
+    let routed = routed.iter().copied().filter(takes_part);
+    routed.map(ServiceIndex).collect()
 }
 
 fn find_entry(
@@ -501,6 +538,7 @@ fn configure_one(
         consumers: surroundings.consumers,
         keys: surroundings.keys,
         destinations: surroundings.destinations,
+        own_services: surroundings.own_services,
         families: surroundings.families,
         body_bytes_max: surroundings.body_bytes_max,
     };

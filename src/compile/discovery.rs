@@ -2,15 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::outbound::Outbound;
 use crate::{
+    client::Security,
     config::{
         Config,
         model::{
             Gateway,
-            discovery::{ConsulRoutes, Discovery},
+            discovery::{Access, Discovery},
         },
     },
-    entity::Secret,
     snapshot::Discovered,
     state::{
         State,
@@ -19,28 +20,22 @@ use crate::{
 };
 
 /// What the snapshot follows: the instances of each upstream that has a registry, and the catalog.
-pub(super) fn compile(config: &Config, state: &State) -> Discovered {
+pub(super) fn compile(config: &Config, outbound: &Outbound, state: &State) -> Discovered {
     let upstreams = config.upstreams.iter().enumerate();
     let followed = upstreams.filter_map(|(index, upstream)| {
         let written = upstream.fields.discovery.as_ref()?;
-        Some((index, service(written, state)?))
+        Some((index, service(written, outbound, state)?))
     });
     Discovered {
         upstreams: followed.collect(),
-        catalog: catalog(&config.gateway, state),
+        catalog: catalog(&config.gateway, outbound, state),
     }
 }
 
 /// The instances that are written so.
-fn service(written: &Discovery, state: &State) -> Option<Arc<Service>> {
-    let agent = agent(
-        &written.address,
-        &written.datacenter,
-        &written.token,
-        written.wait,
-    )?;
+fn service(written: &Discovery, outbound: &Outbound, state: &State) -> Option<Arc<Service>> {
     Some(state.consul.service(ServiceKey {
-        agent,
+        agent: agent(&written.access(), outbound)?,
         service: written.service.clone(),
         tags: written.tags.clone(),
         passing: written.passing,
@@ -48,31 +43,28 @@ fn service(written: &Discovery, state: &State) -> Option<Arc<Service>> {
 }
 
 /// The services that ask for routes, where the settings take any.
-pub fn catalog(gateway: &Gateway, state: &State) -> Option<Arc<Catalog>> {
-    let written: &ConsulRoutes = gateway.discovery.as_ref()?.consul.as_ref()?;
-    let agent = agent(
-        &written.address,
-        &written.datacenter,
-        &written.token,
-        written.wait,
-    )?;
+fn catalog(gateway: &Gateway, outbound: &Outbound, state: &State) -> Option<Arc<Catalog>> {
+    let written = gateway.discovery.as_ref()?.consul.as_ref()?;
     Some(state.consul.catalog(CatalogKey {
-        agent,
+        agent: agent(&written.access(), outbound)?,
         tag_prefix: written.tag_prefix.clone(),
     }))
 }
 
 /// `None` for an address that was found to be none.
-fn agent(
-    address: &str,
-    datacenter: &str,
-    token: &Secret<String>,
-    wait_seconds: u32,
-) -> Option<Agent> {
+fn agent(access: &Access<'_>, outbound: &Outbound) -> Option<Agent> {
+    let address = access.base()?;
+    let tls = outbound.consul.of(access);
+    let tls = tls.filter(|_| address.is_secure());
+    let name = match access.tls_server_name {
+        "" => address.host(),
+        name => name,
+    };
     Some(Agent {
-        address: address.parse().ok()?,
-        datacenter: Some(datacenter.to_owned()).filter(|name| !name.is_empty()),
-        token: Some(token.clone()).filter(|token| !token.expose().is_empty()),
-        wait: Duration::from_secs(u64::from(wait_seconds)),
+        security: tls.map(|tls| Security::new(tls, name.to_owned())),
+        datacenter: Some(access.datacenter.to_owned()).filter(|name| !name.is_empty()),
+        token: Some(access.token.clone()).filter(|token| !token.expose().is_empty()),
+        wait: Duration::from_secs(u64::from(access.wait)),
+        address,
     })
 }

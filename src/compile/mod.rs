@@ -3,6 +3,7 @@
 mod balancing;
 mod certificates;
 mod chains;
+mod consul;
 mod consumers;
 mod discovery;
 mod dns;
@@ -27,7 +28,6 @@ use crate::{
     state::State,
 };
 
-pub use discovery::catalog;
 pub use dns::settings as dns_settings;
 
 /// Compiles configurations into snapshots that share one state, so that a reload loses nothing.
@@ -85,6 +85,7 @@ impl Compiler {
                 consumers: &consumers,
                 keys: &keys,
                 destinations: &destinations,
+                own_services: &[],
                 body_bytes_max: settings.body_buffer_bytes_max,
             },
             diagnostics,
@@ -96,7 +97,7 @@ impl Compiler {
         if diagnostics.has_errors() {
             return None;
         }
-        let discovered = discovery::compile(config, state);
+        let discovered = discovery::compile(config, &outbound, state);
         let balancers = upstreams::compile(config, &references, &outbound, &discovered, state);
         let written = upstreams::services(config, &references, &balancers, &outbound, state);
         let outside = upstreams::outside(&outside, &outbound, state);

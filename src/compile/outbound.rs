@@ -3,7 +3,7 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
-use super::references::References;
+use super::{consul, references::References};
 use crate::{
     config::{
         Code, Config, Diagnostics,
@@ -22,6 +22,7 @@ pub(super) struct Outbound {
     probes: Vec<[Arc<UpstreamTls>; 2]>,
     /// For places outside of the configuration, if some plugin names one over https.
     outside: Option<Arc<UpstreamTls>>,
+    pub(super) consul: consul::ConsulTls,
 }
 
 impl Outbound {
@@ -68,16 +69,18 @@ pub(super) fn compile(
         })
         .collect();
     let outside = verifies_outside.then(|| Arc::new(material.outside(diagnostics)));
+    let consul = consul::compile(&material, diagnostics);
     Outbound {
         services,
         probes,
         outside,
+        consul,
     }
 }
 
 /// What TLS towards upstreams is made of.
-struct Material<'a> {
-    config: &'a Config,
+pub(super) struct Material<'a> {
+    pub(super) config: &'a Config,
     references: &'a References,
     /// `client_ssl_cert`.
     default_identity: Option<Identity>,
@@ -218,7 +221,8 @@ impl<'a> Material<'a> {
             .or_else(|| self.default_identity.clone())
     }
 
-    fn default_authorities(&self, diagnostics: &mut Diagnostics) -> &Authorities {
+    /// Those of `trusted_certificates`.
+    pub(super) fn default_authorities(&self, diagnostics: &mut Diagnostics) -> &Authorities {
         self.default_authorities.get_or_init(|| {
             let mut all = self.trusted.clone();
             if wants_system(&self.config.gateway) {
@@ -231,7 +235,7 @@ impl<'a> Material<'a> {
                             "gateway.trusted_certificates",
                             error.to_string(),
                         )
-                        .hint("until then no upstream with `tls_verify` is accepted");
+                        .hint("until then nobody with `tls_verify` is accepted");
                 }
             }
             all

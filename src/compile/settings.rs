@@ -7,7 +7,9 @@ use crate::{
         settings::{AccessLog as WrittenAccessLog, RealIpHeader, RequestToken, ResponseToken},
     },
     entity::error_template::ErrorTemplates,
-    snapshot::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted},
+    snapshot::{
+        AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted, Upkeep,
+    },
     telemetry::log_file::Destination,
 };
 
@@ -58,8 +60,11 @@ pub(super) fn compile(gateway: &Gateway, error_templates: &ErrorTemplates) -> Se
         header_timeout: gateway.client_header_timeout.0,
         body_timeout: gateway.client_body_timeout.0,
         send_timeout: gateway.client_send_timeout.0,
-        upstream_idle_timeout: (gateway.upstream_keepalive_pool_size > 0)
-            .then_some(gateway.upstream_keepalive_idle_timeout.0),
+        upkeep: (gateway.upstream_keepalive_pool_size > 0).then(|| Upkeep {
+            idle: gateway.upstream_keepalive_idle_timeout.0,
+            requests_max: Some(gateway.upstream_keepalive_max_requests).filter(|most| *most > 0),
+            pool_size: usize::try_from(gateway.upstream_keepalive_pool_size).unwrap_or(usize::MAX),
+        }),
         port_maps: gateway
             .port_maps
             .iter()

@@ -251,6 +251,7 @@ fn target(
         label: label.into(),
         health: None,
         loads: Arc::default(),
+        pools: Arc::clone(&state.pools),
         slots: None,
         until: None,
     };

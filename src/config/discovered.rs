@@ -7,6 +7,7 @@ use super::diagnostics::Span;
 use super::formats::comma_items;
 use super::model::Document;
 use super::model::discovery::ConsulRoutes;
+use super::model::settings::FilePath;
 use super::node::{Entry, Kind, Node};
 use super::suggest::nearest;
 
@@ -58,9 +59,18 @@ pub(super) fn document(
     }
     let mut token = tree.text(consul.token.expose());
     token.secret = true;
+    let path = |file: &Option<FilePath>| match file {
+        Some(file) => tree.text(&file.0),
+        None => tree.node(Kind::Null),
+    };
     let discovery = vec![
         ("type", tree.text("consul")),
         ("address", tree.text(&consul.address)),
+        ("tls_verify", tree.node(Kind::Bool(consul.tls_verify))),
+        ("tls_server_name", tree.text(&consul.tls_server_name)),
+        ("ca_file", path(&consul.ca_file)),
+        ("cert_file", path(&consul.cert_file)),
+        ("key_file", path(&consul.key_file)),
         ("service", tree.text(service)),
         ("datacenter", tree.text(&consul.datacenter)),
         ("token", token),

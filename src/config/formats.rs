@@ -459,7 +459,7 @@ pub fn url(value: &str) -> Result<(), String> {
 }
 
 fn consul_address(value: &str) -> Result<(), String> {
-    value.parse::<Base>().map(drop)
+    Base::with_tls(value).map(drop)
 }
 
 /// An absolute URI with a host and without a fragment.

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::check::IGNORED_KEYS;
+use super::consul_files::ConsulFiles;
 use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
 use super::outbound_files::OutboundFiles;
 use super::pem_files::PairFiles;
 
-/// 32 hex digits that change when, and only when, the configuration does. `pairs`, `outbound` and `texts` are what
-/// stands in files that it names.
+/// 32 hex digits that change when, and only when, the configuration does. `pairs`, `outbound`, `consul` and
+/// `texts` are what stands in files that it names.
 pub(super) fn of(
     documents: &[Arc<Document>],
     pairs: &[PairFiles],
     outbound: &OutboundFiles,
+    consul: &ConsulFiles,
     texts: &[String],
 ) -> String {
     let mut hasher = Hasher(Sha256::new());
@@ -52,6 +54,9 @@ pub(super) fn of(
     let of_pairs = pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
     for file in of_pairs.chain(outbound.all()) {
         hasher.tag(b'F', file.text.expose().as_bytes());
+    }
+    for text in consul.texts() {
+        hasher.tag(b'C', text.expose().as_bytes());
     }
     let digest = hasher.0.finalize();
     digest

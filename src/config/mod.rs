@@ -1,6 +1,7 @@
 //! What the operator wrote: files in, typed entities and diagnostics out. Knows nothing of how requests are served.
 
 pub mod check;
+pub mod consul_files;
 pub mod diagnostics;
 mod discovered;
 mod document;
@@ -43,6 +44,7 @@ pub use sources::is_test_file;
 
 use crate::entity::error_template::ErrorTemplates;
 
+use self::consul_files::ConsulFiles;
 use self::model::Document;
 use self::model::gateway;
 use self::named_files::NamedFiles;
@@ -143,6 +145,8 @@ pub struct Config {
     pub default_pairs: Vec<PairFiles>,
     /// What is in the files for TLS towards upstreams.
     pub outbound_files: OutboundFiles,
+    /// What is in the files for TLS to Consul.
+    pub consul_files: ConsulFiles,
     /// The main file.
     main: Option<Arc<Document>>,
     /// Something could not be read at all, so a name that is not found may still exist.
@@ -263,17 +267,19 @@ fn assemble(
     );
     config.error_templates = templates.templates;
     sources.watch.extend(templates.files);
-    config.hash = hash::of(
-        &documents,
-        &config.default_pairs,
-        &config.outbound_files,
-        &templates.texts,
-    );
     let mut members = Vec::new();
     for document in &documents {
         merge::add(document, &mut config, &mut members, &mut diagnostics);
     }
     members::add(members, &mut config, &mut diagnostics);
+    config.consul_files = consul_files::read(&config, folder, &mut sources.watch, &mut diagnostics);
+    config.hash = hash::of(
+        &documents,
+        &config.default_pairs,
+        &config.outbound_files,
+        &config.consul_files,
+        &templates.texts,
+    );
     identities::assign(&mut config);
     identities::check_unique(&config, &mut diagnostics);
     diagnostics.drop_consequences(&sources.failed);

@@ -106,7 +106,11 @@ pub(super) fn read(
         .collect()
 }
 
-fn text(file: &Path) -> Result<String, String> {
+/// What is in a file.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(super) fn text(file: &Path) -> Result<String, String> {
     let metadata = fs::metadata(file).map_err(|error| cause(&error))?;
     if !metadata.is_file() {
         return Err("it is no file".to_owned());

@@ -39,6 +39,8 @@ pub struct Env<'a, P: Plugin> {
     pub keys: &'a Arc<Keys>,
     /// The services that a configuration may name.
     pub destinations: &'a Destinations,
+    /// The own services of the routes that the instance is for, as far as they have one.
+    pub own_services: &'a [ServiceIndex],
     pub metrics: &'a Arc<P::Metrics>,
     /// The most bytes of one request body that plugins may hold (`client_body_buffer_limit`).
     pub body_bytes_max: usize,

@@ -75,6 +75,11 @@ impl CircuitGuard {
         permit.judge(has_failed, &self.limits);
     }
 
+    /// Tells that the head of an upstream's answer is there, with a status that is no failure.
+    pub fn note_head(&self, permit: &mut Permit) {
+        permit.note_head(&self.limits);
+    }
+
     /// The answer while the circuit is open, which it is for `left`.
     pub fn refuse(&self, left: Duration) -> Reply {
         // A circuit that waits for its probes may close any moment.

@@ -30,7 +30,7 @@ pub use env::{ConfigError, Env, Kind, Metrics, Scope, Unknown};
 pub use guard::CircuitGuard;
 pub use halt::{Body, Fault, Halt, Reply};
 pub use headers::{RequestHeaders, ResponseHeaders};
-pub use subject::{Grouping, Subject};
+pub use subject::{Grouping, LimitBy, LimitByOrGlobal, Subject};
 pub use views::{
     Client, Identity, Latencies, Matched, Notes, Record, Request, RequestBody, Response, Scheme,
     Source, Surroundings, is_credential,

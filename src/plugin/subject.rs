@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 
 use http::HeaderName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ConfigError, Request};
@@ -27,6 +29,65 @@ pub enum Grouping {
     Everyone,
 }
 
+/// Makes the setting `limit_by`, maybe with a value more.
+macro_rules! limit_by {
+    ($(#[$about:meta])* $name:ident $(, $(#[$about_more:meta])* $more:ident => $grouping:ident)?) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name {
+            /// Those of a consumer, else of a credential, else of a client address.
+            #[default]
+            Consumer,
+            /// Those with the same credential, else from the same client address.
+            Credential,
+            /// Those from the same client address.
+            Ip,
+            /// All those to a service.
+            Service,
+            /// Those with the same value of `header_name`, else from the same client address.
+            Header,
+            /// Those to `path`; others by client address.
+            Path,
+            $($(#[$about_more])* $more,)?
+        }
+
+        impl $name {
+            /// The grouping, with the settings `header_name` and `path` where it needs them.
+            ///
+            /// # Errors
+            /// When the one that it needs is missing or no name or path.
+            pub fn grouping(
+                self,
+                header_name: Option<&str>,
+                path: Option<&str>,
+            ) -> Result<Grouping, ConfigError> {
+                Ok(match self {
+                    Self::Consumer => Grouping::Consumer,
+                    Self::Credential => Grouping::Credential,
+                    Self::Ip => Grouping::Ip,
+                    Self::Service => Grouping::Service,
+                    Self::Header => Grouping::by_header(header_name)?,
+                    Self::Path => Grouping::by_path(path)?,
+                    $(Self::$more => Grouping::$grouping,)?
+                })
+            }
+        }
+    };
+}
+
+limit_by! {
+    /// Whose requests are counted together.
+    LimitBy
+}
+
+limit_by! {
+    /// Whose requests are counted together.
+    LimitByOrGlobal,
+    /// All.
+    Global => Everyone
+}
+
 /// Whose a request is. The kind is part of it: a header value that looks like an address is not that
 /// address.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -45,7 +106,7 @@ impl Grouping {
     ///
     /// # Errors
     /// When it is missing or no name of a header.
-    pub fn by_header(header_name: Option<&str>) -> Result<Self, ConfigError> {
+    fn by_header(header_name: Option<&str>) -> Result<Self, ConfigError> {
         let name = header_name
             .ok_or_else(|| ConfigError::at("header_name", "required with `limit_by: header`"))?;
         let parsed = name.parse().map_err(|_| {
@@ -58,7 +119,7 @@ impl Grouping {
     ///
     /// # Errors
     /// When it is missing or no path.
-    pub fn by_path(path: Option<&str>) -> Result<Self, ConfigError> {
+    fn by_path(path: Option<&str>) -> Result<Self, ConfigError> {
         match path {
             Some(path) if path.starts_with('/') => Ok(Self::Path(path.into())),
             Some(path) => {

@@ -102,6 +102,7 @@ impl World {
                 consumers: &self.consumers,
                 keys: &Arc::default(),
                 destinations: &self.destinations,
+                own_services: &[],
                 metrics: &metrics,
                 body_bytes_max: 1 << 20,
             },

@@ -31,8 +31,9 @@
 //! as nothing, and leaves the place of a probe to another: a client that went away, an answer of the gateway or of
 //! another plugin, no healthy target, `total_timeout` before a first try was made.
 //!
-//! A success counts when the response is whole, a WebSocket when it opens. A stream of events that never ends keeps the
-//! place of a probe until it does end: a circuit that is half-open waits for it.
+//! A success counts when the response is whole, a WebSocket when it opens. That of a probe counts when the head of its
+//! response is there, before the client can see it: who comes back at once finds the circuit closed. If the response of
+//! such a probe breaks off within `open_timeout`, the circuit opens again; later it is a failure like others.
 //!
 //! # Whose circuit it is
 //!
@@ -210,8 +211,8 @@ impl Plugin for CircuitBreaker {
         }
     }
 
-    /// A failure counts before the client can see it and come again; a success is one only when the
-    /// response was whole.
+    /// What decides over a circuit counts before the client can see it and come again: a failure, and the
+    /// success of a probe. Any other success is one only when the response was whole.
     fn response(&self, memo: &mut Option<Permit>, response: &mut Response<'_>) {
         let status = match (response.source, response.reason) {
             (_, Some(reason)) if reason.is_of_upstream() => None,
@@ -220,6 +221,12 @@ impl Plugin for CircuitBreaker {
                 if response.status() == 101 || self.guard.is_failure(response.status()) =>
             {
                 Some(response.status())
+            }
+            (Source::Upstream, None) => {
+                if let Some(permit) = memo {
+                    self.guard.note_head(permit);
+                }
+                return;
             }
             _ => return,
         };

@@ -48,11 +48,11 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderValue, header};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     entity::reason::Reason,
-    plugin::{ConfigError, Env, Grouping, Halt, Plugin, Record, Reply, Request},
+    plugin::{ConfigError, Env, Grouping, Halt, LimitByOrGlobal, Plugin, Record, Reply, Request},
     state::turnstiles::{Bounds, Entrance, Pass, Ticket, Turnstile},
     telemetry::admissions::Admissions,
 };
@@ -69,7 +69,7 @@ pub struct Config {
     pub limit: u32,
     /// Whose requests are counted together. What a request does not have falls back to its
     /// client's address, `consumer` to its credential first.
-    pub limit_by: LimitBy,
+    pub limit_by: LimitByOrGlobal,
     /// How many more may wait.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub queue: u32,
@@ -89,32 +89,11 @@ pub struct Config {
     pub path: Option<String>,
 }
 
-/// Whose requests are counted together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LimitBy {
-    /// Those of a consumer, else of a credential, else of a client address.
-    #[default]
-    Consumer,
-    /// Those with the same credential, else from the same client address.
-    Credential,
-    /// Those from the same client address.
-    Ip,
-    /// All those to a service.
-    Service,
-    /// Those with the same value of `header_name`, else from the same client address.
-    Header,
-    /// Those to `path`; others by client address.
-    Path,
-    /// All.
-    Global,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
             limit: 0,
-            limit_by: LimitBy::default(),
+            limit_by: LimitByOrGlobal::default(),
             queue: 0,
             queue_timeout: 1000,
             error_code: 503,
@@ -122,20 +101,6 @@ impl Default for Config {
             header_name: None,
             path: None,
         }
-    }
-}
-
-impl Config {
-    fn grouping(&self) -> Result<Grouping, ConfigError> {
-        Ok(match self.limit_by {
-            LimitBy::Consumer => Grouping::Consumer,
-            LimitBy::Credential => Grouping::Credential,
-            LimitBy::Ip => Grouping::Ip,
-            LimitBy::Service => Grouping::Service,
-            LimitBy::Header => Grouping::by_header(self.header_name.as_deref())?,
-            LimitBy::Path => Grouping::by_path(self.path.as_deref())?,
-            LimitBy::Global => Grouping::Everyone,
-        })
     }
 }
 
@@ -161,7 +126,9 @@ impl Plugin for ConcurrencyLimit {
         if config.limit == 0 {
             return Err(ConfigError::at("limit", "required, and greater than 0"));
         }
-        let grouping = config.grouping()?;
+        let grouping = config
+            .limit_by
+            .grouping(config.header_name.as_deref(), config.path.as_deref())?;
         let message = if config.error_message == MESSAGE {
             Cow::Borrowed(MESSAGE)
         } else {

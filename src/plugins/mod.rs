@@ -44,6 +44,8 @@ pub struct Surroundings<'a> {
     pub consumers: &'a Arc<Consumers>,
     pub keys: &'a Arc<Keys>,
     pub destinations: &'a Destinations,
+    /// The own services of the routes that the plugin is for.
+    pub own_services: &'a [ServiceIndex],
     pub families: &'a Families,
     pub body_bytes_max: usize,
 }
@@ -57,6 +59,7 @@ impl<'a> Surroundings<'a> {
             consumers: self.consumers,
             keys: self.keys,
             destinations: self.destinations,
+            own_services: self.own_services,
             metrics,
             body_bytes_max: self.body_bytes_max,
         }

@@ -87,9 +87,6 @@ pub(super) fn deliver(
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())
     {
-        if let Some(handshake) = &exchange.forward.handshake {
-            handshake.end();
-        }
         let silence = service.timeouts.read.min(service.timeouts.write);
         connection.wire.begin_tunnel(silence);
     }

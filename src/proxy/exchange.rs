@@ -9,7 +9,7 @@ use std::{
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{http2::Stream, mirror::PendingCopy, retry, stream::Wire, tunnel::Handshake};
+use super::{http2::Stream, lease::Dial, mirror::PendingCopy, retry, stream::Wire};
 use crate::{
     chain::Run,
     entity::{consumer::Consumer, reason::Reason},
@@ -97,9 +97,9 @@ pub struct Forward {
     pub tries: u32,
     /// Where the last try went.
     pub member: Option<Arc<Member>>,
+    /// The connection of the last try; absent where Pingora makes it, which is for HTTP/2.
+    pub(super) dial: Option<Arc<Dial>>,
     pub tunnel: bool,
-    /// Whether the upstream still owes an answer to a request for a tunnel.
-    pub handshake: Option<Handshake>,
     /// The copy of it that waits for its body.
     pub(super) copy: Option<Box<PendingCopy>>,
     /// The client was told to send the body that it holds back.

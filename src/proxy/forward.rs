@@ -1,6 +1,10 @@
 //! Step 5: pick a target for a try, and shape the request for it.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
@@ -17,17 +21,18 @@ use super::{
     failure,
     fields::Fields,
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
+    lease::{Dial, Patience, Purpose},
     parts,
     receive::raw_path,
     reply::{REQUEST_ID, request_id},
-    retry, tunnel,
+    retry,
 };
 use crate::{
     entity::reason::Reason,
     plugin::{CircuitGuard, Reply},
     router::path::{encode_for_wire, join},
-    snapshot::{Route, Service},
-    state::{State, clock::Clock},
+    snapshot::{Route, Service, Snapshot},
+    state::{State, clock::Clock, pool::Counterpart},
     upstream::{
         self, Member,
         search::{Absent, Found},
@@ -68,6 +73,8 @@ pub(super) async fn peer(
     // What an earlier try holds is given back before the next waits or asks for it.
     exchange.forward.hold = None;
     exchange.forward.permit = None;
+    // Each try sends the body from its beginning.
+    exchange.forward.body_bytes = 0;
     let pause = std::mem::take(&mut exchange.forward.pause);
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
@@ -110,50 +117,117 @@ pub(super) async fn peer(
             ended(outcome, reply)
         })?;
     }
-    let limit = |own: Duration| left.map_or(own, |left| own.min(left));
     forward.tries += 1;
     forward.try_began = Some(now);
     forward.hold = Some(hold);
     let host = host_header(session.req_header(), route, service, &member);
-    let mut peer = peer_at(service, &member, host);
-    forward.member = Some(member);
-    let options = &mut peer.options;
-    options.connection_timeout = Some(limit(connect));
-    options.total_connection_timeout = Some(limit(connect));
-    if service.protocol.is_grpc() {
-        // Never HTTP/1, which has no room for what a call ends with.
-        options.set_http_version(2, 2);
-        options.max_h2_streams = UPSTREAM_STREAMS_MAX as usize;
-        options.h2_stream_window_size = Some(UPSTREAM_STREAM_WINDOW_BYTES);
-        options.h2_connection_window_size = Some(UPSTREAM_CONNECTION_WINDOW_BYTES);
-    }
-    if forward.tunnel {
-        // A tunnel may be silent in one direction for ever; the client's side bounds its silence.
-        let handshake = tunnel::Handshake::default();
-        forward.handshake = Some(handshake.clone());
-        options.custom_l4 = Some(tunnel::connector(
-            limit(connect),
-            limit(service.timeouts.read),
-            handshake,
-        ));
+    let peer = if service.protocol.is_grpc() {
+        let needs_new_connection = std::mem::take(&mut forward.needs_new_connection);
+        forward.dial = None;
+        let mut peer = call_peer(snapshot, service, (&member, host), left);
+        if needs_new_connection {
+            unshare(&mut peer, state);
+        }
+        peer
     } else {
-        options.read_timeout = Some(limit(service.timeouts.read));
-        options.write_timeout = Some(limit(service.timeouts.write));
-    }
-    let needs_new_connection = std::mem::take(&mut forward.needs_new_connection);
-    match snapshot.settings.upstream_idle_timeout {
-        Some(timeout) if !forward.tunnel && !needs_new_connection => {
-            options.idle_timeout = Some(timeout);
-        }
-        _ => {
-            // Nothing is shared: no other request has the same key, and nothing stays idle.
-            options.idle_timeout = Some(Duration::ZERO);
-            peer.group_key = state.identifiers.serial();
-        }
-    }
+        let dial = Arc::new(dial(
+            snapshot,
+            service,
+            (&member, host),
+            forward,
+            (now, left),
+        ));
+        forward.dial = Some(Arc::clone(&dial));
+        let mut peer = HttpPeer::new(member.address, false, String::new());
+        peer.options.custom_l4 = Some(dial);
+        peer
+    };
+    forward.member = Some(member);
+    let mut peer = Box::new(peer);
     // What concerns one connection only is removed as the request is received and shaped.
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    Ok(Box::new(peer))
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+    Ok(peer)
+}
+
+/// What a try asks the network for that began at `began`, with what is `left` of the time for the
+/// response to begin.
+fn dial(
+    snapshot: &Snapshot,
+    service: &Service,
+    (member, host): (&Member, &HeaderValue),
+    forward: &mut Forward,
+    (began, left): (Instant, Option<Duration>),
+) -> Dial {
+    let timeouts = service.timeouts;
+    let patience = Patience {
+        connect: left.map_or(timeouts.connect, |left| timeouts.connect.min(left)),
+        read: timeouts.read,
+        write: timeouts.write,
+        head_until: left.map(|left| tokio::time::Instant::from_std(began) + left),
+    };
+    let purpose = if forward.tunnel {
+        Purpose::Tunnel
+    } else if std::mem::take(&mut forward.needs_new_connection) {
+        Purpose::RequestOnNew
+    } else {
+        Purpose::Request
+    };
+    let tls = service.tls.as_ref().map(|tls| {
+        let host = host.to_str().unwrap_or_default();
+        let name = upstream::server_name(host, &member.called.server_name, tls.verifies());
+        let counterpart = Counterpart {
+            terms: tls.key(),
+            server_name: name.into(),
+        };
+        (Arc::clone(tls), counterpart)
+    });
+    Dial::new(
+        (member.address, Arc::clone(&member.pool)),
+        tls,
+        (patience, snapshot.settings.upkeep),
+        purpose,
+        began,
+    )
+}
+
+/// How `member` is asked over HTTP/2, on a connection that Pingora makes and keeps.
+fn call_peer(
+    snapshot: &Snapshot,
+    service: &Service,
+    (member, host): (&Member, &HeaderValue),
+    left: Option<Duration>,
+) -> HttpPeer {
+    let limit = |own: Duration| Some(left.map_or(own, |left| own.min(left)));
+    let mut peer = peer_at(service, member, host);
+    let options = &mut peer.options;
+    options.connection_timeout = limit(service.timeouts.connect);
+    options.total_connection_timeout = limit(service.timeouts.connect);
+    options.read_timeout = limit(service.timeouts.read);
+    options.write_timeout = limit(service.timeouts.write);
+    // Never HTTP/1, which has no room for what a call ends with.
+    options.set_http_version(2, 2);
+    options.max_h2_streams = UPSTREAM_STREAMS_MAX as usize;
+    options.h2_stream_window_size = Some(UPSTREAM_STREAM_WINDOW_BYTES);
+    options.h2_connection_window_size = Some(UPSTREAM_CONNECTION_WINDOW_BYTES);
+    options.idle_timeout = Some(
+        snapshot
+            .settings
+            .upkeep
+            .map_or(Duration::ZERO, |upkeep| upkeep.idle),
+    );
+    peer
+}
+
+/// Gives `peer` a connection of its own: no other request has the same key, and nothing stays idle.
+fn unshare(peer: &mut HttpPeer, state: &State) {
+    peer.options.idle_timeout = Some(Duration::ZERO);
+    peer.group_key = state.identifiers.serial();
+}
+
+/// Whether the connection of the last try served requests before; `is_shared` is what Pingora says of one that it made.
+pub(super) fn is_from_pool(exchange: &Exchange, is_shared: bool) -> bool {
+    let dial = exchange.forward.dial.as_ref();
+    dial.map_or(is_shared, |dial| dial.is_from_pool())
 }
 
 /// Notes what of the request decides its target. All tries have one key.
@@ -190,10 +264,8 @@ async fn find(
         let found = forward
             .search
             .next(&service.balancer, key, patience, |_| true);
-        let tries = forward.tries;
-        return found
-            .await
-            .map_err(|absent| Box::new(reply_to_absence(absent, tries)));
+        let found = found.await;
+        return found.map_err(|absent| Box::new(reply_to_absence(absent, forward.has_tried())));
     };
     let facts = &service.facts;
     let usable = |member: &Member| guard.check(facts, member.address).is_ok();
@@ -208,7 +280,7 @@ async fn find(
                 left = soonest(guard, service);
                 break;
             }
-            Err(absent) => return Err(Box::new(reply_to_absence(absent, forward.tries))),
+            Err(absent) => return Err(Box::new(reply_to_absence(absent, forward.has_tried()))),
         };
         let circuit = guard.circuit(facts, &route.facts, Some(found.member.address));
         match circuit.admit(&guard.limits) {
@@ -224,29 +296,31 @@ async fn find(
 
 /// When the first circuit of the members of `service` lets a request pass again.
 fn soonest(guard: &CircuitGuard, service: &Service) -> Duration {
-    let members = service.balancer.members();
-    let left = members
-        .iter()
-        .filter_map(|member| guard.check(&service.facts, member.address).err());
-    left.min().unwrap_or_default()
+    let left = service.balancer.with_members(|members| {
+        let left = members
+            .iter()
+            .filter_map(|member| guard.check(&service.facts, member.address).err());
+        left.min()
+    });
+    left.unwrap_or_default()
 }
 
-fn reply_to_absence(absent: Absent, tries: u32) -> Reply {
+fn reply_to_absence(absent: Absent, has_tried: bool) -> Reply {
     match absent {
-        Absent::Target | Absent::Usable | Absent::Slot => no_target(tries),
+        Absent::Target | Absent::Usable | Absent::Slot => no_target(has_tried),
         Absent::Address => Reply::message(503, Reason::NameResolution, "name resolution failed"),
         Absent::Verified => failure::unverified(),
     }
 }
 
-fn no_target(tries: u32) -> Reply {
+fn no_target(has_tried: bool) -> Reply {
     Reply::message(
         503,
         Reason::NoTarget,
-        if tries == 0 {
-            "failure to get a peer from the ring-balancer"
-        } else {
+        if has_tried {
             "The upstream server is currently unavailable"
+        } else {
+            "failure to get a peer from the ring-balancer"
         },
     )
 }
@@ -322,9 +396,6 @@ pub(super) async fn shape(
     rewrite(&mut head, session.req_header(), fields, exchange)?;
     *request = head.into();
     exchange.forward.sent_at = Some(clock.instant());
-    if let Some(handshake) = &exchange.forward.handshake {
-        handshake.begin();
-    }
     Ok(())
 }
 

@@ -48,13 +48,18 @@ pub(super) fn judge_try(exchange: &mut Exchange, outcome: TryOutcome) {
     }
 }
 
-/// Tells the circuit of its address of the `status` of a response if that says it all: of a failure
-/// before the client can see it and come again, and of a tunnel, whose end may be hours away. Any other
-/// success is one only when the response was whole.
+/// Tells the circuit of its address of the `status` of a response as far as that says it: of a failure
+/// and of a probe's success before the client can see it and come again, and of a tunnel, whose end may
+/// be hours away. Any other success is one only when the response was whole.
 pub(super) fn judge_status(exchange: &mut Exchange, status: u16) {
-    let guard = exchange.forward.directions.guard.as_ref();
-    if guard.is_some_and(|guard| status == 101 || guard.is_failure(status)) {
+    let forward = &mut exchange.forward;
+    let Some(guard) = &forward.directions.guard else {
+        return;
+    };
+    if status == 101 || guard.is_failure(status) {
         judge_try(exchange, TryOutcome::Status(status));
+    } else if let Some(permit) = &mut forward.permit {
+        guard.note_head(permit);
     }
 }
 

@@ -222,8 +222,8 @@ impl Mirrors {
             outcome = converse(&mut session, request, to, &state.clock).await;
         }
         if outcome? {
-            let idle = snapshot.settings.upstream_idle_timeout;
-            let idle = idle.map_or(Duration::ZERO, |idle| idle.min(IDLE_TIMEOUT));
+            let upkeep = snapshot.settings.upkeep;
+            let idle = upkeep.map_or(Duration::ZERO, |upkeep| upkeep.idle.min(IDLE_TIMEOUT));
             let released = self.0.release_http_session(session, &peer, Some(idle));
             released.await;
         }

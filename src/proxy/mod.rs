@@ -31,9 +31,9 @@ mod body;
 mod affinity;
 mod forward;
 mod health;
+mod lease;
 pub mod mirror;
 mod retry;
-mod tunnel;
 mod verify;
 
 mod deliver;
@@ -191,8 +191,9 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         mut error: Box<Error>,
         exchange: &mut Box<Exchange>,
-        from_pool: bool,
+        is_shared: bool,
     ) -> Box<Error> {
+        let from_pool = forward::is_from_pool(exchange, is_shared);
         retry::after_exchange_failure(session, exchange, &mut error, from_pool, &self.state);
         error
     }

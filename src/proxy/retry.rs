@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, FailedTry, Forward, TryOutcome},
-    failure, health, tunnel,
+    failure, health, lease, verify,
 };
 use crate::{
     entity::reason::Reason,
@@ -67,11 +67,16 @@ impl Forward {
     /// The answer when the time for all tries is over. If none was made it has the `reason` why:
     /// waiting within the gateway says nothing of the upstream.
     pub(super) fn out_of_time(&self, reason: Reason) -> Reply {
-        if self.tries == 0 {
-            failure::out_of_time(reason)
-        } else {
+        if self.has_tried() {
             failure::total_timeout()
+        } else {
+            failure::out_of_time(reason)
         }
+    }
+
+    /// Whether anybody was asked.
+    pub(super) fn has_tried(&self) -> bool {
+        self.tries > 0 || !self.failed_tries.is_empty()
     }
 
     /// Whether the time for all tries is over at `now`.
@@ -82,9 +87,39 @@ impl Forward {
 
 /// Decides on another try after no connection was made: nothing was sent, so any method may.
 pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, state: &State) {
-    health::note_failure(exchange, error);
+    if error.etype() == &ErrorType::InvalidCert {
+        if let (Some(service), Some(dial)) = (exchange.service(), &exchange.forward.dial) {
+            let to = exchange
+                .forward
+                .member
+                .as_ref()
+                .map(|member| member.address);
+            let name = dial.server_name().unwrap_or_default();
+            verify::complain(service, (to, name), error, &state.clock);
+        }
+        after_bad_certificate(exchange, error, state);
+        return;
+    }
+    note_failure(exchange, error, state);
     rule_out_member(exchange);
     decide(exchange, error, true, state);
+}
+
+/// Notes what the failure of a try shows of its target. If others had taken a part of the time for all tries, and it
+/// is over, that is nothing.
+fn note_failure(exchange: &mut Exchange, error: &Error, state: &State) {
+    let is_timeout = matches!(
+        error.etype(),
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout
+    );
+    let forward = &mut exchange.forward;
+    let was_cut_short =
+        is_timeout && !forward.failed_tries.is_empty() && forward.is_late(state.clock.instant());
+    if was_cut_short {
+        forward.permit = None;
+    } else {
+        health::note_failure(exchange, error);
+    }
 }
 
 /// Decides on another try after a connection failed.
@@ -103,7 +138,7 @@ pub(super) fn after_exchange_failure(
     from_pool: bool,
     state: &State,
 ) {
-    tunnel::name_silence(error);
+    lease::name_trouble(error);
     if error.etype() == &REPEATED_STATUS {
         error.set_retry(true);
         return;
@@ -143,7 +178,7 @@ pub(super) fn after_exchange_failure(
             || was_not_looked_at(error)
             || (is_stale && nothing_was_written(session, exchange, error)));
     if !is_stale {
-        health::note_failure(exchange, error);
+        note_failure(exchange, error, state);
     }
     if is_safe && is_stale && !exchange.forward.is_late(state.clock.instant()) {
         note_failed_try(exchange, TryOutcome::Stale, state);

@@ -1,8 +1,10 @@
-//! Whether the upstream behind a new or pooled connection is who it should be. Asked before anything
-//! is sent.
+//! Whether the upstream behind a new or pooled connection that Pingora made is who it should be. Asked before
+//! anything is sent. What the gateway connects by itself it has judged by then.
+
+use std::net::SocketAddr;
 
 use pingora_core::{
-    Result,
+    Error, Result,
     protocols::Digest,
     upstreams::peer::{HttpPeer, Peer},
 };
@@ -22,8 +24,8 @@ pub(super) fn check(
     clock: &Clock,
 ) -> Result<()> {
     match exchange.service() {
-        Some(service) => judge(service, peer, connection, clock),
-        None => Ok(()),
+        Some(service) if exchange.forward.dial.is_none() => judge(service, peer, connection, clock),
+        _ => Ok(()),
     }
 }
 
@@ -41,14 +43,33 @@ pub(super) fn judge(
         return Ok(());
     };
     tls.check(connection).inspect_err(|error| {
-        if tls.may_say(clock.unix_milliseconds()) {
-            warn!(
-                service = service.facts.label,
-                address = %peer.address(),
-                server_name = peer.sni,
-                "the certificate of an upstream was not accepted: {}",
-                error.context.as_ref().map_or("", |context| context.as_str())
-            );
-        }
+        let to = peer.address().as_inet().copied();
+        complain(service, (to, &peer.sni), error, clock);
     })
+}
+
+/// Says why the certificate that an upstream showed at an address for a name was not accepted, but not for every
+/// request.
+pub(super) fn complain(
+    service: &Service,
+    (address, server_name): (Option<SocketAddr>, &str),
+    error: &Error,
+    clock: &Clock,
+) {
+    let says = service
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.may_say(clock.unix_milliseconds()));
+    if says {
+        warn!(
+            service = service.facts.label,
+            address = address.map(tracing::field::display),
+            server_name,
+            "the certificate of an upstream was not accepted: {}",
+            error
+                .context
+                .as_ref()
+                .map_or("", |context| context.as_str())
+        );
+    }
 }

@@ -307,6 +307,7 @@ impl Reloader {
         state.splits.sweep();
         state.slots.sweep();
         state.budgets.sweep();
+        state.pools.sweep();
         state.circuits.sweep();
         self.forget_circuits();
         state.health.sweep();
@@ -369,13 +370,6 @@ impl Reloader {
 
 /// The names of the settings that differ and that a reload cannot change.
 pub fn needs_restart(old: &Settings, new: &Settings) -> impl Iterator<Item = &'static str> {
-    [
-        ("threads", old.threads != new.threads),
-        (
-            "upstream_keepalive_pool_size",
-            old.upstream_keepalive_pool_size != new.upstream_keepalive_pool_size,
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
+    let differs = old.threads != new.threads;
+    differs.then_some("threads").into_iter()
 }

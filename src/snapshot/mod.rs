@@ -27,7 +27,9 @@ use crate::{
 
 pub use origins::{Origins, Place, PluginOrigin, Unserved};
 pub use retry::Retry;
-pub use settings::{AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted};
+pub use settings::{
+    AccessFormat, AccessLog, ErrorType, RealIp, ResponseTokens, Settings, Trusted, Upkeep,
+};
 
 /// The place of a route in [`Snapshot::routes`].
 pub type RouteIndex = usize;

@@ -42,14 +42,25 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// How long a client may take nothing of a response.
     pub send_timeout: Duration,
-    /// How long an idle upstream connection is kept; absent = none is kept.
-    pub upstream_idle_timeout: Option<Duration>,
+    /// How idle connections to upstreams are kept; absent = none is.
+    pub upkeep: Option<Upkeep>,
     /// Inner port → the outer port reported in `X-Forwarded-Port`.
     pub port_maps: Vec<(u16, u16)>,
     /// Whether `Kong-Debug: 1` is answered with the names of route and service.
     pub debug_header: bool,
     /// The log of requests; absent = there is none.
     pub access_log: Option<AccessLog>,
+}
+
+/// How connections to upstreams are kept between requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// How long one may be idle.
+    pub idle: Duration,
+    /// How many requests it is used for; absent = any number.
+    pub requests_max: Option<u32>,
+    /// How many idle ones an address has at most.
+    pub pool_size: usize,
 }
 
 /// Where a line for each request is written, and how.

@@ -70,6 +70,7 @@ impl State {
             consul,
             // What goes on at the moment goes with the targets, whose turns are listed.
             loads: _,
+            pools: _,
             // These are the process's own, or count for its lifetime.
             clock: _,
             identifiers: _,

@@ -17,8 +17,9 @@ const LATENCY_UNKNOWN: f64 = 1e15;
 /// What failures alone make a latency at most.
 const PENALTY_MAX: Duration = Duration::from_secs(10);
 
-/// The load of one address.
+/// The load of one address. It shares no cache line with those of others, which other threads write.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct Load {
     /// Since when it is there, in Unix milliseconds; 0: from the beginning.
     joined: AtomicI64,

@@ -13,6 +13,7 @@ pub mod identifiers;
 mod inventory;
 pub mod load;
 pub mod names;
+pub mod pool;
 pub mod rates;
 pub mod registry;
 pub mod turns;
@@ -36,6 +37,7 @@ use identifiers::Identifiers;
 pub use inventory::Held;
 use load::Load;
 use names::Names;
+use pool::Pools;
 use rates::Rates;
 use registry::Registry;
 use turns::Turns;
@@ -57,6 +59,8 @@ pub struct State {
     pub slots: Registry<(Uuid, String, u32), PerAddress<Semaphore>>,
     /// What the addresses of targets have to do.
     pub loads: PerTarget<Load>,
+    /// The idle connections to upstreams, by address.
+    pub pools: Arc<Pools>,
     /// What the retries of a service may still cost, by its id.
     pub budgets: Registry<Uuid, RetryBudget>,
     /// The circuits of a plugin instance, by its id.
@@ -86,6 +90,7 @@ impl State {
             splits: Registry::default(),
             slots: Registry::default(),
             loads: PerTarget::default(),
+            pools: Arc::default(),
             budgets: Registry::default(),
             circuits: Registry::default(),
             health: TargetsHealth::default(),

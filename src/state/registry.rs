@@ -83,6 +83,19 @@ impl<K: Eq + Hash + Debug, V> Registry<K, V> {
             .filter_map(Weak::upgrade)
             .collect()
     }
+
+    /// The values that are in use, with their keys.
+    pub fn entries(&self) -> Vec<(K, Arc<V>)>
+    where
+        K: Clone,
+    {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.upgrade()?)))
+            .collect()
+    }
 }
 
 #[cfg(test)]

@@ -5,14 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// The turns of an upstream or of the one host of a service.
 #[derive(Debug, Default)]
 pub struct Turns {
-    position: AtomicU64,
+    position: Position,
     has_begun: AtomicBool,
 }
+
+/// All threads write it all the time, so it shares no cache line with what they only read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Position(AtomicU64);
 
 impl Turns {
     /// Takes a turn.
     pub fn next(&self) -> u64 {
-        self.position.fetch_add(1, Ordering::Relaxed)
+        self.position.0.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Notes that all first members are there: whoever comes from now on joins them.

@@ -106,7 +106,7 @@ async fn secured(service: &Service, member: &Member, tcp: TcpStream) -> Result<B
         .and_then(|host| host.to_str().ok())
         .unwrap_or(&member.called.server_name);
     let name = server_name(host, &member.called.server_name, tls.verifies());
-    Ok(Box::new(tls.connect(tcp, &name).await?))
+    Ok(Box::new(tls.connect(tcp, &name, None).await?))
 }
 
 fn say_unverified(service: &Service, address: SocketAddr, error: &Error, clock: &Clock) {

@@ -26,4 +26,4 @@ pub use pem::{AuthorityError, Certificate, Pair, PairError, authority};
 pub use policy::{CipherSuite, Ciphers, Policy, Version, check_ciphers};
 pub use self_signed::self_signed;
 pub use stream::{Replayed, SecureStream};
-pub use upstream::{Identity, Trust, UpstreamStream, UpstreamTls};
+pub use upstream::{HandshakeError, Identity, Trust, UpstreamStream, UpstreamTls};

@@ -40,8 +40,19 @@ const SAID_INTERVAL: i64 = 10_000;
 /// What Pingora calls when a handshake is done; what it gives is kept with the connection.
 type Judge = Arc<dyn Fn(&SslRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + Sync>;
 
-/// A TLS connection of a stream with its upstream.
+/// A TLS connection with an upstream.
 pub type UpstreamStream = SslStream<TcpStream>;
+
+/// Why there is no TLS connection with an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The handshake was not completed.
+    #[error("no TLS: {0}")]
+    Broken(String),
+    /// What is wrong with the certificate.
+    #[error("its certificate is not accepted: {0}")]
+    Unverified(String),
+}
 
 /// What was found of the certificate of a connection; it stays with the connection.
 struct Verdict(std::result::Result<(), String>);
@@ -228,27 +239,54 @@ impl UpstreamTls {
         Err(Error::explain(ErrorType::InvalidCert, complaint).into_up())
     }
 
-    /// Shakes hands over `tcp` for a stream, as `name`, and judges the certificate.
+    /// Shakes hands over `tcp`, as `name`, and judges the certificate. `protocols` are those to offer, as ALPN writes
+    /// them (RFC 7301 §3.1).
     ///
     /// # Errors
     /// When there is no TLS connection, or its certificate is not accepted.
-    pub async fn connect(&self, tcp: TcpStream, name: &str) -> Result<UpstreamStream> {
-        let failed = |error: &dyn fmt::Display| {
-            Error::explain(ErrorType::TLSHandshakeFailure, error.to_string()).into_up()
-        };
-        let connector = CONNECTOR.as_ref().map_err(|error| failed(error))?;
-        let ssl = self
+    pub async fn connect(
+        &self,
+        tcp: TcpStream,
+        name: &str,
+        protocols: Option<&[u8]>,
+    ) -> Result<UpstreamStream> {
+        self.shake_hands(tcp, name, protocols).await.map_err(|error| {
+            let (kind, cause) = match error {
+                HandshakeError::Broken(cause) => (ErrorType::TLSHandshakeFailure, cause),
+                HandshakeError::Unverified(complaint) => (ErrorType::InvalidCert, complaint),
+            };
+            Error::explain(kind, cause).into_up()
+        })
+    }
+
+    /// The same for those who speak no Pingora.
+    ///
+    /// # Errors
+    /// When there is no TLS connection, or its certificate is not accepted.
+    pub async fn shake_hands(
+        &self,
+        tcp: TcpStream,
+        name: &str,
+        protocols: Option<&[u8]>,
+    ) -> std::result::Result<UpstreamStream, HandshakeError> {
+        let broken = |error: &dyn fmt::Display| HandshakeError::Broken(error.to_string());
+        let connector = CONNECTOR.as_ref().map_err(|error| broken(error))?;
+        let mut ssl = self
             .prepared(connector, name)
-            .map_err(|error| failed(&error))?;
-        let mut stream = SslStream::new(ssl, tcp).map_err(|error| failed(&error))?;
+            .map_err(|error| broken(&error))?;
+        if let Some(protocols) = protocols {
+            ssl.set_alpn_protos(protocols)
+                .map_err(|error| broken(&error))?;
+        }
+        let mut stream = SslStream::new(ssl, tcp).map_err(|error| broken(&error))?;
         Pin::new(&mut stream)
             .connect()
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| broken(&error))?;
         if let Some(trust) = &self.trust {
             trust
                 .judge(stream.ssl(), name)
-                .map_err(|complaint| Error::explain(ErrorType::InvalidCert, complaint).into_up())?;
+                .map_err(HandshakeError::Unverified)?;
         }
         Ok(stream)
     }

@@ -1,6 +1,7 @@
 //! The one task that keeps the members of live upstreams in step with names, registries and health.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use tokio::runtime::Handle;
 use tracing::error;
 
 use super::Balancer;
-use crate::state::feed::News;
+use crate::state::{feed::News, pool::Pools};
 
 /// How long news may gather before they are followed again: until then those who are out are passed
 /// over all the same.
@@ -22,14 +23,16 @@ const TICK: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Follower {
     news: Arc<News>,
+    pools: Arc<Pools>,
     live: Mutex<Arc<[Arc<Balancer>]>>,
 }
 
 impl Follower {
-    /// Follows nothing yet, and listens to `news`.
-    pub fn new(news: Arc<News>) -> Self {
+    /// Follows nothing yet, and listens to `news`. The `pools` of addresses that nobody has are closed.
+    pub fn new(news: Arc<News>, pools: Arc<Pools>) -> Self {
         Self {
             news,
+            pools,
             live: Mutex::new(Arc::new([])),
         }
     }
@@ -38,7 +41,7 @@ impl Follower {
     pub fn adopt(&self, balancers: impl Iterator<Item = Arc<Balancer>>) {
         let balancers: Arc<[Arc<Balancer>]> = balancers.collect();
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&balancers);
-        if follow(&balancers).is_some() {
+        if follow(&balancers, &self.pools).is_some() {
             self.news.tell();
         }
     }
@@ -51,8 +54,9 @@ impl Follower {
             let _ = tokio::time::timeout(pause, self.news.heard()).await;
             let live = Arc::clone(&self.live.lock().unwrap_or_else(PoisonError::into_inner));
             // Many members take a while, which the threads that serve requests do not have.
+            let pools = Arc::clone(&self.pools);
             let followed = Handle::current()
-                .spawn_blocking(move || follow(&live))
+                .spawn_blocking(move || follow(&live, &pools))
                 .await;
             if let Err(cause) = &followed {
                 error!(%cause, "following the members of upstreams failed");
@@ -64,9 +68,16 @@ impl Follower {
 }
 
 /// Gives the time after which somebody is to be followed again though there are no news.
-fn follow(balancers: &[Arc<Balancer>]) -> Option<Duration> {
-    let followed = balancers.iter().map(|balancer| balancer.follow());
-    followed.reduce(|one, other| [one, other].into_iter().flatten().min())?
+fn follow(balancers: &[Arc<Balancer>], pools: &Pools) -> Option<Duration> {
+    let mut named = HashSet::new();
+    let followed = balancers.iter().map(|balancer| {
+        let again = balancer.follow();
+        balancer.with_members(|members| named.extend(members.iter().map(|it| it.address)));
+        again
+    });
+    let again = followed.reduce(|one, other| [one, other].into_iter().flatten().min());
+    pools.keep_only(&named);
+    again?
 }
 
 #[cfg(test)]
@@ -89,7 +100,7 @@ mod tests {
             news: Arc::clone(&news),
             ..outline(vec![target])
         }));
-        let follower = Arc::new(Follower::new(news));
+        let follower = Arc::new(Follower::new(news, Arc::default()));
         follower.adopt(std::iter::once(Arc::clone(&balancer)));
         let task = tokio::spawn({
             let follower = Arc::clone(&follower);

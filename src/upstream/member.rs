@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     entity::Protocol,
-    state::{health::AddressHealth, load::Load},
+    state::{health::AddressHealth, load::Load, pool::Pool},
 };
 
 /// One address of a target.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Member {
     pub address: SocketAddr,
     /// That of its target, or of its own record.
@@ -36,6 +36,8 @@ pub struct Member {
     pub health: Option<Arc<AddressHealth>>,
     /// What it has to do.
     pub load: Arc<Load>,
+    /// The idle connections to its address.
+    pub pool: Arc<Pool>,
     /// What is left of `max_connections`; absent = no limit.
     pub slots: Option<Arc<Semaphore>>,
 }
@@ -74,6 +76,7 @@ impl Member {
                 .as_ref()
                 .map(|health| health.find_or_create(address, || AddressHealth::new(address, now))),
             load,
+            pool: target.pools.get_or_create(address, Pool::default),
             slots: target.slots.as_ref().map(|slots| {
                 slots
                     .left

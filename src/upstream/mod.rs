@@ -4,6 +4,7 @@ pub mod algorithm;
 pub mod balancer;
 pub mod follower;
 pub mod health;
+mod lanes;
 pub mod member;
 mod roster;
 pub mod search;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     Member, Target,
     algorithm::{Algorithm, ring::Ring, sessions::Sessions, wheel::Wheel},
+    lanes::Lanes,
 };
 use crate::state::load::Moment;
 
@@ -32,6 +33,8 @@ pub(super) struct Roster {
     /// has a turn is asked all the same.
     pub(super) wheel: Wheel,
     pub(super) plan: Plan,
+    /// The members as each thread picks them.
+    lanes: Lanes,
     /// When the shares are others, though nothing happens.
     pub(super) next_step: Option<Duration>,
 }
@@ -72,10 +75,16 @@ impl Roster {
         Self {
             wheel: Wheel::new(&shares),
             plan,
+            lanes: Lanes::default(),
             members: members.into_boxed_slice(),
             shares,
             next_step,
         }
+    }
+
+    /// The members for this thread to pick from.
+    pub(super) fn own_members(&self) -> &[Arc<Member>] {
+        self.lanes.own(&self.members)
     }
 
     /// Whether it says the same as `other`.

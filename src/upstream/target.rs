@@ -20,6 +20,7 @@ use crate::{
         health::TargetHealth,
         load::Load,
         names::Name,
+        pool::Pools,
     },
 };
 
@@ -39,6 +40,8 @@ pub struct Target {
     pub health: Option<Arc<TargetHealth>>,
     /// What its addresses have to do.
     pub loads: Arc<PerAddress<Load>>,
+    /// The idle connections to its addresses, and to those of others.
+    pub pools: Arc<Pools>,
     /// What is left of `max_connections`; absent = no limit.
     pub slots: Option<Slots>,
     /// It is used only until these are known; absent = always.
@@ -149,6 +152,7 @@ impl Target {
             called: self.called_at(address, None),
             health: None,
             load: Arc::default(),
+            pool: Arc::default(),
             slots: None,
         }
     }
@@ -213,6 +217,7 @@ pub(crate) mod tests {
             srv_host: false,
             health: None,
             loads: Arc::default(),
+            pools: Arc::default(),
             slots: None,
             until: None,
         }

@@ -1,6 +1,7 @@
 //! Where the places behind services come from when the files do not say: names that are resolved, and Consul.
 
 mod consul;
+mod consul_tls;
 mod dns;
 mod routes;
 

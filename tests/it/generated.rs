@@ -234,6 +234,7 @@ gateway: {listen: "off", admin: [127.0.0.1:1, "127.0.0.1:2 backlog=5"], tls_veri
 const BEYOND_A_SCHEMA: &[&str] = &[
     "bad_hashed_passwords",
     "bad_router_flavor",
+    "bad_split_of_grpc",
     "contradicting_ordering",
     "dangling_references",
     "duplicate_credential_names",

@@ -125,24 +125,89 @@ fn an_idle_upstream_connection_is_closed_after_its_timeout() {
     origin.wait_for_open_connections(0);
 }
 
-/// Nobody can ask for them any more, so only time ends them.
+/// The idle ones at once, those in use when their request is over.
 #[test]
-fn connections_of_a_target_that_left_are_not_used_and_end_with_their_idle_timeout() {
-    let (leaves, stays) = (Origin::replying("leaves"), Origin::replying("stays"));
-    let settings = "upstream_keepalive_idle_timeout: 2";
+fn connections_of_a_target_that_left_are_closed() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let leaves = Origin::start(move |request| match request.target.as_str() {
+        "/held" => Reply::ok("late").after(&held),
+        _ => Reply::ok("leaves"),
+    });
+    let stays = Origin::replying("stays");
+    let settings = "upstream_keepalive_idle_timeout: 3600";
     let gateway = Gateway::start_with(settings, &pool(&[(&leaves, 1), (&stays, 1)]));
+    let mut busy = gateway.connect();
+    busy.write(Request::get("/held").bytes()).expect("written");
+    leaves.wait_until("the held request", |requests| requests.len() == 1);
     for _ in 0..4 {
         assert_eq!(gateway.get("/").status, 200);
     }
     let before = leaves.count();
+    assert_eq!((before, leaves.open_connections()), (3, 2));
 
     gateway.reload(&pool(&[(&stays, 1)]));
+
+    leaves.wait_for_open_connections(1);
     for _ in 0..10 {
         assert_eq!(gateway.get("/").text(), "stays");
     }
-
     assert_eq!(leaves.count(), before);
+    gate.open();
+    assert_eq!(busy.read_response().expect("an answer").text(), "late");
     leaves.wait_for_open_connections(0);
+    assert_eq!(stays.open_connections(), stays.connections());
+}
+
+/// The pool belongs to the address: its upstream may be called otherwise, and so may its service.
+#[test]
+fn connections_survive_an_edit_of_all_that_leads_to_them() {
+    let origin = Origin::replying("hello");
+    let gateway = Gateway::start_with("threads: 1", &pool(&[(&origin, 1)]));
+    assert_eq!(gateway.get("/").status, 200);
+
+    gateway.reload(&pool(&[(&origin, 7)]).replace("pool", "lake"));
+    assert_eq!(gateway.get("/").status, 200);
+    gateway.reload(&one_service(&origin));
+    assert_eq!(gateway.get("/").status, 200);
+
+    assert_eq!((origin.count(), origin.connections()), (3, 1));
+}
+
+#[test]
+fn an_upstream_connection_is_closed_after_its_number_of_requests() {
+    let origin = Origin::replying("hello");
+    let settings = "threads: 1\nupstream_keepalive_max_requests: 3";
+    let gateway = Gateway::start_with(settings, &one_service(&origin));
+
+    for _ in 0..7 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+
+    assert_eq!(origin.connections(), 3);
+    origin.wait_for_open_connections(1);
+    let written = std::fs::read_to_string(gateway.file()).expect("the document");
+    gateway.changing_configuration(|| {
+        gateway.replace_exactly(&written.replace("requests: 3", "requests: 0"));
+    });
+    for _ in 0..7 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    assert_eq!(origin.connections(), 3);
+}
+
+/// What the upstream closes while nobody uses it is closed here too, before anybody asks.
+#[test]
+fn an_idle_connection_that_the_origin_closes_is_let_go() {
+    let origin = Origin::start(|_| Reply::ok("hello").then_close());
+    let gateway = Gateway::start(&one_service(&origin));
+    let level = gateway.open_files();
+
+    assert_eq!(gateway.get("/").status, 200);
+
+    wait_until("the descriptor to be given back", || {
+        gateway.open_files() <= level
+    });
 }
 
 #[test]

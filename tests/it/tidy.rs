@@ -8,9 +8,9 @@ use regex::Regex;
 
 /// Imports only go down this table, except along [`ALONGSIDE`].
 const LEVELS: &[&[&str]] = &[
-    &["entity", "client"],
-    &["plugin", "state", "telemetry"],
-    &["config", "router", "tls", "upstream"],
+    &["entity"],
+    &["client", "plugin", "state", "telemetry", "tls"],
+    &["config", "router", "upstream"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
     &["reload", "admin", "explain", "proxy", "stream"],
@@ -19,8 +19,7 @@ const LEVELS: &[&[&str]] = &[
 
 /// Imports within a level: the first may import the ones after it.
 const ALONGSIDE: &[&[&str]] = &[
-    &["plugin", "state", "telemetry"],
-    &["upstream", "tls"],
+    &["plugin", "state", "client", "tls", "telemetry"],
     &["chain", "plugins"],
     &["compile", "snapshot"],
     &["explain", "proxy"],

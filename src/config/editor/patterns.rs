@@ -113,7 +113,7 @@ const PATTERNS: &[Pattern] = &[
         r"^\s*\+?[0-9]+\s*:\s*\+?[0-9]+\s*$",
         "`outer:inner`",
     ),
-    pattern("consul-address", "^http://", "http URL"),
+    pattern("consul-address", "^https?://", "http or https URL"),
     pattern(
         "dns-server",
         r"^\[?[0-9A-Fa-f.:]+\]?(:[0-9]+)?$",

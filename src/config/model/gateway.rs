@@ -22,8 +22,6 @@ const ORDER: &str = "the order of the ciphers is the gateway's with `ssl_cipher_
 const SESSIONS: &str =
     "a session can be resumed for two hours; turn tickets off with `ssl_session_tickets`";
 const GROUPS: &str = "the parameters of Diffie and Hellman are OpenSSL's; leave it out";
-const RETIRE: &str =
-    "upstream connections are closed by idle time only; set `upstream_keepalive_idle_timeout`";
 
 /// Settings of Kong that this version knows but does not have, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -31,7 +29,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("ssl_session_timeout", SESSIONS),
     ("ssl_session_cache_size", SESSIONS),
     ("ssl_dhparam", GROUPS),
-    ("upstream_keepalive_max_requests", RETIRE),
 ];
 
 /// What Kong calls a setting in `kong.conf`, where that is not what it is called here.
@@ -206,8 +203,10 @@ pub struct Gateway {
     pub error_template_plain: Option<String>,
     /// The same for XML.
     pub error_template_xml: Option<String>,
-    /// Idle connections to upstreams that the process keeps, all upstreams together; 0: none. Needs a restart to change.
+    /// Idle connections that are kept to each address of an upstream; 0: none.
     pub upstream_keepalive_pool_size: u32,
+    /// Requests on one upstream connection, which is closed then; 0: any number.
+    pub upstream_keepalive_max_requests: u32,
     /// Seconds until an idle upstream connection is closed.
     pub upstream_keepalive_idle_timeout: Seconds,
     /// Seconds until an idle client connection is closed.
@@ -313,7 +312,8 @@ impl Default for Gateway {
             error_template_json: None,
             error_template_plain: None,
             error_template_xml: None,
-            upstream_keepalive_pool_size: 4096,
+            upstream_keepalive_pool_size: 512,
+            upstream_keepalive_max_requests: 10_000,
             upstream_keepalive_idle_timeout: seconds(60),
             keepalive_timeout: seconds(75),
             keepalive_requests: 10_000,
@@ -385,6 +385,12 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
     if !gateway.dns_order.iter().any(asks) {
         let message = "`dns_order` must have at least one of SRV, A, AAAA";
         report(Code::InvalidValue, "dns_order", message);
+    }
+    let consul = gateway.discovery.as_ref();
+    let consul = consul.and_then(|discovery| discovery.consul.as_ref());
+    if let Some((field, message)) = consul.and_then(|consul| consul.access().complaint()) {
+        let field = format!("discovery.consul.{field}");
+        report(Code::InvalidCombination, &field, &message);
     }
     for (index, listen) in gateway.admin.addresses().enumerate() {
         if listen.proxy_protocol {

@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 /// The value of a foreign field: a string, or a record with one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,24 +96,24 @@ impl JsonSchema for Reference {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "x-noun": "name or id",
-            "description": "A name or an id, or a record with one of `name`, `id`, `username`, `custom_id`.",
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": {
-                        "id": {"type": ["string", "null"]},
-                        "name": {"type": ["string", "null"]},
-                        "username": {"type": ["string", "null"]},
-                        "custom_id": {"type": ["string", "null"]}
-                    }
-                }
-            ]
-        })
+        let text = || json!({"type": ["string", "null"]});
+        text_or_record(
+            "A name or an id, or a record with one of `name`, `id`, `username`, `custom_id`.",
+            &json!({"id": text(), "name": text(), "username": text(), "custom_id": text()}),
+        )
     }
+}
+
+/// A string, or a record with these properties.
+fn text_or_record(description: &str, properties: &Value) -> Schema {
+    json_schema!({
+        "x-noun": "name or id",
+        "description": description,
+        "anyOf": [
+            {"type": "string"},
+            {"type": "object", "additionalProperties": false, "properties": properties},
+        ]
+    })
 }
 
 /// What an item of a consumer's `groups` may be: a reference, or the group as an export repeats it.
@@ -124,24 +125,16 @@ impl JsonSchema for GroupItem {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "x-noun": "name or id",
-            "description": "A name or an id, or a record with `name`, `id` or both.",
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": {
-                        "id": {"type": ["string", "null"]},
-                        "name": {"type": ["string", "null"]},
-                        "tags": {"type": ["array", "null"], "items": {"type": "string"}},
-                        "created_at": {"type": ["integer", "null"]},
-                        "updated_at": {"type": ["integer", "null"]}
-                    }
-                }
-            ]
-        })
+        text_or_record(
+            "A name or an id, or a record with `name`, `id` or both.",
+            &json!({
+                "id": {"type": ["string", "null"]},
+                "name": {"type": ["string", "null"]},
+                "tags": {"type": ["array", "null"], "items": {"type": "string"}},
+                "created_at": {"type": ["integer", "null"]},
+                "updated_at": {"type": ["integer", "null"]},
+            }),
+        )
     }
 }
 

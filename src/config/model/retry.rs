@@ -28,7 +28,7 @@ pub struct Retry {
     /// Which share of the service's requests may be repetitions to targets that the request has tried already, 30 apart, over 10 seconds; 1: any.
     #[schemars(range(min = 0, max = 1))]
     pub budget: f64,
-    /// Milliseconds that connecting, and each wait for the upstream, may take within one try, where the service's own limits are longer; 0: no such limit.
+    /// Milliseconds from the begin of a try until the head of the response must be there, where the service's own limits are longer; 0: no such limit.
     #[schemars(range(max = 2_147_483_646))]
     pub per_try_timeout: u32,
 }

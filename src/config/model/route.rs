@@ -74,7 +74,7 @@ pub struct Route {
     pub preserve_host: bool,
     /// How tries are repeated, in place of what the service says.
     pub retry: Option<Retry>,
-    /// Milliseconds until the response must have begun, over all tries and what they wait for, in place of what the service says; 0: no such limit. What is left when a try begins shortens its timeouts: a head that arrives in pieces may take longer, and silence within the body is bound by it too.
+    /// Milliseconds until the head of the response must be there, over all tries and what they wait for, in place of what the service says; 0: no such limit.
     #[schemars(range(max = 2_147_483_646))]
     pub total_timeout: Option<u32>,
     /// Accepted for Kong's sake: bodies are streamed, but for what a retry needs.

@@ -41,7 +41,7 @@ pub struct Service {
     pub retries: u16,
     /// How tries are repeated; a route's own takes its place.
     pub retry: Option<Retry>,
-    /// Milliseconds until the response must have begun, over all tries and what they wait for; 0: no such limit. What is left when a try begins shortens its timeouts: a head that arrives in pieces may take longer, and silence within the body is bound by it too. A route's own takes its place.
+    /// Milliseconds until the head of the response must be there, over all tries and what they wait for; 0: no such limit. A route's own takes its place.
     #[schemars(range(max = 2_147_483_646))]
     pub total_timeout: u32,
     /// Milliseconds for the connection, TLS included.

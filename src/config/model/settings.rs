@@ -1,16 +1,17 @@
 //! The types of the `gateway:` settings: Kong's notations (comma lists, `on`/`off`, `10m`) made into values that cannot
 //! be misread. Addresses to listen on are in `listen.rs`, what concerns TLS is in `tls.rs`.
 
+mod clients;
+mod logs;
+mod tokens;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -19,6 +20,10 @@ use super::dns::{DnsRecords, DnsServer};
 use super::listen::{ListenEntry, StreamListenEntry};
 use super::tls::{TlsVersions, TrustedCertificates};
 use crate::config::formats::{Format, comma_items};
+
+pub use clients::{HeaderBuffers, PortMap, RealIpHeader, TrustedNetwork};
+pub use logs::{AccessLog, ErrorLog};
+pub use tokens::{RequestToken, ResponseHeaders, ResponseToken};
 
 /// A value that is written as one string.
 pub trait Written: FromStr<Err = String> {
@@ -186,30 +191,30 @@ impl<T: Written> JsonSchema for List<T> {
 /// Implements reading and the schema of a type that is a string, or one that is a string or a number.
 macro_rules! written {
     ($name:ident, $format:literal, $types:tt $(, $number:ty)?) => {
-        impl Written for $name {
+        impl $crate::config::model::settings::Written for $name {
             const FORMAT: &'static str = $format;
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Reader;
-                impl Visitor<'_> for Reader {
+                impl ::serde::de::Visitor<'_> for Reader {
                     type Value = $name;
 
-                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(&self, formatter: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                         formatter.write_str($format)
                     }
 
-                    fn visit_str<E: de::Error>(self, value: &str) -> Result<$name, E> {
+                    fn visit_str<E: ::serde::de::Error>(self, value: &str) -> Result<$name, E> {
                         value.parse().map_err(E::custom)
                     }
 
                     $(
-                        fn visit_u64<E: de::Error>(self, value: $number) -> Result<$name, E> {
+                        fn visit_u64<E: ::serde::de::Error>(self, value: $number) -> Result<$name, E> {
                             $name::try_from(value).map_err(E::custom)
                         }
 
-                        fn visit_f64<E: de::Error>(self, value: f64) -> Result<$name, E> {
+                        fn visit_f64<E: ::serde::de::Error>(self, value: f64) -> Result<$name, E> {
                             value.to_string().parse().map_err(E::custom)
                         }
                     )?
@@ -218,21 +223,23 @@ macro_rules! written {
             }
         }
 
-        impl JsonSchema for $name {
+        impl ::schemars::JsonSchema for $name {
             fn inline_schema() -> bool {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
                 $format.into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": $types, "minimum": 0, "format": $format})
+            fn json_schema(_: &mut ::schemars::SchemaGenerator) -> ::schemars::Schema {
+                ::schemars::json_schema!({"type": $types, "minimum": 0, "format": $format})
             }
         }
     };
 }
+
+use written;
 
 /// `on`/`off` or true/false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -382,97 +389,6 @@ impl FromStr for Threads {
     }
 }
 
-/// Where a line for each request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    Off,
-    On {
-        /// Relative to the working directory; absent = standard output.
-        path: Option<PathBuf>,
-        /// In the format of Kong's log rather than as JSON.
-        plain: bool,
-    },
-}
-
-impl Default for AccessLog {
-    fn default() -> Self {
-        Self::On {
-            path: None,
-            plain: false,
-        }
-    }
-}
-
-written!(AccessLog, "access-log", "string");
-
-impl FromStr for AccessLog {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (place, format) = match text.trim().split_once(char::is_whitespace) {
-            Some((place, format)) => (place, format.trim_start()),
-            None => (text.trim(), ""),
-        };
-        let plain = match format {
-            "" => false,
-            "plain" => true,
-            _ => {
-                return Err(format!(
-                    "only `plain` may follow the place of a log, found `{format}`"
-                ));
-            }
-        };
-        match (place, plain) {
-            ("", _) => Err("must be stdout, off or a path".into()),
-            ("off", false) => Ok(Self::Off),
-            ("off", true) => Err("a log that is `off` has no format".into()),
-            ("stdout" | "/dev/stdout", plain) => Ok(Self::On { path: None, plain }),
-            (place, _) if place.starts_with("syslog:") => {
-                Err("a log goes to stdout or to a file, not to syslog".into())
-            }
-            (place, _) if place.contains(char::is_control) => {
-                Err(format!("{place:?} is not a path"))
-            }
-            (path, plain) => Ok(Self::On {
-                path: Some(path.into()),
-                plain,
-            }),
-        }
-    }
-}
-
-/// Where the gateway's own log goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ErrorLog {
-    #[default]
-    Stderr,
-    Off,
-    /// Relative to the working directory.
-    Path(PathBuf),
-}
-
-written!(ErrorLog, "error-log", "string");
-
-impl FromStr for ErrorLog {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "" => Err("must be stderr, off or a path".into()),
-            "stderr" | "/dev/stderr" => Ok(Self::Stderr),
-            "off" => Ok(Self::Off),
-            place if place.starts_with("syslog:") => {
-                Err("a log goes to stderr or to a file, not to syslog".into())
-            }
-            place if place.contains(char::is_whitespace) => Err(format!(
-                "nothing may follow the place of this log, found {place:?}; its level is `log_level`"
-            )),
-            place if place.contains(char::is_control) => Err(format!("{place:?} is not a path")),
-            path => Ok(Self::Path(path.into())),
-        }
-    }
-}
-
 /// The path of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePath(pub String);
@@ -492,224 +408,6 @@ impl FromStr for FilePath {
             return Err(format!("{text:?} is not a path"));
         }
         Ok(Self(text.to_owned()))
-    }
-}
-
-/// An address or network whose word about the client is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TrustedNetwork(pub IpNet);
-
-impl Written for TrustedNetwork {
-    const FORMAT: &'static str = "trusted-network";
-}
-
-impl FromStr for TrustedNetwork {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = text.parse::<IpAddr>().map(IpNet::from);
-        address
-            .or_else(|_| text.parse())
-            .map(Self)
-            .map_err(|_| match text {
-                "unix:" => "`unix:` is not supported in this version".to_owned(),
-                _ => format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
-            })
-    }
-}
-
-/// What tells the client's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RealIpHeader {
-    /// A header of the request.
-    Named(http::HeaderName),
-    /// The PROXY header of the connection.
-    ProxyProtocol,
-}
-
-written!(RealIpHeader, "real-ip-header", "string");
-
-impl FromStr for RealIpHeader {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "proxy_protocol" {
-            return Ok(Self::ProxyProtocol);
-        }
-        text.parse()
-            .map(Self::Named)
-            .map_err(|_| format!("`{text}` is not a header name"))
-    }
-}
-
-/// How many header lines of what size a request may have, `4 8k`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeaderBuffers {
-    pub count: u32,
-    pub bytes: u64,
-}
-
-written!(HeaderBuffers, "header-buffers", "string");
-
-impl FromStr for HeaderBuffers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut words = text.split_whitespace();
-        let count = words
-            .next()
-            .and_then(|count| count.parse().ok())
-            .filter(|&count: &u32| count > 0);
-        let size = words
-            .next()
-            .and_then(|size| size.parse::<Size>().ok())
-            .filter(|size| size.0 > 0);
-        match (count, size, words.next()) {
-            (Some(count), Some(size), None) => Ok(Self {
-                count,
-                bytes: size.0,
-            }),
-            _ => Err(format!(
-                "`{text}` is not a number and a size, such as `4 8k`"
-            )),
-        }
-    }
-}
-
-/// A header, or a group of headers, that the gateway adds to responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseToken {
-    Off,
-    ServerTokens,
-    LatencyTokens,
-    Server,
-    Via,
-    ProxyLatency,
-    ResponseLatency,
-    UpstreamLatency,
-    AdminLatency,
-    UpstreamStatus,
-    RequestId,
-}
-
-impl ResponseToken {
-    const NAMES: &[(Self, &'static str)] = &[
-        (Self::Off, "off"),
-        (Self::ServerTokens, "server_tokens"),
-        (Self::LatencyTokens, "latency_tokens"),
-        (Self::Server, "Server"),
-        (Self::Via, "Via"),
-        (Self::ProxyLatency, "X-Kong-Proxy-Latency"),
-        (Self::ResponseLatency, "X-Kong-Response-Latency"),
-        (Self::UpstreamLatency, "X-Kong-Upstream-Latency"),
-        (Self::AdminLatency, "X-Kong-Admin-Latency"),
-        (Self::UpstreamStatus, "X-Kong-Upstream-Status"),
-        (Self::RequestId, "X-Kong-Request-Id"),
-    ];
-
-    /// The name as operators write it.
-    pub fn name(self) -> &'static str {
-        let found = Self::NAMES.iter().find(|(token, _)| *token == self);
-        found.map_or("", |(_, name)| *name)
-    }
-}
-
-impl Written for ResponseToken {
-    const FORMAT: &'static str = "response-token";
-}
-
-impl FromStr for ResponseToken {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::NAMES
-            .iter()
-            .find(|(_, name)| name.eq_ignore_ascii_case(text));
-        found.map(|(token, _)| *token).ok_or_else(|| {
-            format!(
-                "`{text}` is none of server_tokens, latency_tokens, Server, Via, X-Kong-Proxy-Latency, \
-                 X-Kong-Response-Latency, X-Kong-Upstream-Latency, X-Kong-Upstream-Status, X-Kong-Request-Id, off"
-            )
-        })
-    }
-}
-
-/// Which headers the gateway adds to responses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "one switch for each header")]
-pub struct ResponseHeaders {
-    pub server: bool,
-    pub via: bool,
-    pub proxy_latency: bool,
-    pub response_latency: bool,
-    pub upstream_latency: bool,
-    pub upstream_status: bool,
-    pub request_id: bool,
-}
-
-impl List<ResponseToken> {
-    /// What the names and groups come to.
-    pub fn headers(&self) -> ResponseHeaders {
-        use ResponseToken as Token;
-        let named = |token: Token| self.0.contains(&token);
-        let (server, latency) = (named(Token::ServerTokens), named(Token::LatencyTokens));
-        ResponseHeaders {
-            server: server || named(Token::Server),
-            via: server || named(Token::Via),
-            proxy_latency: latency || named(Token::ProxyLatency),
-            response_latency: latency || named(Token::ResponseLatency),
-            upstream_latency: latency || named(Token::UpstreamLatency),
-            upstream_status: named(Token::UpstreamStatus),
-            request_id: named(Token::RequestId),
-        }
-    }
-}
-
-/// A header that the gateway adds to requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestToken {
-    Off,
-    RequestId,
-}
-
-impl Written for RequestToken {
-    const FORMAT: &'static str = "request-token";
-}
-
-impl FromStr for RequestToken {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "off" => Ok(Self::Off),
-            "x-kong-request-id" => Ok(Self::RequestId),
-            _ => Err(format!("`{text}` is none of X-Kong-Request-Id, off")),
-        }
-    }
-}
-
-/// The port that clients see and the port that the gateway listens on, `80:8000`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortMap {
-    pub outer: u16,
-    pub inner: u16,
-}
-
-impl Written for PortMap {
-    const FORMAT: &'static str = "port-map";
-}
-
-impl FromStr for PortMap {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let ports = text.split_once(':').and_then(|(outer, inner)| {
-            Some(Self {
-                outer: outer.trim().parse().ok()?,
-                inner: inner.trim().parse().ok()?,
-            })
-        });
-        ports.ok_or_else(|| format!("`{text}` is not `outer:inner`, such as `80:8000`"))
     }
 }
 
@@ -766,57 +464,6 @@ mod tests {
                 && "-1".parse::<Seconds>().is_err()
                 && "inf".parse::<Seconds>().is_err()
         );
-        assert_eq!(
-            "4 8k".parse(),
-            Ok(HeaderBuffers {
-                count: 4,
-                bytes: 8192
-            })
-        );
-        assert!("4".parse::<HeaderBuffers>().is_err());
-    }
-
-    #[test]
-    fn an_access_log_has_a_place_and_perhaps_a_format() {
-        assert_eq!("off".parse(), Ok(AccessLog::Off));
-        for (text, path, plain) in [
-            ("stdout", None, false),
-            ("/dev/stdout", None, false),
-            ("stdout plain", None, true),
-            ("logs/access.log", Some("logs/access.log"), false),
-            ("/a.log  plain", Some("/a.log"), true),
-        ] {
-            let path = path.map(PathBuf::from);
-            assert_eq!(text.parse(), Ok(AccessLog::On { path, plain }), "{text}");
-        }
-        for (text, expected) in [
-            ("", "must be stdout, off or a path"),
-            ("off plain", "has no format"),
-            (
-                "/var/log/access.log combined",
-                "only `plain` may follow the place of a log, found `combined`",
-            ),
-            ("syslog:server=localhost", "not to syslog"),
-            ("/a\0b", "is not a path"),
-        ] {
-            let error = text.parse::<AccessLog>().unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_error_log_has_a_place_and_no_format() {
-        assert_eq!("/dev/stderr".parse(), Ok(ErrorLog::Stderr));
-        assert_eq!("off".parse(), Ok(ErrorLog::Off));
-        assert_eq!("/a.log".parse(), Ok(ErrorLog::Path("/a.log".into())));
-        for (text, expected) in [
-            ("", "must be stderr, off or a path"),
-            ("/a.log notice", "its level is `log_level`"),
-            ("syslog:server=localhost", "not to syslog"),
-        ] {
-            let error = text.parse::<ErrorLog>().unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
     }
 
     #[test]
@@ -825,14 +472,6 @@ mod tests {
             .parse::<FilePath>()
             .unwrap_err();
         assert!(!error.contains("abc"), "{error}");
-    }
-
-    #[test]
-    fn groups_of_headers_are_expanded() {
-        let list: List<ResponseToken> =
-            List(vec![ResponseToken::LatencyTokens, ResponseToken::Via]);
-        let headers = list.headers();
-        assert!(headers.proxy_latency && headers.via && !headers.server && !headers.request_id);
     }
 
     #[test]

@@ -180,6 +180,13 @@ impl Model for Upstream {
             self.check_inputs(inspection);
         }
         healthchecks::settle(inspection);
+        let consul = self.discovery.as_ref().map(Discovery::access);
+        if inspection.sound("discovery")
+            && let Some((field, message)) = consul.and_then(|consul| consul.complaint())
+        {
+            let field = format!("discovery.{field}");
+            inspection.error(Code::InvalidCombination, &field, message);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entity::Secret,
-    plugin::{ConfigError, Grouping},
+    plugin::{ConfigError, LimitBy},
     state::rates::{Limits, Period},
 };
 
@@ -100,25 +100,6 @@ pub struct Config {
     pub redis_ssl_verify: Option<bool>,
     /// Deprecated spelling of `redis.server_name`.
     pub redis_server_name: Option<String>,
-}
-
-/// Whose requests are counted together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LimitBy {
-    /// Those of a consumer, else of a credential, else of a client address.
-    #[default]
-    Consumer,
-    /// Those with the same credential, else from the same client address.
-    Credential,
-    /// Those from the same client address.
-    Ip,
-    /// All those to a service.
-    Service,
-    /// Those with the same value of `header_name`, else from the same client address.
-    Header,
-    /// Those to `path`; others by client address.
-    Path,
 }
 
 /// Where the counts live.
@@ -243,18 +224,6 @@ impl Config {
             return Err(ConfigError::at("", message));
         }
         Ok(limits)
-    }
-
-    /// Who is counted, with what it needs to be found out.
-    pub(super) fn grouping(&self) -> Result<Grouping, ConfigError> {
-        Ok(match self.limit_by {
-            LimitBy::Consumer => Grouping::Consumer,
-            LimitBy::Credential => Grouping::Credential,
-            LimitBy::Ip => Grouping::Ip,
-            LimitBy::Service => Grouping::Service,
-            LimitBy::Header => Grouping::by_header(self.header_name.as_deref())?,
-            LimitBy::Path => Grouping::by_path(self.path.as_deref())?,
-        })
     }
 
     /// The remaining rules of single fields, and that no setting is written twice and differently.

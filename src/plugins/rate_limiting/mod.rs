@@ -88,7 +88,9 @@ impl Plugin for RateLimiting {
 
     fn configure(config: Config, env: &Env<'_, Self>) -> Result<Self, ConfigError> {
         config.check()?;
-        let (limits, grouping) = (config.limits()?, config.grouping()?);
+        let limits = config.limits()?;
+        let (header_name, path) = (config.header_name.as_deref(), config.path.as_deref());
+        let grouping = config.limit_by.grouping(header_name, path)?;
         let headers = limits.iter().map(LimitHeaders::new).collect();
         let message = if config.error_message == MESSAGE {
             Cow::Borrowed(MESSAGE)

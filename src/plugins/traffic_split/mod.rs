@@ -54,7 +54,8 @@
 //! service, for they are chosen before. Metrics and the access log show the chosen service. `tollgate explain`
 //! shows between which services a request is split, and `tollgate test` compares them (`services`).
 //!
-//! The services that are named here speak gRPC either all or none. A service that is only named here needs no
+//! The services that are named here speak gRPC either all or none, and where an entry names none, so does the route's
+//! own. A service that is only named here needs no
 //! route. [Canary releases](../../operations/canary.md) shows a roll-out step by step.
 
 mod conditions;
@@ -168,7 +169,8 @@ impl Plugin for TrafficSplit {
     }
 }
 
-/// Requires that all services that are named speak gRPC, or none: no request can go to both kinds.
+/// Requires that all services that are named speak gRPC, or none: no request can go to both kinds. An entry that
+/// names none stands for the own services of the routes.
 fn require_one_kind(rules: &[Written], env: &Env<'_, TrafficSplit>) -> Result<(), ConfigError> {
     let mut first: Option<(&str, bool)> = None;
     for (index, rule) in rules.iter().enumerate() {
@@ -191,6 +193,34 @@ fn require_one_kind(rules: &[Written], env: &Env<'_, TrafficSplit>) -> Result<()
                 );
                 return Err(ConfigError::at(place, message));
             }
+        }
+    }
+    let Some((name, is_grpc)) = first else {
+        return Ok(());
+    };
+    let mut own = env.own_services.iter();
+    if own.all(|service| env.destinations.is_grpc(*service) == is_grpc) {
+        return Ok(());
+    }
+    let (this, that) = if is_grpc {
+        (
+            format!("service `{name}`"),
+            "the route's own service".to_owned(),
+        )
+    } else {
+        (
+            "the route's own service".to_owned(),
+            format!("service `{name}`"),
+        )
+    };
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(number) = rule.to.iter().position(|to| to.service.is_none()) {
+            let message =
+                format!("{this} speaks gRPC and {that} does not: no request can go to both");
+            return Err(ConfigError::at(
+                format!("rules[{index}].to[{number}]"),
+                message,
+            ));
         }
     }
     Ok(())

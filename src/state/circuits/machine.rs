@@ -322,6 +322,40 @@ impl Machine {
         }
     }
 
+    /// Tells that a probe failed after all, whose success was told. As long as that `is_soon`, the circuit opens,
+    /// also if it has closed by that success; later it is a failure like others.
+    pub(super) fn revoke(
+        &self,
+        ticket: Ticket,
+        is_soon: bool,
+        limits: &Limits,
+        now: Duration,
+    ) -> Option<Change> {
+        loop {
+            let word = self.look();
+            let next = ticket.generation.wrapping_add(1) & GENERATION_MASK;
+            let from = match word.state {
+                State::HalfOpen { .. } if word.generation == ticket.generation => Phase::HalfOpen,
+                State::Closed { .. } if word.generation == next && is_soon => Phase::Closed,
+                State::Closed { .. } if word.generation == next => {
+                    let ticket = Ticket {
+                        generation: next,
+                        is_probe: false,
+                    };
+                    return self.judge(ticket, true, limits, now);
+                }
+                _ => return None,
+            };
+            if self.exchange(word, word.changed(opened(now))) {
+                return Some(Change {
+                    from,
+                    to: Phase::Open,
+                    cause: Cause::ProbeFailed,
+                });
+            }
+        }
+    }
+
     /// Takes back the ticket of a request that says nothing of the upstream, so that another may probe.
     pub(super) fn give_back(&self, ticket: Ticket) {
         if !ticket.is_probe {

@@ -80,6 +80,8 @@ pub struct CircuitSurvey {
 pub struct Permit {
     circuit: Arc<Circuit>,
     ticket: Option<Ticket>,
+    /// When the head of its answer counted as the success of a probe, a time since the circuit was made.
+    answered_at: Option<Duration>,
 }
 
 impl Circuits {
@@ -217,6 +219,7 @@ impl Circuit {
         Ok(Permit {
             circuit: Arc::clone(self),
             ticket: Some(ticket),
+            answered_at: None,
         })
     }
 
@@ -233,6 +236,15 @@ impl Circuit {
         let minute = until.as_secs() / 60;
         if self.needed_until.load(Ordering::Relaxed) < minute {
             self.needed_until.fetch_max(minute, Ordering::Relaxed);
+        }
+    }
+
+    fn adopt(&self, change: Option<Change>, limits: &Limits, now: Duration) {
+        if let Some(change) = change {
+            if change.to == Phase::Open {
+                self.note_needed(now.saturating_add(limits.open));
+            }
+            self.tell(change);
         }
     }
 
@@ -268,17 +280,34 @@ impl Circuit {
 }
 
 impl Permit {
+    /// Tells that the head of an answer is there, and is no failure. For a probe that is its success: whoever
+    /// comes back with the answer must find the circuit closed if it was the last.
+    pub fn note_head(&mut self, limits: &Limits) {
+        if self.answered_at.is_none()
+            && let Some(ticket) = self.ticket.filter(|ticket| ticket.is_probe())
+        {
+            let now = self.circuit.now();
+            self.answered_at = Some(now);
+            let change = self.circuit.machine.judge(ticket, false, limits, now);
+            self.circuit.adopt(change, limits, now);
+        }
+    }
+
     /// Tells what the request came to.
     pub fn judge(mut self, has_failed: bool, limits: &Limits) {
-        if let Some(ticket) = self.ticket.take() {
-            let now = self.circuit.now();
-            if let Some(change) = self.circuit.machine.judge(ticket, has_failed, limits, now) {
-                if change.to == Phase::Open {
-                    self.circuit.note_needed(now.saturating_add(limits.open));
-                }
-                self.circuit.tell(change);
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        let (circuit, now) = (&self.circuit, self.circuit.now());
+        let change = match self.answered_at {
+            None => circuit.machine.judge(ticket, has_failed, limits, now),
+            Some(at) if has_failed => {
+                let is_soon = now.saturating_sub(at) <= limits.open;
+                circuit.machine.revoke(ticket, is_soon, limits, now)
             }
-        }
+            Some(_) => None,
+        };
+        circuit.adopt(change, limits, now);
     }
 
     /// Whether the request is one of the few that decide over a half-open circuit.
@@ -289,7 +318,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.ticket.take()
+            && self.answered_at.is_none()
+        {
             self.circuit.machine.give_back(ticket);
         }
     }

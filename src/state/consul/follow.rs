@@ -99,7 +99,9 @@ pub(super) async fn follow<T: Subject>(subject: Weak<T>, polls: &Arc<Polls>, clo
         };
         let turn = polls.turn(place.index > 0).await;
         let asked = client.get_or_insert_with(|| {
-            Client::new(agent.address.clone(), PATIENCE).with_body_bytes_max(BODY_BYTES_MAX)
+            Client::new(agent.address.clone(), PATIENCE)
+                .secured(agent.security.clone())
+                .with_body_bytes_max(BODY_BYTES_MAX)
         });
         let wait = polls.wait(agent.wait);
         let answer = ask(asked, &agent, &path, place.index, wait).await;

@@ -18,7 +18,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{clock::Clock, feed::News, registry::Registry};
-use crate::{client::Base, entity::Secret};
+use crate::{
+    client::{Base, Security},
+    entity::Secret,
+};
 pub use catalog::{Catalog, CatalogKey, Routed, Skipped};
 use polls::Polls;
 pub use service::{Service, ServiceKey};
@@ -28,6 +31,8 @@ pub use standing::Standing;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Agent {
     pub address: Base,
+    /// Of an address over TLS.
+    pub security: Option<Security>,
     /// Absent: that of the agent itself.
     pub datacenter: Option<String>,
     /// Sent in a header, never shown.
@@ -43,7 +48,7 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Whether both are answered by the same Consul, with whatever token and patience.
+    /// Whether both are answered by the same Consul, with whatever token, patience and authorities.
     fn is_same_consul(&self, other: &Self) -> bool {
         self.address == other.address && self.datacenter == other.datacenter
     }
@@ -93,7 +98,7 @@ impl Consul {
     }
 
     /// The instances of a service, which are followed from now on. If they are followed with another
-    /// token or wait, it begins with what is known so.
+    /// token, wait or TLS, it begins with what is known so.
     pub fn service(&self, key: ServiceKey) -> Arc<Service> {
         if let Some(known) = self.services.find(&key) {
             return known;
@@ -204,6 +209,7 @@ pub(crate) mod tests {
     pub(crate) fn agent(token: &str) -> Agent {
         Agent {
             address: "http://127.0.0.1:8500".parse().expect("an address"),
+            security: None,
             datacenter: None,
             token: Some(Secret::new(token.to_owned())),
             wait: Duration::from_secs(30),

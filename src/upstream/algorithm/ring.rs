@@ -16,6 +16,9 @@ const PASSED_MAX: usize = 1024;
 /// The points of all members.
 #[derive(Debug)]
 pub(in crate::upstream) struct Ring {
+    /// For each place on the ring the owner of the first point at or behind it: all that most keys ask for, in
+    /// few cache lines. Empty where there are more members than it has room for.
+    homes: Box<[u16]>,
     /// For each place on the ring the first point at or behind it.
     places: Box<[u32]>,
     /// The owners of the points, in the order on the ring.
@@ -30,7 +33,7 @@ impl Ring {
         let count = u32::try_from(points.len()).unwrap_or(u32::MAX);
         let slots = slots.max(PLACES_MIN);
         let mut point = 0_usize;
-        let places = (0..slots)
+        let places: Box<[u32]> = (0..slots)
             .map(|place| {
                 let begins = (u128::from(place) << 64) / u128::from(slots);
                 while points
@@ -43,9 +46,13 @@ impl Ring {
                 u32::try_from(point).unwrap_or(u32::MAX) % count.max(1)
             })
             .collect();
+        let owners: Box<[u32]> = points.into_iter().map(|(_, _, owner)| owner).collect();
+        let home = |point: &u32| u16::try_from(*owners.get(*point as usize)?).ok();
+        let homes: Option<Box<[u16]>> = places.iter().map(home).collect();
         Self {
+            homes: homes.unwrap_or_default(),
             places,
-            owners: points.into_iter().map(|(_, _, owner)| owner).collect(),
+            owners,
             members: members.len(),
         }
     }
@@ -58,7 +65,13 @@ impl Ring {
         usable: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let place = (u128::from(key) * self.places.len() as u128) >> 64;
-        let first = *self.places.get(usize::try_from(place).ok()?)? as usize;
+        let place = usize::try_from(place).ok()?;
+        if let Some(home) = self.homes.get(place).map(|home| usize::from(*home))
+            && usable(home)
+        {
+            return Some(home);
+        }
+        let first = *self.places.get(place)? as usize;
         let points = self.owners.get(first..)?.iter().chain(&self.owners);
         let mut last = None;
         for (passed, owner) in points.take(self.owners.len()).enumerate() {

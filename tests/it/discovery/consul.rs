@@ -27,20 +27,23 @@ fn users(consul: &Consul, more: &str) -> String {
     ))
 }
 
+/// A Consul that knows an origin as the one instance of `users`, and a gateway that has it from there.
+fn scene(more: &str) -> (Consul, Origin, Gateway) {
+    let (consul, a) = (Consul::start(), Origin::replying("a"));
+    consul.register("users", vec![Instance::of(&a)]);
+    let gateway = Gateway::start(&users(&consul, more));
+    wait_for_answers(&gateway, "/", &["a"]);
+    (consul, a, gateway)
+}
+
 fn is_up(gateway: &Gateway) -> f64 {
     gateway.metric("tollgate_discovery_up{upstream=\"users\"}")
 }
 
 #[test]
 fn instances_are_followed_without_a_reload_and_within_a_second() {
-    let (consul, a, b) = (
-        Consul::start(),
-        Origin::replying("a"),
-        Origin::replying("b"),
-    );
-    consul.register("users", vec![Instance::of(&a)]);
-    let gateway = Gateway::start(&users(&consul, ""));
-    wait_for_answers(&gateway, "/", &["a"]);
+    let (consul, a, gateway) = scene("");
+    let b = Origin::replying("b");
 
     consul.register("users", vec![Instance::of(&a), Instance::of(&b)]);
     let watch = Stopwatch::start();
@@ -146,14 +149,8 @@ fn weights_are_those_of_the_registration() {
 
 #[test]
 fn whatever_happens_to_consul_the_last_instances_stay() {
-    let (consul, a, b) = (
-        Consul::start(),
-        Origin::replying("a"),
-        Origin::replying("b"),
-    );
-    consul.register("users", vec![Instance::of(&a)]);
-    let gateway = Gateway::start(&users(&consul, ", wait: 1"));
-    wait_for_answers(&gateway, "/", &["a"]);
+    let (consul, a, gateway) = scene(", wait: 1");
+    let b = Origin::replying("b");
 
     for fault in [
         ConsulFault::Status(500),
@@ -181,10 +178,7 @@ fn whatever_happens_to_consul_the_last_instances_stay() {
 
 #[test]
 fn a_consul_that_hangs_is_given_up_and_asked_again() {
-    let (consul, a) = (Consul::start(), Origin::replying("a"));
-    consul.register("users", vec![Instance::of(&a)]);
-    let gateway = Gateway::start(&users(&consul, ", wait: 1"));
-    wait_for_answers(&gateway, "/", &["a"]);
+    let (consul, _a, gateway) = scene(", wait: 1");
 
     consul.fail(ConsulFault::Hang);
     wait_until("the end of patience", || is_up(&gateway) < 0.5);
@@ -196,14 +190,8 @@ fn a_consul_that_hangs_is_given_up_and_asked_again() {
 
 #[test]
 fn an_index_that_went_back_begins_anew() {
-    let (consul, a, b) = (
-        Consul::start(),
-        Origin::replying("a"),
-        Origin::replying("b"),
-    );
-    consul.register("users", vec![Instance::of(&a)]);
-    let gateway = Gateway::start(&users(&consul, ""));
-    wait_for_answers(&gateway, "/", &["a"]);
+    let (consul, _a, gateway) = scene("");
+    let b = Origin::replying("b");
 
     consul.reset_index(2);
     consul.register("users", vec![Instance::of(&b)]);
@@ -219,10 +207,7 @@ fn an_index_that_went_back_begins_anew() {
 
 #[test]
 fn a_drop_to_zero_is_believed_when_it_is_seen_twice() {
-    let (consul, a) = (Consul::start(), Origin::replying("a"));
-    consul.register("users", vec![Instance::of(&a)]);
-    let gateway = Gateway::start(&users(&consul, ""));
-    wait_for_answers(&gateway, "/", &["a"]);
+    let (consul, a, gateway) = scene("");
     let before = consul.questions().len();
 
     consul.register("users", Vec::new());
@@ -293,10 +278,7 @@ fn one_list_is_asked_for_once_whoever_wants_it_and_reloads_keep_it() {
 
 #[test]
 fn another_token_begins_with_what_the_old_one_knew_and_none_is_ever_shown() {
-    let (consul, a) = (Consul::start(), Origin::replying("a"));
-    consul.register("users", vec![Instance::of(&a)]);
-    let gateway = Gateway::start(&users(&consul, ", token: first-hunter2"));
-    wait_for_answers(&gateway, "/", &["a"]);
+    let (consul, _a, gateway) = scene(", token: first-hunter2");
     assert_eq!(consul.tokens()[0].as_deref(), Some("first-hunter2"));
 
     consul.fail(ConsulFault::Status(403));
@@ -332,10 +314,6 @@ fn mistakes_are_found_where_they_stand_and_show_no_token() {
             "discovery.type",
         ),
         ("type: consul, service: a", "address"),
-        (
-            "type: consul, address: 'https://c:1', service: a",
-            "https is not spoken here",
-        ),
         (
             "type: consul, address: 'c:1', service: a",
             "does not begin with http://",

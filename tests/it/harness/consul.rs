@@ -2,16 +2,19 @@
 //! included, and that can fail in every way that a real one has.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use openssl::ssl::SslAcceptor;
 use serde_json::{Value, json};
 
+use super::certificates::Issued;
 use super::origin::Origin;
 use super::ports::free_port;
+use super::tls_origin::acceptor;
 use super::wait::Stopwatch;
 
 /// What happens to every question, also to those that wait.
@@ -112,34 +115,40 @@ impl Shared {
 /// A Consul agent. It stops when dropped.
 pub(crate) struct Consul {
     port: u16,
+    tls: Option<Arc<SslAcceptor>>,
     shared: Arc<Shared>,
 }
 
 impl Consul {
     pub(crate) fn start() -> Self {
-        let consul = Self {
-            port: free_port(),
-            shared: Arc::default(),
-        };
-        consul.shared.lock().index = 10;
+        let consul = Self::absent();
+        consul.listen();
+        consul
+    }
+
+    /// One that is reached over TLS, with this certificate; for clients with one of `clients_of` only.
+    pub(crate) fn start_with_tls(issued: &Issued, clients_of: Option<&Issued>) -> Self {
+        let mut consul = Self::absent();
+        consul.tls = Some(Arc::new(acceptor(issued, clients_of).build()));
         consul.listen();
         consul
     }
 
     /// A port where an agent could be, and is not yet.
     pub(crate) fn absent() -> Self {
-        let consul = Self {
+        let shared = Shared::default();
+        shared.lock().index = 10;
+        Self {
             port: free_port(),
-            shared: Arc::default(),
-        };
-        consul.shared.lock().index = 10;
-        consul
+            tls: None,
+            shared: Arc::new(shared),
+        }
     }
 
     /// Begins to listen.
     pub(crate) fn listen(&self) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("a free port");
-        let shared = Arc::clone(&self.shared);
+        let (shared, tls) = (Arc::clone(&self.shared), self.tls.clone());
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let mut state = shared.lock();
@@ -150,22 +159,32 @@ impl Consul {
                     .connections
                     .push(stream.try_clone().expect("a second handle"));
                 drop(state);
-                let shared = Arc::clone(&shared);
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 thread::spawn(move || {
+                    let connection = stream.try_clone().expect("a second handle");
                     let mut state = shared.lock();
                     state.open += 1;
                     state.open_max = state.open_max.max(state.open);
                     drop(state);
-                    serve(stream, &shared);
+                    match tls {
+                        None => serve(stream, &shared),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream) {
+                                serve(stream, &shared);
+                            }
+                        }
+                    }
                     shared.lock().open -= 1;
+                    let _ = connection.shutdown(Shutdown::Both);
                 });
             }
         });
     }
 
-    /// `http://127.0.0.1:port`.
+    /// `http://127.0.0.1:port`, or the same with https.
     pub(crate) fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Replaces the instances of a service; none removes it.
@@ -241,20 +260,20 @@ impl Drop for Consul {
     }
 }
 
-fn serve(stream: TcpStream, shared: &Shared) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-    let mut writer = stream;
-    while let Some((target, token)) = read_question(&mut reader) {
+/// Answers until the connection is to be closed.
+fn serve(stream: impl Read + Write, shared: &Shared) {
+    let mut stream = BufReader::new(stream);
+    while let Some((target, token)) = read_question(&mut stream) {
         shared.lock().asked.push((target.clone(), token));
         let Some((status, index, body)) = answer(&target, shared) else {
-            let _ = writer.shutdown(Shutdown::Both);
             return;
         };
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nX-Consul-Index: {index}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        if writer.write_all((head + &body).as_bytes()).is_err() {
+        let answer = head + &body;
+        if stream.get_mut().write_all(answer.as_bytes()).is_err() {
             return;
         }
     }

@@ -1,11 +1,17 @@
 //! `circuit-breaker`: what is cut off, when, for whom, and how it comes back.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::harness::{
-    Client, Gate, Gateway, Origin, Reply, Request, check, one_service_and, tollgate, wait_until,
+    Client, Gate, Gateway, Origin, Reply, Request, check, one_service_and, tollgate, wait_for,
+    wait_until,
 };
+
+/// How long a circuit may take to let a probe through.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An origin that fails while it is told to.
 struct Moody {
@@ -108,7 +114,6 @@ fn a_share_of_failures_opens_and_probes_close() {
     assert_eq!(gateway.get("/").status, 503);
     moody.recover();
 
-    // A probe counts when its request is over, which is a moment after the client has its answer.
     wait_until("three probes have passed", || {
         gateway.get("/");
         state(&gateway, "") < 0.5
@@ -152,7 +157,7 @@ fn only_so_many_requests_probe_at_once() {
             client.write(Request::get("/").bytes()).expect("written");
             let passed = || origin.count() == number;
             wait_until("the origin or the gateway has it", || {
-                passed() || client.hears_within(std::time::Duration::from_millis(20))
+                passed() || client.hears_within(Duration::from_millis(20))
             });
             if passed() {
                 probes.push(client);
@@ -211,7 +216,7 @@ fn a_probe_whose_client_goes_away_leaves_its_place_to_another() {
             .write(Request::get("/slow").bytes())
             .expect("written");
         wait_until("the origin or the gateway has it", || {
-            origin.count() == 2 || client.hears_within(std::time::Duration::from_millis(20))
+            origin.count() == 2 || client.hears_within(Duration::from_millis(20))
         });
         origin.count() == 2
     });
@@ -219,6 +224,71 @@ fn a_probe_whose_client_goes_away_leaves_its_place_to_another() {
     // It is gone with its client; another may probe.
     wait_until("another probe passes", || gateway.get("/").status == 200);
     assert_eq!(gateway.get("/").status, 200);
+}
+
+/// An origin that fails once, and then writes `rest` behind the head of an answer with 4 bytes, once told to.
+fn slow_after_its_head(rest: &'static str, gate: &Gate) -> Origin {
+    let gate = gate.clone();
+    Origin::start(move |request| {
+        if request.number == 0 {
+            return Reply::status(500);
+        }
+        let gate = gate.clone();
+        Reply::stream(move |stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")?;
+            gate.wait();
+            stream.write_all(rest.as_bytes())
+        })
+        .then_close()
+    })
+}
+
+/// A client with a good head whose body is still to come.
+fn served_head(gateway: &Gateway) -> Option<Client> {
+    let mut client = gateway.connect();
+    client.write(Request::get("/").bytes()).expect("written");
+    let head = client.read_head().expect("a head");
+    head.start_line.contains(" 200 ").then_some(client)
+}
+
+#[test]
+fn whoever_comes_back_at_once_finds_the_circuit_closed() {
+    for per in ["service", "target"] {
+        let gate = Gate::new();
+        let origin = slow_after_its_head("fine", &gate);
+        let gateway = breaking(
+            &origin,
+            &format!(
+                "per: {per}, consecutive_failures: 1, open_timeout: 0.05, half_open_requests: 1"
+            ),
+        );
+        let probe = wait_for("the head of a probe", PATIENCE, || served_head(&gateway));
+
+        // The body of the probe is still to come, and nobody is refused for that.
+        let others: Vec<_> = (0..5).map(|_| served_head(&gateway)).collect();
+        assert!(others.iter().all(Option::is_some), "{per}");
+        gate.open();
+        drop((probe, others));
+    }
+}
+
+#[test]
+fn a_probe_whose_body_breaks_off_opens_the_circuit_again() {
+    let gate = Gate::new();
+    let origin = slow_after_its_head("f", &gate);
+    let gateway = breaking(
+        &origin,
+        "consecutive_failures: 1, open_timeout: 1, half_open_requests: 1",
+    );
+    assert_eq!(gateway.get("/").status, 500);
+    let _probe = wait_for("the head of a probe", PATIENCE, || served_head(&gateway));
+    assert_is(state(&gateway, ""), 0.0);
+
+    gate.open();
+
+    wait_until("the circuit is open", || state(&gateway, "") > 1.5);
+    assert_is(transitions(&gateway, "open"), 2.0);
+    gateway.wait_for_log("circuit is open (a probe failed)");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Consumer groups: who is in one, which plugins run for its consumers, and what services learn of it.
 //! Each instance of the limiter has a limit of its own, so that the answer tells which one ran.
 
+use super::limiters::{limit, limiter};
 use crate::harness::{Blueprint, Gateway, Origin, Request, Response};
 
 /// Ann is in `gold` and `silver`, Ben in `silver`, Cleo in no group. `groups` are added to these.
@@ -23,21 +24,8 @@ consumer_groups:
     ))
 }
 
-fn limiter(limit: u32, scope: &str) -> String {
-    format!("- {{ name: rate-limiting, config: {{ year: {limit}, limit_by: ip }}, {scope} }}\n")
-}
-
 fn call(gateway: &Gateway, path: &str, consumer: &str) -> Response {
     gateway.send(&Request::get(path).header("apikey", &format!("{consumer}-key")))
-}
-
-/// The limit of the instance that ran, 0 if none did.
-fn limit(gateway: &Gateway, path: &str, consumer: &str) -> u32 {
-    let response = call(gateway, path, consumer);
-    assert_eq!(response.status, 200);
-    response
-        .header("X-RateLimit-Limit-Year")
-        .map_or(0, |limit| limit.parse().expect("a number"))
 }
 
 #[test]

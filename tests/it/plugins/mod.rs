@@ -5,6 +5,7 @@ mod concurrency_limit;
 mod consumer_groups;
 mod correlation_id;
 mod key_auth;
+mod limiters;
 mod ordering;
 mod prometheus;
 mod proxy_mirror;

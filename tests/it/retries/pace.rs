@@ -1,6 +1,6 @@
 //! How often and how soon tries are repeated, and by when all of them are over.
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use super::{IDEMPOTENT, failing_first, retrying};
 use crate::harness::{Client, Gateway, Origin, Reply, Request, Stopwatch, free_port};
@@ -158,6 +158,127 @@ fn the_time_of_a_route_takes_the_place_of_the_services_and_none_is_none() {
         |reason: &str| gateway.metric(&format!("tollgate_replies_total{{reason=\"{reason}\"}}"));
     assert!((timeouts("total_timeout") - 2.0).abs() < f64::EPSILON);
     assert!((timeouts("upstream_timeout") - 1.0).abs() < f64::EPSILON);
+}
+
+/// Also of a response whose head has begun, which no silence interrupts.
+#[test]
+fn a_head_that_drips_ends_in_time() {
+    let origin = Origin::start(|_| {
+        Reply::stream(|stream| {
+            for byte in b"HTTP/1.1 200 OK\r\nX-Long: "
+                .iter()
+                .chain([b'a'; 400].iter())
+            {
+                stream.write_all(&[*byte])?;
+                Stopwatch::pace(Duration::from_millis(50));
+            }
+            Ok(())
+        })
+    });
+    let gateway = retrying(&origin, 0, "total_timeout: 400");
+    let watch = Stopwatch::start();
+
+    assert_eq!(gateway.get("/").status, 504);
+
+    let took = watch.elapsed();
+    assert!(
+        took >= Duration::from_millis(390) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    gateway.wait_for_access_log("\"error\":\"total_timeout\"");
+}
+
+/// The time of all tries is for the begin of the response only.
+#[test]
+fn a_body_may_take_longer_than_all_tries() {
+    let origin = Origin::start(|_| {
+        Reply::stream(|stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")?;
+            Stopwatch::pace(Duration::from_millis(900));
+            stream.write_all(b"cd")
+        })
+    });
+    let gateway = retrying(
+        &origin,
+        1,
+        "total_timeout: 300\nretry: { per_try_timeout: 200 }",
+    );
+
+    let response = gateway.get("/");
+
+    assert_eq!((response.status, response.text()), (200, "abcd".to_owned()));
+}
+
+/// A target that got what others left of the time is not to blame.
+#[test]
+fn a_target_that_was_given_no_time_stays_healthy() {
+    let hangs = Origin::start(|_| Reply::never());
+    let well = Origin::start(|_| {
+        Stopwatch::pace(Duration::from_millis(300));
+        Reply::ok("well")
+    });
+    let gateway = Gateway::start(&format!(
+        "
+        services:
+        - name: orders
+          host: pool
+          retries: 1
+          total_timeout: 500
+          retry: {{ per_try_timeout: 400, budget: 1 }}
+          routes: [{{ name: orders, paths: [/] }}]
+        upstreams:
+        - name: pool
+          healthchecks: {{ passive: {{ unhealthy: {{ timeouts: 1, http_failures: 1 }} }} }}
+          targets: [{{ target: '{}', weight: 100 }}, {{ target: '{}', weight: 1 }}]
+        ",
+        hangs.authority(),
+        well.authority()
+    ));
+
+    assert_eq!(gateway.get("/").status, 504);
+    assert_eq!((hangs.count(), well.count()), (1, 1));
+
+    assert_eq!(gateway.get("/").text(), "well");
+}
+
+/// Each try sends the body from its beginning, so it counts once.
+#[test]
+fn a_body_within_its_limit_stays_within_it_when_it_is_sent_again() {
+    let origin = Origin::start(|request| {
+        if request.number == 0 {
+            Reply::status(503)
+        } else {
+            Reply::ok("second")
+        }
+    });
+    let gateway = Gateway::start_with(
+        "client_max_body_size: 6k",
+        &format!(
+            "
+            services:
+            - name: orders
+              url: {origin}
+              retries: 1
+              retry: {{ statuses: [503], budget: 1 }}
+              routes: [{{ name: orders, paths: [/] }}]
+            "
+        ),
+    );
+    let body = "x".repeat(4000);
+    let request = format!(
+        "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let mut client = gateway.connect();
+    client.write(request).expect("written");
+
+    let response = client.read_response().expect("an answer");
+
+    assert_eq!(
+        (response.status, response.text()),
+        (200, "second".to_owned())
+    );
+    assert_eq!(origin.count(), 2);
 }
 
 #[test]

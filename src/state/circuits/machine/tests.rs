@@ -169,6 +169,46 @@ fn a_probe_that_says_nothing_leaves_its_place_to_another() {
 }
 
 #[test]
+fn a_probe_that_breaks_after_its_head_opens_again_what_it_closed() {
+    let machine = opened_machine();
+    let (one, _) = machine.admit(&LIMITS, at(10)).expect("a probe");
+    let (two, _) = machine.admit(&LIMITS, at(10)).expect("another probe");
+    machine.judge(one, false, &LIMITS, at(11));
+    machine.judge(two, false, &LIMITS, at(11));
+    assert_eq!(machine.phase(), Phase::Closed);
+
+    let change = machine.revoke(one, true, &LIMITS, at(12)).expect("opened");
+    assert_eq!((change.from, change.to), (Phase::Closed, Phase::Open));
+    assert_eq!(change.cause, Cause::ProbeFailed);
+    assert_eq!(machine.revoke(two, true, &LIMITS, at(12)), None);
+    assert_eq!(machine.admit(&LIMITS, at(13)), Err(at(9)));
+}
+
+#[test]
+fn a_probe_that_breaks_while_others_probe_opens_the_circuit() {
+    let machine = opened_machine();
+    let (one, _) = machine.admit(&LIMITS, at(10)).expect("a probe");
+    machine.judge(one, false, &LIMITS, at(11));
+    let change = machine.revoke(one, true, &LIMITS, at(12)).expect("opened");
+    assert_eq!((change.from, change.to), (Phase::HalfOpen, Phase::Open));
+}
+
+#[test]
+fn a_probe_that_breaks_long_after_its_head_is_one_failure_of_many() {
+    let machine = opened_machine();
+    let probes = [(); 2].map(|()| machine.admit(&LIMITS, at(10)).expect("a probe").0);
+    for probe in probes {
+        machine.judge(probe, false, &LIMITS, at(11));
+    }
+    for probe in probes {
+        assert_eq!(machine.revoke(probe, false, &LIMITS, at(90)), None);
+    }
+    assert_eq!(machine.phase(), Phase::Closed);
+    let change = run(&machine, &LIMITS, at(90), true).expect("the third failure");
+    assert_eq!(change.cause, Cause::Consecutive(3));
+}
+
+#[test]
 fn an_outcome_of_before_a_change_does_not_count_after_it() {
     let machine = Machine::default();
     let (late, _) = machine.admit(&LIMITS, at(0)).expect("let through");
