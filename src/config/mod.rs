@@ -45,7 +45,7 @@ use crate::entity::error_template::ErrorTemplates;
 use self::model::Document;
 use self::model::gateway;
 use self::outbound_files::OutboundFiles;
-use self::pem_files::PairFiles;
+use self::pem_files::{PairFiles, PemFile};
 use self::schema::{Shape, shape_of};
 
 /// What came out of loading: entities as far as they are usable, and everything that is wrong.
@@ -135,6 +135,8 @@ pub struct Config {
     pub plugins: Vec<Entity<Plugin>>,
     /// What is in the files of `ssl_cert` and `ssl_cert_key`.
     pub default_pairs: Vec<PairFiles>,
+    /// What `ssl_dhparam` says, if that is not the name of a group.
+    pub dh_parameters: Option<PemFile>,
     /// What is in the files for TLS towards upstreams.
     pub outbound_files: OutboundFiles,
     /// The main file.
@@ -231,6 +233,13 @@ fn assemble(
                     &mut sources.watch,
                     &mut diagnostics,
                 );
+                config.dh_parameters = pem_files::dh_parameters(
+                    &config.gateway,
+                    node,
+                    folder,
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
             }
         }
         prepare::prepare(&mut document.root, version, &common, &mut diagnostics);
@@ -255,12 +264,12 @@ fn assemble(
     );
     config.error_templates = templates.templates;
     sources.watch.extend(templates.files);
-    config.hash = hash::of(
-        &documents,
-        &config.default_pairs,
-        &config.outbound_files,
-        &templates.texts,
-    );
+    let pairs = config.default_pairs.iter();
+    let files = pairs
+        .flat_map(|pair| [&pair.certificate, &pair.key])
+        .chain(&config.dh_parameters)
+        .chain(config.outbound_files.all());
+    config.hash = hash::of(&documents, files, &templates.texts);
     let mut members = Vec::new();
     for document in &documents {
         merge::add(document, &mut config, &mut members, &mut diagnostics);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Gateway;
 use super::diagnostics::{Code, Diagnostics, Span};
+use super::model::tls::DhParameters;
 use super::node::Node;
 use super::sources::cause;
 use crate::entity::Secret;
@@ -101,6 +102,34 @@ pub(super) fn read(
             })
         })
         .collect()
+}
+
+/// Reads what `ssl_dhparam` names, unless that is a group. The file is added to `watch`, also if it cannot be read.
+pub(super) fn dh_parameters(
+    gateway: &Gateway,
+    node: &Node,
+    folder: &Path,
+    watch: &mut Vec<PathBuf>,
+    diagnostics: &mut Diagnostics,
+) -> Option<PemFile> {
+    const FIELD: &str = "ssl_dhparam";
+    match gateway.ssl_dhparam.as_ref()? {
+        DhParameters::Group(_) => None,
+        DhParameters::Pem(text) => Some(PemFile {
+            text: Secret::new(text.clone()),
+            span: node.span_at(FIELD),
+            path: format!("gateway.{FIELD}"),
+        }),
+        DhParameters::File(name) => {
+            let mut reader = Reader {
+                node,
+                folder,
+                watch,
+                diagnostics,
+            };
+            reader.file(&name.0, FIELD)
+        }
+    }
 }
 
 fn text(file: &Path) -> Result<String, String> {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::dns::{DnsRecords, DnsServer};
 use super::listen::{ListenEntry, StreamListenEntry};
-use super::tls::{TlsVersions, TrustedCertificates};
+use super::tls::{DhParameters, TlsVersions, TrustedCertificates};
 use crate::config::formats::{Format, comma_items};
 
 /// A value that is written as one string.
@@ -95,6 +95,10 @@ const FORMATS: &[Format] = &[
     Format {
         name: TlsVersions::FORMAT,
         validate: rule::<TlsVersions>,
+    },
+    Format {
+        name: DhParameters::FORMAT,
+        validate: rule::<DhParameters>,
     },
     Format {
         name: DnsServer::FORMAT,
@@ -186,30 +190,30 @@ impl<T: Written> JsonSchema for List<T> {
 /// Implements reading and the schema of a type that is a string, or one that is a string or a number.
 macro_rules! written {
     ($name:ident, $format:literal, $types:tt $(, $number:ty)?) => {
-        impl Written for $name {
+        impl $crate::config::model::settings::Written for $name {
             const FORMAT: &'static str = $format;
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Reader;
-                impl Visitor<'_> for Reader {
+                impl ::serde::de::Visitor<'_> for Reader {
                     type Value = $name;
 
-                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(&self, formatter: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                         formatter.write_str($format)
                     }
 
-                    fn visit_str<E: de::Error>(self, value: &str) -> Result<$name, E> {
+                    fn visit_str<E: ::serde::de::Error>(self, value: &str) -> Result<$name, E> {
                         value.parse().map_err(E::custom)
                     }
 
                     $(
-                        fn visit_u64<E: de::Error>(self, value: $number) -> Result<$name, E> {
+                        fn visit_u64<E: ::serde::de::Error>(self, value: $number) -> Result<$name, E> {
                             $name::try_from(value).map_err(E::custom)
                         }
 
-                        fn visit_f64<E: de::Error>(self, value: f64) -> Result<$name, E> {
+                        fn visit_f64<E: ::serde::de::Error>(self, value: f64) -> Result<$name, E> {
                             value.to_string().parse().map_err(E::custom)
                         }
                     )?
@@ -218,21 +222,22 @@ macro_rules! written {
             }
         }
 
-        impl JsonSchema for $name {
+        impl ::schemars::JsonSchema for $name {
             fn inline_schema() -> bool {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
                 $format.into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": $types, "minimum": 0, "format": $format})
+            fn json_schema(_: &mut ::schemars::SchemaGenerator) -> ::schemars::Schema {
+                ::schemars::json_schema!({"type": $types, "minimum": 0, "format": $format})
             }
         }
     };
 }
+pub(super) use written;
 
 /// `on`/`off` or true/false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
