@@ -7,6 +7,7 @@ mod consumers;
 mod discovery;
 mod dns;
 mod health;
+mod hosts;
 mod keys;
 mod origins;
 mod outbound;
@@ -93,6 +94,7 @@ impl Compiler {
         let verifies_outside = outside.iter().any(|place| place.is_encrypted);
         let outbound = outbound::compile(config, &references, verifies_outside, diagnostics);
         routes::check_flavor(config, diagnostics);
+        hosts::check(config, &references, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }

@@ -20,6 +20,7 @@ pub mod pem_files;
 mod prepare;
 pub mod read;
 pub mod schema;
+mod shared_addresses;
 mod sources;
 pub mod suggest;
 mod templates;
@@ -343,6 +344,7 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     });
     if wrong.is_empty() {
         gateway::check(&gateway, &node, diagnostics);
+        shared_addresses::check(&gateway, &node, diagnostics);
     }
     gateway
 }
