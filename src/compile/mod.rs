@@ -105,7 +105,7 @@ impl Compiler {
         let services: Box<[Service]> = written.chain(outside).collect();
         let mut chains = precedence::Chains::new(config, &instances);
         let mut served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
-        let streams = streams::compile(config, &references, state, diagnostics);
+        let (streams, stream_places) = streams::compile(config, &references, state, diagnostics);
         let unrouted = chains.global();
         let chains = chains.into_chains(diagnostics)?;
         routes::add_series(&mut served.routes, &chains, &instances, &services, state);
@@ -114,6 +114,7 @@ impl Compiler {
             &references,
             &instances,
             &served.written,
+            &stream_places,
             diagnostics,
         );
         self.certificates.adopt(&tls);
