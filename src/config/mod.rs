@@ -344,6 +344,10 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     });
     if wrong.is_empty() {
         gateway::check(&gateway, &node, diagnostics);
+    }
+    // Where one of them is wrong its default stands in its place.
+    let is_sound = |setting: &&str| !wrong.iter().any(|field| field == setting);
+    if ["listen", "stream_listen", "admin"].iter().all(is_sound) {
         shared_addresses::check(&gateway, &node, diagnostics);
     }
     gateway

@@ -21,8 +21,8 @@ pub(super) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut Diagnostic
         .chain(of("admin", gateway.admin.addresses()))
         .collect();
     for (index, second) in all.iter().enumerate() {
-        let before = all.iter().take(index);
-        let Some(first) = before.into_iter().find(|first| share(first, second)) else {
+        let mut before = all.iter().take(index);
+        let Some(first) = before.find(|first| share(first, second)) else {
             continue;
         };
         let (one, other) = (first.listen.address, second.listen.address);

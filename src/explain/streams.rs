@@ -429,7 +429,7 @@ mod tests {
             ("127.0.0.1:1".to_owned(), None, true, 1)
         );
         let nowhere = Url::read("tls://db.test").expect("a URL");
-        let met = Meeting::find(&nowhere, &[], &mut Vec::new());
-        assert_eq!(met.err(), Some(Unanswerable::StreamPort));
+        let found = Meeting::find(&nowhere, &[], &mut Vec::new());
+        assert_eq!(found.err(), Some(Unanswerable::StreamPort));
     }
 }

@@ -110,7 +110,8 @@ impl Policy {
             context.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
         }
         if let Some(parameters) = &self.dh {
-            context.set_tmp_dh(&*parameters.read()?)?;
+            let parameters = parameters.read()?;
+            context.set_tmp_dh(&parameters)?;
         }
         if !self.tickets {
             context.set_options(SslOptions::NO_TICKET);

@@ -394,26 +394,7 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
         let message = "`dns_order` must have at least one of SRV, A, AAAA";
         report(Code::InvalidValue, "dns_order", message);
     }
-    if gateway.ssl_session_timeout.0 < SESSION_LIFETIME {
-        diagnostics
-            .error(
-                Code::UnsupportedValue,
-                node.span_at("ssl_session_timeout"),
-                "gateway.ssl_session_timeout",
-                "a session can be resumed for two hours: OpenSSL's own time, for which the crate `openssl` has no setter",
-            )
-            .hint("leave it out; where sessions must end sooner, replace the certificate, or restart");
-    }
-    if !SESSION_CACHE_BYTES.contains(&gateway.ssl_session_cache_size.0) {
-        diagnostics
-            .error(
-                Code::OutOfRange,
-                node.span_at("ssl_session_cache_size"),
-                "gateway.ssl_session_cache_size",
-                "must be between 1k and 1g",
-            )
-            .hint("a session counts as 1 KiB, for each certificate");
-    }
+    check_sessions(gateway, node, diagnostics);
     for (index, listen) in gateway.admin.addresses().enumerate() {
         if listen.proxy_protocol {
             let path = format!("admin[{index}]");
@@ -438,6 +419,38 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
             )
             .hint("write `listen: 0.0.0.0:8000 proxy_protocol`");
     }
+    if gateway.dns_stale_ttl.is_some() {
+        diagnostics.warning(
+            Code::Ignored,
+            node.span_at("dns_stale_ttl"),
+            "gateway.dns_stale_ttl",
+            "the last known addresses of a name are used without limit",
+        );
+    }
+}
+
+/// Reports what cannot be had of sessions, and parameters that nobody needs.
+fn check_sessions(gateway: &Gateway, node: &Node, diagnostics: &mut Diagnostics) {
+    if gateway.ssl_session_timeout.0 < SESSION_LIFETIME {
+        diagnostics
+            .error(
+                Code::UnsupportedValue,
+                node.span_at("ssl_session_timeout"),
+                "gateway.ssl_session_timeout",
+                "a session can be resumed for two hours: OpenSSL's own time, for which the crate `openssl` has no setter",
+            )
+            .hint("leave it out; where sessions must end sooner, replace the certificate, or restart");
+    }
+    if !SESSION_CACHE_BYTES.contains(&gateway.ssl_session_cache_size.0) {
+        diagnostics
+            .error(
+                Code::OutOfRange,
+                node.span_at("ssl_session_cache_size"),
+                "gateway.ssl_session_cache_size",
+                "must be between 1k and 1g",
+            )
+            .hint("a session counts as 1 KiB, for each certificate");
+    }
     if gateway.ssl_session_timeout.0 > SESSION_LIFETIME {
         diagnostics.warning(
             Code::Ignored,
@@ -452,14 +465,6 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
             node.span_at("ssl_dhparam"),
             "gateway.ssl_dhparam",
             "`ssl_dhparam` has no effect: TLS 1.3 has groups of its own",
-        );
-    }
-    if gateway.dns_stale_ttl.is_some() {
-        diagnostics.warning(
-            Code::Ignored,
-            node.span_at("dns_stale_ttl"),
-            "gateway.dns_stale_ttl",
-            "the last known addresses of a name are used without limit",
         );
     }
 }
