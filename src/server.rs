@@ -41,7 +41,10 @@ use crate::{
             settings::{ErrorLog, Threads},
         },
     },
-    explain::{Explanation, Question, Subject, Unanswerable, explain},
+    explain::{
+        Explanation, Listening, Question, StreamExplanation, StreamQuestion, Subject, Unanswerable,
+        explain, explain_stream,
+    },
     proxy::{Gateway, access_log::AccessLog, connection::Edge, listener::BindError},
     reload::{
         Reloader, Source,
@@ -328,10 +331,20 @@ impl Facts for Running {
         let subject = Subject {
             snapshot: &self.gateway.live.take(),
             state: &self.gateway.state,
-            ports: &self.listeners.ports(),
+            listening: &self.listeners.listening(),
             is_live: true,
         };
         explain(subject, question)
+    }
+
+    fn explain_stream(&self, question: &StreamQuestion) -> Result<StreamExplanation, Unanswerable> {
+        let subject = Subject {
+            snapshot: &self.gateway.live.take(),
+            state: &self.gateway.state,
+            listening: &self.listeners.listening(),
+            is_live: true,
+        };
+        explain_stream(subject, question)
     }
 }
 
@@ -530,10 +543,16 @@ const fn level(written: LogLevel) -> Level {
     }
 }
 
-/// The ports of the proxy's listeners, in their order.
-pub fn listen_ports(settings: &Settings) -> Vec<u16> {
-    let addresses = settings.listen.addresses();
-    addresses.map(|listen| listen.address.port()).collect()
+/// Where clients come in by these settings.
+pub fn listening(settings: &Settings) -> Listening {
+    let mut listening = Listening::default();
+    for listen in settings.listen.addresses() {
+        listening.ports.push(listen.address.port());
+        listening.has_tls |= listen.ssl;
+    }
+    let streams = settings.stream_listen.addresses();
+    listening.streams = streams.map(listeners::for_streams).collect();
+    listening
 }
 
 fn threads(written: Threads) -> usize {

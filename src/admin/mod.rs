@@ -22,7 +22,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::{
-    explain::{Explanation, Question, Unanswerable},
+    explain::{Explanation, Question, StreamExplanation, StreamQuestion, Unanswerable},
     state::circuits::CircuitSurvey,
     telemetry::Telemetry,
     upstream::health::survey::UpstreamSurvey,
@@ -61,6 +61,12 @@ pub trait Facts: Send + Sync + 'static {
     /// # Errors
     /// When the question makes no sense.
     fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable>;
+
+    /// The same for a connection to a stream listener.
+    ///
+    /// # Errors
+    /// When the question makes no sense.
+    fn explain_stream(&self, question: &StreamQuestion) -> Result<StreamExplanation, Unanswerable>;
 }
 
 /// The state of the configuration, as `GET /status` shows it.
@@ -119,6 +125,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/health", get(upstreams::health))
         .route("/metrics", get(metrics::show))
         .route("/explain", post(explain::show))
+        .route("/explain/stream", post(explain::show_stream))
         .layer(DefaultBodyLimit::max(explain::QUESTION_BYTES_MAX))
         .fallback(|| async { message(StatusCode::NOT_FOUND, "Not found") })
         .method_not_allowed_fallback(|| async {
@@ -267,6 +274,13 @@ mod tests {
 
         fn explain(&self, question: &Question) -> Result<Explanation, Unanswerable> {
             Err(Unanswerable::Url(question.url.clone()))
+        }
+
+        fn explain_stream(
+            &self,
+            question: &StreamQuestion,
+        ) -> Result<StreamExplanation, Unanswerable> {
+            Err(Unanswerable::StreamUrl(question.url.clone()))
         }
     }
 

@@ -14,8 +14,10 @@ use crate::{
     config::{
         Certificate, Code, Config, Diagnostics, Entity, Span,
         model::{
-            certificate::ClientVerify, gateway::CipherSuite as WrittenSuite, settings::List,
-            tls::TlsVersions,
+            certificate::ClientVerify,
+            gateway::CipherSuite as WrittenSuite,
+            settings::List,
+            tls::{DhGroup as WrittenGroup, DhParameters as WrittenParameters, TlsVersions},
         },
         pem_files::PairFiles,
     },
@@ -23,10 +25,13 @@ use crate::{
     state::registry::Registry,
     telemetry::handshakes::CertificateExpiry,
     tls::{
-        self, Certificates, CipherSuite, Ciphers, ClientRules, Pair, PairError, Policy,
-        ServerContext, Verify, Version,
+        self, Certificates, CipherSuite, Ciphers, ClientRules, DhGroup, DhParameters, Pair,
+        PairError, Policy, ServerContext, Verify, Version,
     },
 };
+
+/// What one session that is kept counts as: about what OpenSSL needs for it.
+const SESSION_BYTES: u64 = 1 << 10;
 
 /// What metrics call the default certificate.
 const DEFAULT: &str = "ssl_cert";
@@ -110,8 +115,37 @@ fn policy(config: &Config, diagnostics: &mut Diagnostics) -> Policy {
     Policy {
         versions: (oldest, newest),
         ciphers,
+        prefers_own_order: gateway.ssl_prefer_server_ciphers.map(|switch| switch.0),
+        dh: dh_parameters(config, diagnostics),
         tickets: gateway.ssl_session_tickets.0,
+        sessions_max: i32::try_from(gateway.ssl_session_cache_size.0 / SESSION_BYTES)
+            .unwrap_or(i32::MAX)
+            .max(1),
     }
+}
+
+fn dh_parameters(config: &Config, diagnostics: &mut Diagnostics) -> Option<DhParameters> {
+    let written = config.gateway.ssl_dhparam.as_ref()?;
+    let parameters = match (written, &config.dh_parameters) {
+        (WrittenParameters::Group(group), _) => DhParameters::Group(match group {
+            WrittenGroup::Ffdhe2048 => DhGroup::Ffdhe2048,
+            WrittenGroup::Ffdhe3072 => DhGroup::Ffdhe3072,
+            WrittenGroup::Ffdhe4096 => DhGroup::Ffdhe4096,
+            WrittenGroup::Ffdhe6144 => DhGroup::Ffdhe6144,
+            WrittenGroup::Ffdhe8192 => DhGroup::Ffdhe8192,
+        }),
+        (_, Some(file)) => DhParameters::Pem(file.text.expose().clone()),
+        // What cannot be read is told already.
+        (_, None) => return None,
+    };
+    if let Err(message) = parameters.check() {
+        let span = config.setting_at("ssl_dhparam");
+        diagnostics
+            .error(Code::InvalidValue, span, "gateway.ssl_dhparam", message)
+            .hint("write `ffdhe2048`, or make some with `openssl dhparam 2048`");
+        return None;
+    }
+    Some(parameters)
 }
 
 fn versions(written: &List<TlsVersions>) -> (Version, Version) {

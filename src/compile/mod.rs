@@ -8,6 +8,7 @@ mod consumers;
 mod discovery;
 mod dns;
 mod health;
+mod hosts;
 mod keys;
 mod origins;
 mod outbound;
@@ -94,6 +95,7 @@ impl Compiler {
         let verifies_outside = outside.iter().any(|place| place.is_encrypted);
         let outbound = outbound::compile(config, &references, verifies_outside, diagnostics);
         routes::check_flavor(config, diagnostics);
+        hosts::check(config, &references, diagnostics);
         if diagnostics.has_errors() {
             return None;
         }
@@ -104,7 +106,7 @@ impl Compiler {
         let services: Box<[Service]> = written.chain(outside).collect();
         let mut chains = precedence::Chains::new(config, &instances);
         let mut served = routes::compile(config, &references, &mut chains, state, diagnostics)?;
-        let streams = streams::compile(config, &references, state, diagnostics);
+        let (streams, stream_places) = streams::compile(config, &references, state, diagnostics);
         let unrouted = chains.global();
         let chains = chains.into_chains(diagnostics)?;
         routes::add_series(&mut served.routes, &chains, &instances, &services, state);
@@ -113,6 +115,7 @@ impl Compiler {
             &references,
             &instances,
             &served.written,
+            &stream_places,
             diagnostics,
         );
         self.certificates.adopt(&tls);

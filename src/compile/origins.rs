@@ -9,13 +9,14 @@ use crate::{
     snapshot::{Origins, Place, PluginOrigin, Unserved},
 };
 
-/// `served` are the routes of the snapshot by their places in `config`. There must be no error in
+/// `served` and `streams` are the routes of the snapshot by their places in `config`. There must be no error in
 /// `diagnostics`: every enabled plugin then is an instance.
 pub(super) fn compile(
     config: &Config,
     references: &References,
     instances: &Instances,
     served: &[usize],
+    streams: &[usize],
     diagnostics: &Diagnostics,
 ) -> Origins {
     let mut route_indexes: Vec<Option<u32>> = vec![None; config.routes.len()];
@@ -24,13 +25,14 @@ pub(super) fn compile(
             *slot = Some(index);
         }
     }
+    let places = |written: &[usize]| -> Box<[Place]> {
+        let routes = written.iter().filter_map(|index| config.routes.get(*index));
+        routes.map(place_of).collect()
+    };
     Origins {
         files: diagnostics.files().map(Into::into).collect(),
-        routes: served
-            .iter()
-            .filter_map(|written| config.routes.get(*written))
-            .map(place_of)
-            .collect(),
+        routes: places(served),
+        streams: places(streams),
         services: config.services.iter().map(place_of).collect(),
         upstreams: config.upstreams.iter().map(place_of).collect(),
         plugins: plugins(config, references, instances, &route_indexes),

@@ -366,9 +366,26 @@ impl<'a> Index<'a> {
                 .error(Code::UnknownReference, span, path, message)
                 .value(text)
                 .did_you_mean(self.nearest(reference));
-        } else if nested.is_some() && found.is_some() && found != nested {
-            let message =
-                format!("`{field}` names another {field} than the one that this is nested in");
+        }
+        self.nested_or_named(place, at, nested, found, reference, diagnostics)
+    }
+
+    /// What an entity is nested in goes before what its field `at` names, which must not be another one.
+    fn nested_or_named(
+        &self,
+        place: &Place,
+        at: &str,
+        nested: Option<usize>,
+        found: Option<usize>,
+        reference: &Reference,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<usize> {
+        if nested.is_some() && found.is_some() && found != nested {
+            let (span, path) = (place.at(at), place.path_of(at));
+            let message = format!(
+                "`{at}` names another {} than the one that this is nested in",
+                self.kind.singular()
+            );
             diagnostics
                 .error(Code::InvalidCombination, span, path, message)
                 .value(reference.text())
@@ -431,8 +448,13 @@ fn named<'a, T>(
     entities
         .iter()
         .map(|entity| {
-            let reference = reference(&entity.fields)?;
-            named_by_id(&entity.place, field, reference, index, diagnostics)
+            let nested = entity.nested_in(index.kind);
+            let Some(reference) = reference(&entity.fields) else {
+                return nested;
+            };
+            let place = &entity.place;
+            let found = named_by_id(place, field, reference, index, diagnostics);
+            index.nested_or_named(place, field, nested, found, reference, diagnostics)
         })
         .collect()
 }
@@ -550,7 +572,8 @@ fn memberships(
 /// Reports plugins whose list says that they are a group's, and that name no group.
 fn require_groups(plugins: &[Entity<Plugin>], diagnostics: &mut Diagnostics) {
     for plugin in plugins {
-        let is_groups = plugin.place.kind() == EntityKind::ConsumerGroupPlugin;
+        let is_groups = plugin.place.kind() == EntityKind::ConsumerGroupPlugin
+            && plugin.nested_in(EntityKind::ConsumerGroup).is_none();
         if is_groups && plugin.place.node().get("consumer_group").is_none() {
             missing_parent(&plugin.place, EntityKind::ConsumerGroup, diagnostics);
         }

@@ -220,7 +220,7 @@ fn rule(route: &Written) -> Rule {
         snis: route.snis.iter().cloned().collect(),
         expression: route.expression.clone(),
         priority: route.priority,
-        regex_priority: i64::from(route.regex_priority),
+        regex_priority: route.regex_priority,
         created_at: route.created_at,
     }
 }

@@ -15,18 +15,23 @@ use crate::{
     state::State,
 };
 
-/// Compiles the stream routes of enabled services. Warns of those that nothing can reach.
+/// Compiles the stream routes of enabled services, and gives their places in `config`. Warns of those that nothing can
+/// reach.
 pub(super) fn compile(
     config: &Config,
     references: &References,
     state: &State,
     diagnostics: &mut Diagnostics,
-) -> Streams {
+) -> (Streams, Vec<usize>) {
     let has_listener = config.gateway.stream_listen.addresses().next().is_some();
     let mut rules = Vec::new();
     let mut routes = Vec::new();
+    let mut places = Vec::new();
     let all = config.routes.iter().zip(&references.route_service);
-    for (route, service) in all.filter(|(route, _)| route.fields.is_stream()) {
+    let of_streams = all
+        .enumerate()
+        .filter(|(_, (route, _))| route.fields.is_stream());
+    for (place, (route, service)) in of_streams {
         let written = service.and_then(|service| config.services.get(service));
         if written.is_some_and(|service| !service.fields.enabled) {
             continue;
@@ -47,6 +52,7 @@ pub(super) fn compile(
             let fields = &service.fields;
             fields.name.as_deref().unwrap_or(&fields.host)
         });
+        places.push(place);
         rules.push(rule(fields));
         routes.push(StreamRoute {
             series: state.telemetry.streams(service_label, &label),
@@ -54,11 +60,12 @@ pub(super) fn compile(
             service: *service,
         });
     }
-    Streams {
+    let streams = Streams {
         router: StreamRouter::new(rules),
         routes: routes.into_boxed_slice(),
         unrouted_series: state.telemetry.streams("", ""),
-    }
+    };
+    (streams, places)
 }
 
 fn rule(route: &Written) -> StreamRule {

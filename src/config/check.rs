@@ -403,7 +403,8 @@ fn is_inert(node: &Node) -> bool {
     match &node.kind {
         Kind::Null | Kind::Bool(false) | Kind::Integer(0) => true,
         Kind::Sequence(items) => items.is_empty(),
-        Kind::Mapping(entries) => entries.is_empty(),
+        // As exports write it: all of its fields, and nothing in any.
+        Kind::Mapping(entries) => entries.iter().all(|entry| is_inert(&entry.value)),
         _ => false,
     }
 }

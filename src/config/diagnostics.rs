@@ -95,6 +95,8 @@ codes! {
     Ignored = "config::ignored": "Something is accepted but has no effect (warning).";
     Deprecated = "config::deprecated": "Something is accepted but should be written differently (warning).";
     ShadowedRoute = "config::shadowed_route": "No request can reach a route, for another one takes all that it matches and goes first (warning).";
+    Unresolvable = "config::unresolvable": "A host is no name that DNS can have, and not the name of an upstream (warning).";
+    SharedAddress = "config::shared_address": "Two listeners are to listen on one address.";
     GeneratedKey = "config::generated_key": "A credential without a key got a random one that nobody knows (warning).";
     CannotListen = "config::cannot_listen": "An address that a reload adds cannot be listened on.";
     GeneratedCertificate = "config::generated_certificate": "A listener with TLS has no certificate, so a self-signed one is made that no client trusts (warning).";

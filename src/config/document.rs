@@ -15,13 +15,16 @@ pub(super) enum FormatVersion {
 }
 
 const ENTERPRISE: &str = "it is an enterprise entity; leave the list out";
+const HELD: &str =
+    "it is what a gateway hands out or keeps while it runs, no configuration; leave the list out";
 
 /// Kong's entities that this version does not have, on the top level or nested, and what to say about each.
 pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
-    (
-        "oauth2_tokens",
-        "tokens are handed out while the gateway runs; leave the list out",
-    ),
+    ("oauth2_tokens", HELD),
+    ("oauth2_authorization_codes", HELD),
+    ("sessions", HELD),
+    ("session_metadatas", HELD),
+    ("acme_storage", HELD),
     ("mtls_auth_credentials", ENTERPRISE),
     (
         "filter_chains",
@@ -31,7 +34,14 @@ pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
     ("rbac_users", ENTERPRISE),
     ("rbac_role_endpoints", ENTERPRISE),
     ("rbac_role_entities", ENTERPRISE),
-    ("partials", ENTERPRISE),
+    (
+        "partials",
+        "they are an enterprise entity; write what each of them holds into the `config` of the plugins that use it",
+    ),
+    (
+        "plugins_partials",
+        "it ties plugins to enterprise `partials`; write what those hold into each plugin's `config`",
+    ),
     ("custom_entities", ENTERPRISE),
     ("cloned_plugins", ENTERPRISE),
     ("custom_plugins", ENTERPRISE),
@@ -44,7 +54,13 @@ pub(super) const UNSUPPORTED_ENTITIES: &[(&str, &str)] = &[
 ];
 
 /// Entities of Kong's own bookkeeping, which mean nothing to a data plane.
-pub(super) const BOOKKEEPING: &[&str] = &["parameters", "workspaces", "clustering_data_planes"];
+pub(super) const BOOKKEEPING: &[&str] = &[
+    "parameters",
+    "workspaces",
+    "clustering_data_planes",
+    "ratelimiting_metrics",
+    "response_ratelimiting_metrics",
+];
 
 /// What to say about a list of entities that this version does not have.
 pub(super) fn unsupported_entity(name: &str) -> Option<&'static str> {

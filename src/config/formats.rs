@@ -344,18 +344,18 @@ pub fn upstream_name(value: &str) -> Result<(), String> {
     host_name(value)
 }
 
-/// Labels of letters, digits, `-` and `_`, separated by dots; a trailing dot is fine.
+/// Labels of letters, digits, `-` and `_`, separated by dots; a trailing dot is fine. As in Kong they may be longer than
+/// DNS can have them: the name may be that of an upstream.
 fn host_name(value: &str) -> Result<(), String> {
     let name = value.strip_suffix('.').unwrap_or(value);
     let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
+        !label.is_empty()
             && !label.ends_with('-')
             && label
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    if name.len() <= 253 && name.split('.').all(label) {
+    if name.split('.').all(label) {
         Ok(())
     } else {
         Err(format!("`{value}` is not a host name"))
@@ -594,8 +594,18 @@ mod tests {
     fn hosts_are_names_or_addresses() {
         check(
             "service-host",
-            &["a", "a.b", "127.0.0.1", "::1", "[::1]", "a_b", "a."],
-            &["a:80", "http://a", "a/b", "a b", "-a"],
+            &[
+                "a",
+                "a.b",
+                "127.0.0.1",
+                "::1",
+                "[::1]",
+                "a_b",
+                "a.",
+                "-a",
+                &"a".repeat(64),
+            ],
+            &["a:80", "http://a", "a/b", "a b", "a-", "a..b"],
         );
         check(
             "upstream-name",

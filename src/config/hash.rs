@@ -8,15 +8,13 @@ use super::check::IGNORED_KEYS;
 use super::consul_files::ConsulFiles;
 use super::model::{Document, EntityKind};
 use super::node::{Entry, Kind, Node};
-use super::outbound_files::OutboundFiles;
-use super::pem_files::PairFiles;
+use super::pem_files::PemFile;
 
-/// 32 hex digits that change when, and only when, the configuration does. `pairs`, `outbound`, `consul` and
-/// `texts` are what stands in files that it names.
-pub(super) fn of(
+/// 32 hex digits that change when, and only when, the configuration does. `files`, `consul` and `texts` are what stands
+/// in files that it names.
+pub(super) fn of<'f>(
     documents: &[Arc<Document>],
-    pairs: &[PairFiles],
-    outbound: &OutboundFiles,
+    files: impl Iterator<Item = &'f PemFile>,
     consul: &ConsulFiles,
     texts: &[String],
 ) -> String {
@@ -51,8 +49,7 @@ pub(super) fn of(
     for text in texts {
         hasher.tag(b'f', text.as_bytes());
     }
-    let of_pairs = pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
-    for file in of_pairs.chain(outbound.all()) {
+    for file in files {
         hasher.tag(b'F', file.text.expose().as_bytes());
     }
     for text in consul.texts() {

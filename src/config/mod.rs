@@ -22,6 +22,7 @@ pub mod pem_files;
 mod prepare;
 pub mod read;
 pub mod schema;
+mod shared_addresses;
 mod sources;
 pub mod suggest;
 mod templates;
@@ -49,7 +50,7 @@ use self::model::Document;
 use self::model::gateway;
 use self::named_files::NamedFiles;
 use self::outbound_files::OutboundFiles;
-use self::pem_files::PairFiles;
+use self::pem_files::{PairFiles, PemFile};
 use self::schema::{Shape, shape_of};
 
 /// What came out of loading: entities as far as they are usable, and everything that is wrong.
@@ -143,6 +144,8 @@ pub struct Config {
     pub plugins: Vec<Entity<Plugin>>,
     /// What is in the files of `ssl_cert` and `ssl_cert_key`.
     pub default_pairs: Vec<PairFiles>,
+    /// What `ssl_dhparam` says, if that is not the name of a group.
+    pub dh_parameters: Option<PemFile>,
     /// What is in the files for TLS towards upstreams.
     pub outbound_files: OutboundFiles,
     /// What is in the files for TLS to Consul.
@@ -243,6 +246,13 @@ fn assemble(
                     &mut sources.watch,
                     &mut diagnostics,
                 );
+                config.dh_parameters = pem_files::dh_parameters(
+                    &config.gateway,
+                    node,
+                    (folder, files),
+                    &mut sources.watch,
+                    &mut diagnostics,
+                );
             }
         }
         prepare::prepare(&mut document.root, version, &common, &mut diagnostics);
@@ -272,14 +282,18 @@ fn assemble(
         merge::add(document, &mut config, &mut members, &mut diagnostics);
     }
     members::add(members, &mut config, &mut diagnostics);
-    config.consul_files = consul_files::read(&config, folder, &mut sources.watch, &mut diagnostics);
-    config.hash = hash::of(
-        &documents,
-        &config.default_pairs,
-        &config.outbound_files,
-        &config.consul_files,
-        &templates.texts,
+    config.consul_files = consul_files::read(
+        &config,
+        (folder, files),
+        &mut sources.watch,
+        &mut diagnostics,
     );
+    let pairs = config.default_pairs.iter();
+    let files = pairs
+        .flat_map(|pair| [&pair.certificate, &pair.key])
+        .chain(&config.dh_parameters)
+        .chain(config.outbound_files.all());
+    config.hash = hash::of(&documents, files, &config.consul_files, &templates.texts);
     identities::assign(&mut config);
     identities::check_unique(&config, &mut diagnostics);
     diagnostics.drop_consequences(&sources.failed);
@@ -348,6 +362,11 @@ fn read_gateway(root: &Node, diagnostics: &mut Diagnostics) -> Gateway {
     });
     if wrong.is_empty() {
         gateway::check(&gateway, &node, diagnostics);
+    }
+    // Where one of them is wrong its default stands in its place.
+    let is_sound = |setting: &&str| !wrong.iter().any(|field| field == setting);
+    if ["listen", "stream_listen", "admin"].iter().all(is_sound) {
+        shared_addresses::check(&gateway, &node, diagnostics);
     }
     gateway
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Gateway;
 use super::diagnostics::{Code, Diagnostics, Span};
+use super::model::tls::DhParameters;
 use super::named_files::NamedFiles;
 use super::node::Node;
 use super::sources::cause;
@@ -104,6 +105,35 @@ pub(super) fn read(
             })
         })
         .collect()
+}
+
+/// Reads what `ssl_dhparam` names, unless that is a group. The file is added to `watch`, also if it cannot be read.
+pub(super) fn dh_parameters(
+    gateway: &Gateway,
+    node: &Node,
+    (folder, files): (&Path, &NamedFiles),
+    watch: &mut Vec<PathBuf>,
+    diagnostics: &mut Diagnostics,
+) -> Option<PemFile> {
+    const FIELD: &str = "ssl_dhparam";
+    match gateway.ssl_dhparam.as_ref()? {
+        DhParameters::Group(_) => None,
+        DhParameters::Pem(text) => Some(PemFile {
+            text: Secret::new(text.clone()),
+            span: node.span_at(FIELD),
+            path: format!("gateway.{FIELD}"),
+        }),
+        DhParameters::File(name) => {
+            let mut reader = Reader {
+                node,
+                folder,
+                files,
+                watch,
+                diagnostics,
+            };
+            reader.file(&name.0, FIELD)
+        }
+    }
 }
 
 /// What is in a file.

@@ -223,17 +223,19 @@ fn alternatives(object: &Map<String, Value>) -> Option<Shape> {
         .iter()
         .all(|shape| matches!(&shape.kind, ShapeKind::Text(text) if !text.allowed.is_empty()));
     let mut united = if only_enums {
-        let allowed = shapes
+        let whole = text(object);
+        let mut allowed: Vec<String> = shapes
             .into_iter()
             .flat_map(|shape| match shape.kind {
                 ShapeKind::Text(text) => text.allowed,
                 _ => Vec::new(),
             })
             .collect();
-        Shape::of(ShapeKind::Text(Text {
-            allowed,
-            ..text(object)
-        }))
+        // A type may list other names of its variants beside them.
+        let more = whole.allowed.iter().filter(|name| !allowed.contains(name));
+        let more: Vec<String> = more.cloned().collect();
+        allowed.extend(more);
+        Shape::of(ShapeKind::Text(Text { allowed, ..whole }))
     } else if shapes.len() == 1 {
         shapes.remove(0)
     } else {

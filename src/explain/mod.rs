@@ -5,6 +5,7 @@ mod document;
 mod plugins;
 mod question;
 mod routes;
+mod streams;
 mod upstream;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use document::{
 };
 use question::Asked;
 pub use question::{Question, Unanswerable};
+pub use streams::{StreamExplanation, StreamListener, StreamQuestion, explain_stream};
 
 use crate::{
     entity::consumer::Consumer,
@@ -39,10 +41,20 @@ pub const FRESH: &str = "(new for each request)";
 pub struct Subject<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub state: &'a State,
-    /// The ports of the listeners.
-    pub ports: &'a [u16],
+    pub listening: &'a Listening,
     /// Whether `state` is that of a running process, which knows addresses and their health.
     pub is_live: bool,
+}
+
+/// Where clients come in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listening {
+    /// The ports for requests, in their order.
+    pub ports: Vec<u16>,
+    /// Whether one of these speaks TLS.
+    pub has_tls: bool,
+    /// The addresses for streams.
+    pub streams: Vec<StreamListener>,
 }
 
 /// Answers `question` about the configuration in `subject`.
@@ -85,7 +97,7 @@ fn answer_with(
     let Subject {
         snapshot, state, ..
     } = subject;
-    let asked = Asked::read(question, snapshot, subject.ports)?;
+    let asked = Asked::read(question, snapshot, &subject.listening.ports)?;
     let rehearse = || rehearse(Arc::clone(snapshot), state, &asked.bytes, &asked.visitor);
     let mut rehearsal = rehearse();
     let Reasons { routes, idle } = reasons(snapshot, &rehearsal);
@@ -102,7 +114,7 @@ fn answer_with(
         answer: answer(snapshot, &rehearsal),
         service: upstream::service(subject, &rehearsal),
         sent,
-        notes: notes(snapshot, &rehearsal, question),
+        notes: notes(subject, &rehearsal, question),
     })
 }
 
@@ -163,9 +175,11 @@ fn answer(snapshot: &Snapshot, rehearsal: &Rehearsal) -> Option<Answer> {
     })
 }
 
-fn notes(snapshot: &Snapshot, rehearsal: &Rehearsal, question: &Question) -> Vec<String> {
+fn notes(subject: Subject<'_>, rehearsal: &Rehearsal, question: &Question) -> Vec<String> {
+    let snapshot = subject.snapshot;
     let mut notes = Vec::new();
-    if rehearsal.scheme() == Scheme::Https && !rehearsal.is_trusted() {
+    let is_secure = rehearsal.scheme() == Scheme::Https && !rehearsal.is_trusted();
+    if is_secure && !subject.listening.has_tls {
         notes.push(
             "taken to be https although no listener speaks TLS: a live request is, if an address in `trusted_ips` says so with X-Forwarded-Proto"
                 .to_owned(),
@@ -191,7 +205,7 @@ fn notes(snapshot: &Snapshot, rehearsal: &Rehearsal, question: &Question) -> Vec
             rest => format!(" and {rest} more"),
         };
         notes.push(format!(
-            "not asked, for they take connections of `stream_listen` rather than requests: {}{rest}",
+            "not asked, for they take connections of `stream_listen` rather than requests (ask with `tls://HOST:PORT` or `tcp://HOST:PORT`): {}{rest}",
             shown.join(", ")
         ));
     }

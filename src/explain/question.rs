@@ -23,6 +23,9 @@ pub struct Question {
     /// Whose connection the request comes on; absent = 127.0.0.1.
     #[serde(default)]
     pub client_ip: Option<IpAddr>,
+    /// The name that the client asks for in its TLS handshake; absent = the host, empty = none.
+    #[serde(default)]
+    pub sni: Option<String>,
     /// Username, custom id or id of the consumer whose request it is taken to be.
     #[serde(default)]
     pub consumer: Option<String>,
@@ -36,6 +39,12 @@ pub struct Question {
 pub enum Unanswerable {
     #[error("`{0}` is neither a path nor an http or https URL; write http://HOST/PATH or /PATH")]
     Url(String),
+    #[error("`{0}` is neither tcp://HOST:PORT nor tls://HOST:PORT")]
+    StreamUrl(String),
+    #[error("`stream_listen` has no address that the URL could mean; write its port")]
+    StreamPort,
+    #[error("a server name is asked for in a TLS handshake; write an https URL")]
+    Sni,
     #[error("the URL has a fragment, which no client sends; leave `#` and what follows out")]
     Fragment,
     #[error("{0} holds a line break or another control character")]
@@ -74,6 +83,9 @@ impl Asked {
                 Scheme::Http => 80,
                 Scheme::Https => 443,
             });
+        if question.sni.is_some() && scheme == Scheme::Http {
+            return Err(Unanswerable::Sni);
+        }
         let consumer = question.consumer.as_deref().map(|name| {
             let mut consumers = snapshot.consumers.iter().zip(0..);
             let by_custom_id = || {
@@ -95,6 +107,7 @@ impl Asked {
                     .unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()),
                 port,
                 scheme,
+                server_name: question.sni.clone(),
                 consumer: consumer.transpose()?,
             },
         })
@@ -193,6 +206,7 @@ mod tests {
             url: url.to_owned(),
             headers: Vec::new(),
             client_ip: None,
+            sni: None,
             consumer: None,
             all: false,
         }

@@ -1,6 +1,6 @@
 //! Where a request goes, and what arrives there.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
@@ -17,7 +17,7 @@ use crate::{
     },
     snapshot::Snapshot,
     upstream::{
-        Algorithm, Balancer,
+        Algorithm, Balancer, Key,
         algorithm::Input,
         health::survey::{TargetSurvey, UpstreamSurvey},
     },
@@ -30,9 +30,40 @@ pub(super) fn service(subject: Subject<'_>, rehearsal: &Rehearsal) -> Option<Ser
     let snapshot = subject.snapshot;
     let index = rehearsal.service_index()?;
     let service = rehearsal.service()?;
+    let balancer = &service.balancer;
+    let host = |target: &crate::upstream::Target| rehearsal.host_for(target).unwrap_or_default();
+    let choice = choice(rehearsal, balancer);
+    Some(described(
+        snapshot,
+        index,
+        service,
+        upstream(subject, balancer, choice, host),
+    ))
+}
+
+/// The service of a connection from `client`.
+pub(super) fn service_of_stream(
+    subject: Subject<'_>,
+    index: usize,
+    client: IpAddr,
+) -> Option<Service> {
+    let snapshot = subject.snapshot;
+    let service = snapshot.services.get(index)?;
+    let balancer = &service.balancer;
+    let choice = choice_of_stream(client, balancer);
+    let upstream = upstream(subject, balancer, choice, |_| String::new());
+    Some(described(snapshot, index, service, upstream))
+}
+
+fn described(
+    snapshot: &Snapshot,
+    index: usize,
+    service: &crate::snapshot::Service,
+    upstream: Upstream,
+) -> Service {
     let origins = &snapshot.origins;
     let place = origins.services.get(index);
-    Some(Service {
+    Service {
         label: service.facts.label.clone(),
         id: service.facts.id.to_string(),
         name: service.facts.name.clone(),
@@ -43,15 +74,20 @@ pub(super) fn service(subject: Subject<'_>, rehearsal: &Rehearsal) -> Option<Ser
         connect_timeout_ms: milliseconds(service.timeouts.connect),
         write_timeout_ms: milliseconds(service.timeouts.write),
         read_timeout_ms: milliseconds(service.timeouts.read),
-        upstream: upstream(subject, rehearsal, &service.balancer),
-    })
+        upstream,
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) -> Upstream {
+fn upstream(
+    subject: Subject<'_>,
+    balancer: &Balancer,
+    choice: String,
+    host: impl Fn(&crate::upstream::Target) -> String,
+) -> Upstream {
     let snapshot = subject.snapshot;
     let mut upstreams = snapshot.upstreams.iter().zip(&snapshot.origins.upstreams);
     let place = upstreams
@@ -64,7 +100,7 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
         name: balancer.name.clone(),
         place,
         algorithm: balancer.algorithm().as_str().to_owned(),
-        choice: choice(rehearsal, balancer),
+        choice,
         targets: targets
             .iter()
             .take(TARGETS_MAX)
@@ -72,7 +108,7 @@ fn upstream(subject: Subject<'_>, rehearsal: &Rehearsal, balancer: &Balancer) ->
             .map(|(place, target)| Target {
                 target: target.label.to_string(),
                 weight: target.weight,
-                host: rehearsal.host_for(target).unwrap_or_default(),
+                host: host(target),
                 addresses: survey
                     .as_ref()
                     .and_then(|survey| survey.targets.get(place))
@@ -115,30 +151,46 @@ fn whole(milliseconds: f64) -> u64 {
     milliseconds.round() as u64
 }
 
-/// What decides which target the request gets.
-fn choice(rehearsal: &Rehearsal, balancer: &Balancer) -> String {
-    let (key, input) = rehearsal.target_key().unwrap_or_default();
-    let found = || match balancer.peek(key) {
+const IN_TURN: &str = "the next in turn, by weight";
+const FEWEST: &str = "the one with the fewest requests under way for its weight";
+const SOONER: &str = "of two drawn at random the one that answers sooner, with what is under way there, for its weight";
+
+fn found(balancer: &Balancer, key: Key) -> String {
+    match balancer.peek(key) {
         Some(member) if *member.label == *member.address.to_string() => member.label.to_string(),
         Some(member) => format!("{} ({})", member.label, member.address),
         None => "no target".to_owned(),
-    };
+    }
+}
+
+/// What decides which target a connection gets.
+fn choice_of_stream(client: IpAddr, balancer: &Balancer) -> String {
+    let algorithm = balancer.algorithm();
+    match (algorithm, algorithm.key_of_stream(client)) {
+        (Algorithm::LeastConnections, _) => FEWEST.to_owned(),
+        (Algorithm::Latency, _) => SOONER.to_owned(),
+        (_, Key::Nothing) => IN_TURN.to_owned(),
+        (_, key) => format!("{} leads to {}", named(&Input::Ip), found(balancer, key)),
+    }
+}
+
+/// What decides which target the request gets.
+fn choice(rehearsal: &Rehearsal, balancer: &Balancer) -> String {
+    let (key, input) = rehearsal.target_key().unwrap_or_default();
+    let found = || found(balancer, key);
     match balancer.algorithm() {
-        Algorithm::RoundRobin => "the next in turn, by weight".to_owned(),
-        Algorithm::LeastConnections => {
-            "the one with the fewest requests under way for its weight".to_owned()
-        }
-        Algorithm::Latency => {
-            "of two drawn at random the one that answers sooner, with what is under way there, for its weight"
-                .to_owned()
-        }
+        Algorithm::RoundRobin => IN_TURN.to_owned(),
+        Algorithm::LeastConnections => FEWEST.to_owned(),
+        Algorithm::Latency => SOONER.to_owned(),
         Algorithm::ConsistentHashing(_) => match input {
             Some(Input::Cookie(cookie)) if !rehearsal.has_cookie(&cookie.name) => format!(
                 "the request has no cookie `{}` and gets a new one, whose value decides",
                 cookie.name
             ),
             Some(input) => format!("{} leads to {}", named(input), found()),
-            None => "the request has nothing of what is hashed: the next in turn, by weight".to_owned(),
+            None => {
+                "the request has nothing of what is hashed: the next in turn, by weight".to_owned()
+            }
         },
         Algorithm::StickySessions(cookie) => match balancer.peek(key) {
             Some(_) => format!("the cookie `{}` names {}", cookie.name, found()),

@@ -28,6 +28,7 @@ use crate::{
     router::Key,
     snapshot::{ChainIndex, Route, Service, Snapshot},
     state::State,
+    tls::{RulesId, TlsFacts},
     upstream::{self, Target, algorithm::Input},
 };
 
@@ -35,12 +36,14 @@ use crate::{
 const FIELDS_MAX: usize = 256;
 
 /// Who is taken to send the request, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Visitor {
     pub ip: IpAddr,
     /// The port of the listener that takes the request.
     pub port: u16,
     pub scheme: Scheme,
+    /// What the client asks for in its handshake; absent: the host, empty: nothing.
+    pub server_name: Option<String>,
     /// Whom authentication is taken to find.
     pub consumer: Option<ConsumerIndex>,
 }
@@ -90,7 +93,7 @@ pub fn rehearse(
         state.identifiers.request_id(),
         state.clock.instant(),
     );
-    let connection = connection(visitor);
+    let connection = connection(visitor, &exchange.snapshot);
     exchange.client = Client {
         ip: connection.ip,
         peer: connection.peer,
@@ -247,8 +250,15 @@ impl Rehearsal {
     }
 }
 
-fn connection(visitor: &Visitor) -> Connection {
+fn connection(visitor: &Visitor, snapshot: &Snapshot) -> Connection {
     let ip = visitor.ip.to_canonical();
+    let tls = visitor.server_name.as_deref().map(|written| {
+        let written = written.trim_end_matches('.').to_ascii_lowercase();
+        let name = Some(written).filter(|name| !name.is_empty());
+        let chosen = snapshot.certificates.choose(name.as_deref());
+        let rules = chosen.map_or(RulesId::NONE, |chosen| chosen.rules());
+        Box::new(TlsFacts::assumed(name, rules))
+    });
     Connection {
         peer: SocketAddr::new(ip, 0),
         ip,
@@ -257,7 +267,7 @@ fn connection(visitor: &Visitor) -> Connection {
         port: visitor.port,
         port_header: visitor.port.into(),
         scheme: visitor.scheme,
-        tls: None,
+        tls,
         wire: Arc::default(),
     }
 }

@@ -1,6 +1,8 @@
 //! Which stream route takes a connection: by the server name, by where it comes from and where it
 //! arrived. Pure, and looked at once for a connection.
 
+pub mod reasons;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;

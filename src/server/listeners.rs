@@ -19,6 +19,7 @@ use crate::{
         Code, Config, Diagnostics, Gateway as Settings,
         model::{keepalive::Keepalive, listen::Listen},
     },
+    explain::{Listening, StreamListener},
     proxy::{
         connection::Edge,
         drain::Drain,
@@ -281,14 +282,24 @@ impl Listeners {
         }
     }
 
-    /// The ports of the listeners for clients, in the order in which they were opened.
-    pub(super) fn ports(&self) -> Vec<u16> {
+    /// Where clients come in, in the order in which the listeners were opened.
+    pub(super) fn listening(&self) -> Listening {
         let sockets = self.lock();
-        let of_clients = sockets
-            .open
-            .iter()
-            .filter(|open| open.audience == Audience::Clients);
-        of_clients.map(|open| open.listen.address.port()).collect()
+        let mut listening = Listening::default();
+        for open in &sockets.open {
+            match open.audience {
+                Audience::Clients => {
+                    listening.ports.push(open.listen.address.port());
+                    listening.has_tls |= open.terms.borrow().dialect.tls;
+                }
+                Audience::Streams => listening.streams.push(StreamListener {
+                    tls: open.terms.borrow().dialect.tls,
+                    ..for_streams(&open.listen)
+                }),
+                Audience::Operators => {}
+            }
+        }
+        listening
     }
 
     /// Closes the sockets for `audience`, and opens none from now on. The tasks end when what they still
@@ -402,6 +413,14 @@ impl Open {
         info!(address = %self.listen.address, setting = self.audience.setting(), "listens no more");
         self.retired.set();
         self.stop.send_replace(true);
+    }
+}
+
+/// How an explanation sees a listener for streams.
+pub(super) fn for_streams(listen: &Listen) -> StreamListener {
+    StreamListener {
+        address: listen.address,
+        tls: listen.ssl,
     }
 }
 

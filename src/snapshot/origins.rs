@@ -20,6 +20,8 @@ pub struct Origins {
     /// The names of the files, as diagnostics show them.
     pub files: Box<[Box<str>]>,
     pub routes: Box<[Place]>,
+    /// Of the routes for streams.
+    pub streams: Box<[Place]>,
     pub services: Box<[Place]>,
     pub upstreams: Box<[Place]>,
     /// Every plugin that is written, except those of routes that are not served.
@@ -147,6 +149,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_entities_of_each_kind_take_less_than_a_mebibyte() {
+        // A route is either for requests or for streams.
         let of_each = 3 * size_of::<Place>() + size_of::<PluginOrigin>();
 
         assert!(10_000 * of_each < 1 << 20, "{of_each} bytes");

@@ -74,7 +74,7 @@ impl Certificates {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{CipherSuite, Ciphers, ClientRules, Pair, Policy, Verify, Version, self_signed},
+        super::{ClientRules, Pair, Policy, Verify, self_signed},
         *,
     };
 
@@ -86,11 +86,7 @@ mod tests {
             authorities: vec![pair.leaf.clone()],
             depth,
         });
-        let policy = Policy {
-            versions: (Version::Tls12, Version::Tls13),
-            ciphers: Ciphers::Suite(CipherSuite::Modern),
-            tickets: true,
-        };
+        let policy = Policy::usual();
         Arc::new(ServerContext::new(&[pair], rules.as_ref(), &policy).expect("a context"))
     }
 

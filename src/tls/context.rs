@@ -7,7 +7,7 @@ use openssl::{
     error::ErrorStack,
     ssl::{
         AlpnError, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
-        SslSessionCacheMode, SslVerifyMode, select_next_proto,
+        SslVerifyMode, select_next_proto,
     },
     x509::{X509, store::X509StoreBuilder, verify::X509VerifyFlags},
 };
@@ -20,9 +20,6 @@ use super::{
     pem::Pair,
     policy::Policy,
 };
-
-/// Sessions that are kept for clients without tickets, for each certificate.
-const SESSIONS_MAX: i32 = 1024;
 
 const ALPN_HTTP1: &[u8] = b"\x08http/1.1\x08http/1.0";
 const ALPN_HTTP2: &[u8] = b"\x02h2\x08http/1.1\x08http/1.0";
@@ -125,8 +122,6 @@ impl ServerContext {
                 }
             }
         }
-        context.set_session_cache_mode(SslSessionCacheMode::SERVER);
-        context.set_session_cache_size(SESSIONS_MAX);
         context.set_session_id_context(b"tollgate")?;
         context.set_alpn_select_callback(select_protocol);
         if let Some(client) = client {
@@ -182,18 +177,7 @@ fn select_protocol<'c>(ssl: &mut SslRef, offered: &'c [u8]) -> Result<&'c [u8], 
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{CipherSuite, Ciphers, Version, self_signed},
-        *,
-    };
-
-    fn policy() -> Policy {
-        Policy {
-            versions: (Version::Tls12, Version::Tls13),
-            ciphers: Ciphers::Suite(CipherSuite::Intermediate),
-            tickets: true,
-        }
-    }
+    use super::{super::self_signed, *};
 
     fn pair() -> Pair {
         let (certificate, key) = self_signed().expect("made");
@@ -204,7 +188,7 @@ mod tests {
     fn a_context_tells_what_it_serves() {
         let pair = pair();
         let facts = pair.certificate();
-        let context = ServerContext::new(&[pair], None, &policy()).expect("a context");
+        let context = ServerContext::new(&[pair], None, &Policy::usual()).expect("a context");
         assert_eq!(context.served(), [("ecdsa", facts)]);
         assert_eq!(context.rules(), RulesId::NONE);
     }

@@ -71,6 +71,20 @@ impl ClientCertificate {
 }
 
 impl TlsFacts {
+    /// Those of a connection that is only talked about: of a client without a certificate that asks for `server_name`,
+    /// which is in lower case.
+    pub fn assumed(server_name: Option<String>, rules: RulesId) -> Self {
+        Self {
+            server_name: server_name.map(String::into_boxed_str),
+            version: "TLSv1.3",
+            cipher: "".into(),
+            protocol: Protocol::Http1,
+            resumed: false,
+            rules,
+            client: None,
+        }
+    }
+
     /// The facts of a finished handshake that was to follow `rules`; `None` if the client's certificate cannot be
     /// described, which is then no basis for trust.
     pub(super) fn of(ssl: &SslRef, server_name: Option<Box<str>>, rules: RulesId) -> Option<Self> {

@@ -6,6 +6,7 @@
 mod authorities;
 mod certificates;
 mod context;
+mod diffie_hellman;
 mod facts;
 mod handshake;
 mod hello;
@@ -19,6 +20,7 @@ mod upstream;
 pub use authorities::{Authorities, AuthoritiesError};
 pub use certificates::{Certificates, Chosen};
 pub use context::{ClientRules, ContextError, RulesId, ServerContext, Verify};
+pub use diffie_hellman::{DhGroup, DhParameters};
 pub use facts::{ClientCertificate, Protocol, TlsFacts};
 pub use handshake::{Failed, Greeted, Greeting, Offer, Opened, answer, greet, open};
 pub use openssl::x509::X509 as Authority;

@@ -1,6 +1,8 @@
 //! Which protocols and ciphers are spoken: Mozilla's three profiles, one for FIPS, and the operator's own.
 
-use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions, SslVersion};
+use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode, SslVersion};
+
+use super::diffie_hellman::DhParameters;
 
 /// What every certificate of a listener is served with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -8,8 +10,14 @@ pub struct Policy {
     /// The oldest and the newest version.
     pub versions: (Version, Version),
     pub ciphers: Ciphers,
+    /// Whether the gateway's order of ciphers counts, not the client's; `None`: as the ciphers have it.
+    pub prefers_own_order: Option<bool>,
+    /// Without them there is no DHE.
+    pub dh: Option<DhParameters>,
     /// Whether clients may keep their sessions in tickets.
     pub tickets: bool,
+    /// How many sessions of clients without tickets are kept for a certificate; at least 1.
+    pub sessions_max: i32,
 }
 
 /// A version of TLS.
@@ -94,15 +102,23 @@ impl Policy {
             Ciphers::Own(ciphers) => context.set_cipher_list(ciphers)?,
         }
         // Clients of the profiles without weak ciphers know best which one their hardware is good at.
-        if matches!(
+        let weighs = matches!(
             self.ciphers,
             Ciphers::Own(_) | Ciphers::Suite(CipherSuite::Old)
-        ) {
+        );
+        if self.prefers_own_order.unwrap_or(weighs) {
             context.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
+        }
+        if let Some(parameters) = &self.dh {
+            let parameters = parameters.read()?;
+            context.set_tmp_dh(&parameters)?;
         }
         if !self.tickets {
             context.set_options(SslOptions::NO_TICKET);
         }
+        context.set_session_cache_mode(SslSessionCacheMode::SERVER);
+        // When it has so many it forgets one.
+        context.set_session_cache_size(self.sessions_max.saturating_add(1));
         Ok(())
     }
 }
@@ -122,6 +138,21 @@ pub fn check_ciphers(ciphers: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
+impl Policy {
+    /// What an operator gets who says nothing.
+    pub(super) fn usual() -> Self {
+        Self {
+            versions: (Version::Tls12, Version::Tls13),
+            ciphers: Ciphers::Suite(CipherSuite::Intermediate),
+            prefers_own_order: None,
+            dh: None,
+            tickets: true,
+            sessions_max: 1024,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -134,9 +165,8 @@ mod tests {
             CipherSuite::Fips,
         ] {
             let policy = Policy {
-                versions: (Version::Tls12, Version::Tls13),
                 ciphers: Ciphers::Suite(suite),
-                tickets: false,
+                ..Policy::usual()
             };
             let mut context = SslContextBuilder::new(SslMethod::tls_server()).expect("a context");
             policy.apply(&mut context).expect("known ciphers");

@@ -1,6 +1,7 @@
 //! `tollgate explain`: what it says is what live traffic then does.
 
 mod site;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -493,7 +494,7 @@ fn a_question_that_makes_no_sense_is_a_failure_with_a_message() {
             "error: there is no consumer `joe` in this configuration; name one by username, custom_id or id\n",
         ),
         (&["GET", "/", "-H", "no colon"], 2, "is not `NAME: VALUE`"),
-        (&["GET"], 2, "<URL>"),
+        (&["GET"], 2, "`GET` is a method without a URL"),
     ] {
         let outcome = shop(arguments);
         assert_eq!(outcome.code, Some(code), "{arguments:?}");

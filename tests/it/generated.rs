@@ -241,6 +241,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "duplicate_names",
     "not_utf8",
     "old_format_path",
+    "shared_addresses",
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::float_cmp, reason = "what is counted is whole")]
 
+mod ciphers;
 mod clients;
 mod lifetime;
 mod names;

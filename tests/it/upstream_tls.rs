@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::harness::{Blueprint, Gateway, Issued, Origin, Request, TlsOrigin, dedent, wait_until};
+use crate::harness::{
+    Blueprint, Gateway, Issued, Origin, Request, TlsOrigin, check, dedent, wait_until,
+};
 
 const NAME: &str = "orders.test";
 
@@ -403,4 +405,90 @@ fn plain_upstreams_do_not_notice_any_of_it() {
     let gateway = gateway(TRUSTED, &authority, &crate::harness::one_service(&origin));
 
     assert_eq!(gateway.get("/").text(), "hello");
+}
+
+/// A service or an upstream inside a certificate shows it, as one with `client_certificate` does.
+#[test]
+fn what_is_nested_in_a_certificate_shows_it_to_upstreams() {
+    let authority = Issued::authority("Root");
+    let client = authority.issue("gateway.test");
+    let origin = TlsOrigin::start_for_clients_of(&authority.issue(NAME), &authority);
+    let target = origin.authority();
+    let gateway = gateway(
+        TRUSTED,
+        &authority,
+        &format!(
+            "certificates:
+- {issued}
+  services:
+  - name: direct
+    url: https://{target}
+    tls_verify: false
+    routes: [{{name: direct, paths: [/direct]}}]
+- {issued}
+  upstreams:
+  - name: pool
+    host_header: {NAME}
+    targets: [{{target: '{target}'}}]
+services:
+- name: pooled
+  protocol: https
+  host: pool
+  routes: [{{name: pooled, paths: [/pooled]}}]
+",
+            issued = client.yaml().replacen(", ", "\n  ", 1),
+        ),
+    );
+
+    for path in ["/direct", "/pooled"] {
+        let response = gateway.get(path);
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+    }
+    let shown: Vec<_> = origin
+        .shown()
+        .into_iter()
+        .map(|shown| shown.client)
+        .collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    for name in shown {
+        assert_eq!(name.as_deref(), Some("gateway.test"));
+    }
+}
+
+#[test]
+fn what_cannot_be_nested_in_a_certificate_is_refused() {
+    let issued = Issued::authority("Root").issue(NAME);
+    let outcome = check(&format!(
+        "_format_version: \"3.0\"
+certificates:
+- {yaml}
+  services:
+  - name: plain
+    url: http://orders.test
+- {yaml}
+  id: 4e13f54a-bbf1-47a8-8777-255fed7116f2
+  upstreams:
+  - name: same
+    client_certificate: 4e13f54a-bbf1-47a8-8777-255fed7116f2
+- {yaml}
+  upstreams:
+  - name: other
+    client_certificate: {{id: 4e13f54a-bbf1-47a8-8777-255fed7116f2}}
+",
+        yaml = issued.yaml().replacen(", ", "\n  ", 1),
+    ));
+
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    for expected in [
+        "certificates[0].services[0]: the service cannot be inside a certificate, as `protocol` is not https",
+        "certificates[2].upstreams[0].client_certificate: `client_certificate` names another certificate than the one that this is nested in",
+    ] {
+        assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+    }
+    assert_eq!(
+        outcome.stderr.matches("error[").count(),
+        2,
+        "{}",
+        outcome.stderr
+    );
 }

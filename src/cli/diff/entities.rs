@@ -123,7 +123,8 @@ impl Labels {
         if let Some(index) = entity.nested_in(kind) {
             return self.by_index.get(&(kind, index)).cloned();
         }
-        let reference: Reference = read(entity.place.node().get(kind.foreign_field())?).ok()?;
+        let field = kind.foreign_field_of(entity.place.kind());
+        let reference: Reference = read(entity.place.node().get(field)?).ok()?;
         let written = reference.text().to_owned();
         let label = self.by_reference.get(&(kind, written.clone()));
         Some(label.cloned().unwrap_or(written))
@@ -185,7 +186,7 @@ impl Listing<'_> {
         // id are other ones.
         let mut without: Vec<&str> = vec!["id", "_config"];
         without.extend(T::KIND.children().iter().map(|kind| kind.list()));
-        without.extend(OWNERS.iter().map(|kind| kind.singular()));
+        without.extend(OWNERS.iter().map(|kind| kind.foreign_field_of(T::KIND)));
         without.extend((T::KIND == EntityKind::Plugin).then_some("config"));
         entities
             .iter()
@@ -193,7 +194,8 @@ impl Listing<'_> {
                 let node = entity.place.node();
                 let mut fields = of_node(node, &schema, &without);
                 for (kind, label) in self.labels.owners(entity) {
-                    fields.insert(kind.singular().to_owned(), Field::of(label));
+                    let field = kind.foreign_field_of(T::KIND);
+                    fields.insert(field.to_owned(), Field::of(label));
                 }
                 if T::KIND == EntityKind::Plugin {
                     fields.extend(settings_of_plugin(node));

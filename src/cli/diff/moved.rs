@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Route},
     entity::Protocol,
     explain::{self, Question, Subject, foretell},
-    server::listen_ports,
+    server::listening,
 };
 
 /// How many hosts and paths of one route are tried.
@@ -58,7 +58,7 @@ fn taken(candidate: &Candidate, question: &Question) -> Option<explain::Route> {
     let subject = Subject {
         snapshot: &candidate.snapshot,
         state: &candidate.state,
-        ports: &listen_ports(&candidate.loaded.config.gateway),
+        listening: &listening(&candidate.loaded.config.gateway),
         is_live: false,
     };
     foretell(subject, question).ok()?.route
@@ -116,6 +116,7 @@ fn samples_of(route: &Route) -> Vec<Question> {
                 url,
                 headers: headers.clone(),
                 client_ip: None,
+                sni: None,
                 consumer: None,
                 all: false,
             });

@@ -5,14 +5,11 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::runtime::Builder;
 
-use crate::{
-    client::{Base, Client, Failure},
-    explain::{Explanation, Question},
-};
+use crate::client::{Base, Client, Failure};
 
 /// How long the whole exchange may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,20 +32,28 @@ pub(super) enum AskError {
     Answer(String, #[source] serde_json::Error),
 }
 
-/// Asks the process at `admin`.
-pub(super) fn ask(admin: &str, question: &Question) -> Result<Explanation, AskError> {
+/// Asks the process at `admin` by its endpoint at `path`.
+pub(super) fn ask<A: DeserializeOwned>(
+    admin: &str,
+    path: &str,
+    question: &impl Serialize,
+) -> Result<A, AskError> {
     let base: Base = admin.parse().map_err(AskError::Address)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(AskError::Runtime)?;
-    runtime.block_on(exchange(base, question))
+    runtime.block_on(exchange(base, path, question))
 }
 
-async fn exchange(base: Base, question: &Question) -> Result<Explanation, AskError> {
+async fn exchange<A: DeserializeOwned>(
+    base: Base,
+    path: &str,
+    question: &impl Serialize,
+) -> Result<A, AskError> {
     let place = base.authority.clone();
     let question = serde_json::to_vec(question).expect("a question is plain data");
-    let request = Request::post(base.target("/explain"))
+    let request = Request::post(base.target(path))
         .header(header::HOST, &place)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(question)))
@@ -73,13 +78,15 @@ async fn exchange(base: Base, question: &Question) -> Result<Explanation, AskErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::{Explanation, Question};
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_repeated() {
         let question: Question =
             serde_json::from_str(r#"{"method": "GET", "url": "/"}"#).expect("a question");
         for admin in ["http://user:secret@127.0.0.1:1", "https://user:secret@a:1"] {
-            let error = ask(admin, &question).expect_err("it is refused");
+            let answer: Result<Explanation, _> = ask(admin, "/explain", &question);
+            let error = answer.expect_err("it is refused");
             assert!(matches!(error, AskError::Address(_)), "{error}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }

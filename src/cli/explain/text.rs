@@ -40,14 +40,7 @@ impl Styles {
 
 /// The text, with a line end.
 pub(super) fn write(explanation: &Explanation, color: bool) -> String {
-    let mut page = Page {
-        text: String::new(),
-        styles: if color {
-            Styles::colored()
-        } else {
-            Styles::default()
-        },
-    };
+    let mut page = Page::new(color);
     page.request(explanation);
     page.route(explanation.route.as_ref());
     if let Some(answer) = &explanation.answer {
@@ -60,7 +53,7 @@ pub(super) fn write(explanation: &Explanation, color: bool) -> String {
     if let Some(sent) = &explanation.sent {
         page.sent(sent, explanation.answer.is_some());
     }
-    page.near_misses(explanation);
+    page.near_misses(&explanation.near_misses, explanation.near_misses_omitted);
     for note in &explanation.notes {
         page.block("note", &one_line(note));
     }
@@ -68,14 +61,31 @@ pub(super) fn write(explanation: &Explanation, color: bool) -> String {
 }
 
 /// What has been written so far.
-struct Page {
+pub(super) struct Page {
     text: String,
     styles: Styles,
 }
 
 impl Page {
+    /// Nothing yet.
+    pub(super) fn new(color: bool) -> Self {
+        Self {
+            text: String::new(),
+            styles: if color {
+                Styles::colored()
+            } else {
+                Styles::default()
+            },
+        }
+    }
+
+    /// What has been written.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
     /// Begins a block with its first line.
-    fn block(&mut self, heading: &str, line: &str) {
+    pub(super) fn block(&mut self, heading: &str, line: &str) {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -85,8 +95,13 @@ impl Page {
     }
 
     /// A further line of a block.
-    fn line(&mut self, line: &str) {
+    pub(super) fn line(&mut self, line: &str) {
         let _ = writeln!(self.text, "{:MARGIN$}{line}", "");
+    }
+
+    /// What something is called, and where it is written.
+    pub(super) fn labelled(&self, label: &str, place: &str) -> String {
+        format!("{}  {}", self.named(label), self.faint(place))
     }
 
     fn named(&self, name: &str) -> String {
@@ -133,7 +148,7 @@ impl Page {
             self.block("route", "none");
             return;
         };
-        let line = format!("{}  {}", self.named(&route.label), self.faint(&route.place));
+        let line = self.labelled(&route.label, &route.place);
         self.block("route", &line);
         for matched in &route.matched {
             self.line(&format!("- {}", one_line(&matched.sentence)));
@@ -203,18 +218,17 @@ impl Page {
         }
     }
 
-    fn service(&mut self, service: &Service) {
-        let line = format!(
-            "{}  {}",
-            self.named(&service.label),
-            self.faint(&service.place)
-        );
+    pub(super) fn service(&mut self, service: &Service) {
+        let line = self.labelled(&service.label, &service.place);
         self.block("service", &line);
+        let path = match (&service.path, service.protocol.as_str()) {
+            (Some(path), _) => format!("path {path}, "),
+            (None, "tcp" | "tls") => String::new(),
+            (None, _) => "path /, ".to_owned(),
+        };
         self.line(&one_line(&format!(
-            "{}, path {}, {} retries",
-            service.protocol,
-            service.path.as_deref().unwrap_or("/"),
-            service.retries
+            "{}, {path}{} retries",
+            service.protocol, service.retries
         )));
         self.line(&format!(
             "timeouts: connect {} ms, write {} ms, read {} ms",
@@ -304,32 +318,21 @@ impl Page {
         self.line(&format!("{style}{sign}{style:#} {line}"));
     }
 
-    fn near_misses(&mut self, explanation: &Explanation) {
-        let Some((first, rest)) = explanation.near_misses.split_first() else {
+    pub(super) fn near_misses(&mut self, all: &[NearMiss], omitted: usize) {
+        let Some((first, rest)) = all.split_first() else {
             return;
         };
-        let line = self.near_miss(first);
+        let line = self.labelled(&first.label, &first.place);
         self.block("not taken", &line);
         self.reasons(first);
         for near_miss in rest {
-            let line = self.near_miss(near_miss);
+            let line = self.labelled(&near_miss.label, &near_miss.place);
             self.line(&line);
             self.reasons(near_miss);
         }
-        if explanation.near_misses_omitted > 0 {
-            self.line(&format!(
-                "and {} less similar; `--all` lists them",
-                explanation.near_misses_omitted
-            ));
+        if omitted > 0 {
+            self.line(&format!("and {omitted} less similar; `--all` lists them"));
         }
-    }
-
-    fn near_miss(&self, near_miss: &NearMiss) -> String {
-        format!(
-            "{}  {}",
-            self.named(&near_miss.label),
-            self.faint(&near_miss.place)
-        )
     }
 
     fn reasons(&mut self, near_miss: &NearMiss) {

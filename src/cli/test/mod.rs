@@ -27,7 +27,7 @@ use super::{Candidate, LoadError, MISTAKE, environment, say};
 use crate::{
     config::{self, Diagnostics},
     explain::{Subject, explain, foretell},
-    server::listen_ports,
+    server::listening,
 };
 
 /// Arguments of `tollgate test`.
@@ -138,7 +138,7 @@ fn attempt(candidate: &Candidate, cases: Vec<Case>, taken: &mut BTreeSet<String>
     let subject = Subject {
         snapshot: &candidate.snapshot,
         state: &candidate.state,
-        ports: &listen_ports(&candidate.loaded.config.gateway),
+        listening: &listening(&candidate.loaded.config.gateway),
         is_live: false,
     };
     cases

@@ -364,6 +364,7 @@ impl Reading<'_> {
             url,
             headers: self.headers(&record.headers.unwrap_or_default()),
             client_ip: ip,
+            sni: None,
             consumer: record.consumer.or_else(|| self.defaults.consumer.clone()),
             all: true,
         })

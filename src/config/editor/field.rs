@@ -41,11 +41,14 @@ impl Position {
     }
 }
 
-/// A field that is known but not taken, unless it has one of the values in `inert`.
+/// A field that is known but not taken, unless it has one of the values in `inert`, or is a record of them.
 pub(super) fn refused(inert: &Value, reason: &str) -> Value {
     json!({
         "description": format!("Not supported in this version: {reason}."),
-        "enum": inert,
+        "anyOf": [
+            {"enum": inert},
+            {"type": "object", "additionalProperties": {"enum": inert}},
+        ],
         "doNotSuggest": true,
         "errorMessage": format!("not supported in this version: {reason}"),
         "x-refused": reason,

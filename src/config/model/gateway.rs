@@ -14,22 +14,15 @@ use super::settings::{
     AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
     RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
-use super::tls::{TlsVersions, TrustedCertificates};
+use super::tls::{DhParameters, TlsVersions, TrustedCertificates};
 use crate::config::diagnostics::{Code, Diagnostics};
 use crate::config::node::{Entry, Node};
 
-const ORDER: &str = "the order of the ciphers is the gateway's with `ssl_cipher_suite` old or custom, else the client's";
-const SESSIONS: &str =
-    "a session can be resumed for two hours; turn tickets off with `ssl_session_tickets`";
-const GROUPS: &str = "the parameters of Diffie and Hellman are OpenSSL's; leave it out";
+/// How long OpenSSL lets a session be resumed. The `openssl` crate has no setter for it.
+const SESSION_LIFETIME: Duration = Duration::from_hours(2);
 
-/// Settings of Kong that this version knows but does not have, and why.
-const REFUSED: &[(&str, &str)] = &[
-    ("ssl_prefer_server_ciphers", ORDER),
-    ("ssl_session_timeout", SESSIONS),
-    ("ssl_session_cache_size", SESSIONS),
-    ("ssl_dhparam", GROUPS),
-];
+/// What `ssl_session_cache_size` may be, in bytes.
+const SESSION_CACHE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 30;
 
 /// What Kong calls a setting in `kong.conf`, where that is not what it is called here.
 pub(in crate::config) const KONG_NAMES: &[(&str, &str)] = &[
@@ -144,7 +137,6 @@ pub enum RouterFlavor {
 /// Settings of the gateway itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-refused" = REFUSED))]
 pub struct Gateway {
     /// Where requests come in: `ip:port` with flags (`ssl` for TLS, `http2`, `proxy_protocol`, `reuseport`, `deferred`, `bind`, `backlog=N`, `ipv6only=on|off`, `so_keepalive=on|off|idle:interval:count`), or `off`. Addresses that a reload adds or removes are opened and closed in place; the options of a socket that stays need a restart.
     pub listen: List<ListenEntry>,
@@ -166,8 +158,16 @@ pub struct Gateway {
     pub ssl_cipher_suite: CipherSuite,
     /// With `ssl_cipher_suite: custom`: the ciphers of TLS 1.2, in OpenSSL's notation.
     pub ssl_ciphers: Option<String>,
+    /// Whether the gateway picks the cipher by its own order, else by the client's; absent: with `ssl_cipher_suite` `old` and `custom`.
+    pub ssl_prefer_server_ciphers: Option<Switch>,
+    /// The parameters of DHE in TLS 1.2: `ffdhe2048`, `ffdhe3072`, `ffdhe4096`, `ffdhe6144`, `ffdhe8192`, a file in PEM (relative to this file), or the PEM itself. Absent: no cipher with DHE is used.
+    pub ssl_dhparam: Option<DhParameters>,
     /// Whether clients keep their sessions in tickets; else the gateway keeps a limited number of them.
     pub ssl_session_tickets: Switch,
+    /// How long a session may be resumed: two hours, which cannot be changed; longer ones are accepted with a warning.
+    pub ssl_session_timeout: Seconds,
+    /// How much the gateway keeps of the sessions of clients without tickets, `1k` to `1g` for each certificate; a session counts as 1 KiB.
+    pub ssl_session_cache_size: Size,
     /// Addresses and networks whose `X-Forwarded-*` headers and `real_ip_header` are believed.
     pub trusted_ips: List<TrustedNetwork>,
     /// The header by which a trusted peer tells the client's address; of `X-Forwarded-For` it is the last address. `proxy_protocol`: the PROXY header with which a trusted balancer begins a connection.
@@ -287,7 +287,11 @@ impl Default for Gateway {
             }]),
             ssl_cipher_suite: CipherSuite::Intermediate,
             ssl_ciphers: None,
+            ssl_prefer_server_ciphers: None,
+            ssl_dhparam: None,
             ssl_session_tickets: Switch(true),
+            ssl_session_timeout: Seconds(SESSION_LIFETIME),
+            ssl_session_cache_size: Size(1 << 20),
             trusted_ips: List::default(),
             real_ip_header: RealIpHeader::Named(HeaderName::from_static("x-real-ip")),
             real_ip_recursive: Switch(false),
@@ -392,6 +396,7 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
         let field = format!("discovery.consul.{field}");
         report(Code::InvalidCombination, &field, &message);
     }
+    check_sessions(gateway, node, diagnostics);
     for (index, listen) in gateway.admin.addresses().enumerate() {
         if listen.proxy_protocol {
             let path = format!("admin[{index}]");
@@ -424,6 +429,51 @@ pub(in crate::config) fn check(gateway: &Gateway, node: &Node, diagnostics: &mut
             "the last known addresses of a name are used without limit",
         );
     }
+}
+
+/// Reports what cannot be had of sessions, and parameters that nobody needs.
+fn check_sessions(gateway: &Gateway, node: &Node, diagnostics: &mut Diagnostics) {
+    if gateway.ssl_session_timeout.0 < SESSION_LIFETIME {
+        diagnostics
+            .error(
+                Code::UnsupportedValue,
+                node.span_at("ssl_session_timeout"),
+                "gateway.ssl_session_timeout",
+                "a session can be resumed for two hours: OpenSSL's own time, for which the crate `openssl` has no setter",
+            )
+            .hint("leave it out; where sessions must end sooner, replace the certificate, or restart");
+    }
+    if !SESSION_CACHE_BYTES.contains(&gateway.ssl_session_cache_size.0) {
+        diagnostics
+            .error(
+                Code::OutOfRange,
+                node.span_at("ssl_session_cache_size"),
+                "gateway.ssl_session_cache_size",
+                "must be between 1k and 1g",
+            )
+            .hint("a session counts as 1 KiB, for each certificate");
+    }
+    if gateway.ssl_session_timeout.0 > SESSION_LIFETIME {
+        diagnostics.warning(
+            Code::Ignored,
+            node.span_at("ssl_session_timeout"),
+            "gateway.ssl_session_timeout",
+            "a session can be resumed for two hours, not longer: the crate `openssl` has no setter for OpenSSL's time",
+        );
+    }
+    if gateway.ssl_dhparam.is_some() && !has_tls12(gateway) {
+        diagnostics.warning(
+            Code::Ignored,
+            node.span_at("ssl_dhparam"),
+            "gateway.ssl_dhparam",
+            "`ssl_dhparam` has no effect: TLS 1.3 has groups of its own",
+        );
+    }
+}
+
+fn has_tls12(gateway: &Gateway) -> bool {
+    gateway.ssl_cipher_suite != CipherSuite::Modern
+        && gateway.ssl_protocols.iter().any(|versions| versions.tls12)
 }
 
 /// Reports the settings that have a better explanation than «unknown field»; gives the rest for checking.

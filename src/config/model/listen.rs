@@ -21,7 +21,7 @@ pub struct Listen {
     pub http2: bool,
     /// How many connections wait to be accepted.
     pub backlog: Option<u32>,
-    /// An IPv6 socket takes no IPv4 connections; `None`: as the system does.
+    /// An IPv6 socket takes no IPv4 connections; `None`: nor does it.
     pub ipv6only: Option<bool>,
     /// TCP keep-alive on accepted connections; `None`: as the system does.
     pub so_keepalive: Option<Keepalive>,

@@ -92,7 +92,7 @@ pub enum EntityKind {
 }
 
 impl EntityKind {
-    /// Every kind; parents come before their children.
+    /// Every kind.
     pub const ALL: [Self; 21] = [
         Self::Service,
         Self::Route,
@@ -179,6 +179,14 @@ impl EntityKind {
         }
     }
 
+    /// The name of the field by which a `child` refers to such an entity.
+    pub const fn foreign_field_of(self, child: Self) -> &'static str {
+        match (self, child) {
+            (Self::Certificate, Self::Service | Self::Upstream) => "client_certificate",
+            _ => self.foreign_field(),
+        }
+    }
+
     /// The kinds that may be nested inside such an entity.
     pub const fn children(self) -> &'static [Self] {
         match self {
@@ -186,6 +194,7 @@ impl EntityKind {
             Self::Route => &[Self::Plugin],
             Self::Upstream => &[Self::Target],
             Self::Consumer => &[
+                Self::ConsumerGroupConsumer,
                 Self::KeyauthCredential,
                 Self::BasicauthCredential,
                 Self::JwtSecret,
@@ -194,9 +203,14 @@ impl EntityKind {
                 Self::Acl,
                 Self::Plugin,
             ],
-            Self::ConsumerGroup => &[Self::Consumer, Self::Plugin],
+            Self::ConsumerGroup => &[
+                Self::Consumer,
+                Self::ConsumerGroupConsumer,
+                Self::Plugin,
+                Self::ConsumerGroupPlugin,
+            ],
             Self::KeySet => &[Self::Key],
-            Self::Certificate => &[Self::Sni],
+            Self::Certificate => &[Self::Sni, Self::Service, Self::Upstream],
             _ => &[],
         }
     }
@@ -287,6 +301,12 @@ impl Inspection<'_> {
     /// Whether nothing was found wrong with the field, so that a rule may look at it.
     pub fn sound(&self, field: &str) -> bool {
         !self.wrong.iter().any(|wrong| wrong == field)
+    }
+
+    /// Whether the entity is written inside one of this kind.
+    pub fn is_nested_in(&self, kind: EntityKind) -> bool {
+        let mut around = self.place.steps.iter().rev().skip(1);
+        around.next().is_some_and(|(parent, _)| *parent == kind)
     }
 
     /// The value of a dotted path below the entity.

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::ordering::Ordering;
 use super::reference::Reference;
-use super::{Model, model};
+use super::{Inspection, Model, model};
+use crate::config::diagnostics::Code;
 
 const REFUSED: &[(&str, &str)] = &[
     (
@@ -18,9 +19,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("model", "it is a field of Kong's AI gateway; leave it out"),
     (
         "partials",
-        "they are an enterprise entity; write what they hold into `config`",
+        "they are an enterprise entity; write what each of them holds into `config`",
     ),
-    ("run_on", "it means nothing since Kong 2.0; leave it out"),
 ];
 
 /// A plugin and where it applies: on every request, or on those of a service, route, consumer or consumer group.
@@ -56,6 +56,8 @@ pub struct Plugin {
     pub consumer_group: Option<Reference>,
     /// Before and after which plugins it runs, where its priority would have it otherwise.
     pub ordering: Option<Ordering>,
+    /// Accepted for the sake of old files, without effect since Kong 2.0.
+    pub run_on: Option<String>,
     /// Free words for finding the entity.
     #[schemars(extend("items" = {"type": "string", "format": "tag"}))]
     pub tags: Vec<String>,
@@ -99,6 +101,7 @@ impl Default for Plugin {
             consumer: None,
             consumer_group: None,
             ordering: None,
+            run_on: None,
             tags: Vec::new(),
             created_at: None,
             updated_at: None,
@@ -108,6 +111,18 @@ impl Default for Plugin {
 
 impl Model for Plugin {
     model!(Plugin);
+
+    fn settle(&mut self, inspection: &mut Inspection<'_>) {
+        if self.run_on.is_some() {
+            inspection
+                .warning(
+                    Code::Ignored,
+                    "run_on",
+                    "`run_on` has no effect: it means nothing since Kong 2.0",
+                )
+                .hint("leave it out");
+        }
+    }
 }
 
 /// Stands for the plugin's own settings, which are read later, by the plugin, from the entity's node.

@@ -65,7 +65,7 @@ pub struct Route {
     #[schemars(extend("enum" = [426, 301, 302, 307, 308]))]
     pub https_redirect_status_code: u16,
     /// Among regex routes the higher number is tried first.
-    pub regex_priority: i32,
+    pub regex_priority: i64,
     /// Whether the matched part of the path is cut off. For `grpc` and `grpcs` it is always false.
     pub strip_path: bool,
     /// How the service's path and the request's path are joined.

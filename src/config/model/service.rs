@@ -6,14 +6,21 @@ use uuid::Uuid;
 
 use super::reference::Reference;
 use super::retry::{self, Retry};
-use super::{Inspection, Model, model};
+use super::{EntityKind, Inspection, Model, model};
 use crate::config::diagnostics::Code;
 use crate::config::formats;
 use crate::entity::{Protocol, Timeouts};
 
+/// Fields of Kong's that this version does not have, and what to do about each.
+const REFUSED: &[(&str, &str)] = &[(
+    "tls_sans",
+    "it is an enterprise field; an upstream's certificate is verified for the name that it gets as `Host`, which an upstream's `host_header` sets",
+)];
+
 /// Where requests go once a route has taken them: a host, or an upstream whose name is the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-refused" = REFUSED))]
 pub struct Service {
     /// A UUID; derived from the name if absent.
     #[schemars(with = "Option<String>", extend("format" = "uuid"))]
@@ -168,6 +175,13 @@ impl Model for Service {
                     let message = format!("`{field}` must be null, as `protocol` is not https");
                     inspection.error(Code::InvalidCombination, field, message);
                 }
+            }
+            if inspection.is_nested_in(EntityKind::Certificate) {
+                let message =
+                    "the service cannot be inside a certificate, as `protocol` is not https";
+                inspection
+                    .error(Code::InvalidCombination, "", message)
+                    .hint("only https shows an upstream a certificate; move the service out");
             }
         }
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::dns::{DnsRecords, DnsServer};
 use super::listen::{ListenEntry, StreamListenEntry};
-use super::tls::{TlsVersions, TrustedCertificates};
+use super::tls::{DhParameters, TlsVersions, TrustedCertificates};
 use crate::config::formats::{Format, comma_items};
 
 pub use clients::{HeaderBuffers, PortMap, RealIpHeader, TrustedNetwork};
@@ -100,6 +100,10 @@ const FORMATS: &[Format] = &[
     Format {
         name: TlsVersions::FORMAT,
         validate: rule::<TlsVersions>,
+    },
+    Format {
+        name: DhParameters::FORMAT,
+        validate: rule::<DhParameters>,
     },
     Format {
         name: DnsServer::FORMAT,
@@ -238,8 +242,7 @@ macro_rules! written {
         }
     };
 }
-
-use written;
+pub(super) use written;
 
 /// `on`/`off` or true/false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

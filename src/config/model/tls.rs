@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::settings::{FilePath, Written};
+use super::settings::{FilePath, Written, written};
 
 /// Versions of TLS, such as `TLSv1.2 TLSv1.3`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,9 +63,68 @@ impl FromStr for TrustedCertificates {
     }
 }
 
+/// The parameters of DHE, as they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DhParameters {
+    /// A group of RFC 7919.
+    Group(DhGroup),
+    /// The parameters themselves, in PEM.
+    Pem(String),
+    /// A file in PEM.
+    File(FilePath),
+}
+
+/// A group of RFC 7919, called by the bits of its prime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DhGroup {
+    Ffdhe2048,
+    Ffdhe3072,
+    Ffdhe4096,
+    Ffdhe6144,
+    Ffdhe8192,
+}
+
+written!(DhParameters, "dh-parameters", "string");
+
+impl FromStr for DhParameters {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let group = match text {
+            "ffdhe2048" => DhGroup::Ffdhe2048,
+            "ffdhe3072" => DhGroup::Ffdhe3072,
+            "ffdhe4096" => DhGroup::Ffdhe4096,
+            "ffdhe6144" => DhGroup::Ffdhe6144,
+            "ffdhe8192" => DhGroup::Ffdhe8192,
+            _ if text.starts_with("ffdhe") && !text.contains(['.', '/']) => {
+                return Err(format!(
+                    "`{text}` is none of ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192"
+                ));
+            }
+            _ if text.trim_start().starts_with("-----BEGIN") => {
+                return Ok(Self::Pem(text.to_owned()));
+            }
+            path => return path.parse().map(Self::File),
+        };
+        Ok(Self::Group(group))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_of_dhe_are_a_group_a_file_or_themselves() {
+        let group = DhParameters::Group(DhGroup::Ffdhe3072);
+        assert_eq!("ffdhe3072".parse(), Ok(group));
+        let file = DhParameters::File(FilePath("dh.pem".to_owned()));
+        assert_eq!("dh.pem".parse(), Ok(file));
+        let pem = "-----BEGIN DH PARAMETERS-----\n";
+        assert_eq!(pem.parse(), Ok(DhParameters::Pem(pem.to_owned())));
+        let error = "ffdhe1024".parse::<DhParameters>().unwrap_err();
+        assert!(error.contains("none of ffdhe2048"), "{error}");
+    }
 
     #[test]
     fn versions_of_tls_are_those_that_are_safe() {

@@ -10,7 +10,7 @@ use super::settings::{
     AccessLog, ErrorLog, FilePath, HeaderBuffers, List, PluginName, PortMap, RealIpHeader,
     RequestToken, ResponseToken, Seconds, Size, Switch, Threads, TrustedNetwork,
 };
-use super::tls::{TlsVersions, TrustedCertificates};
+use super::tls::{DhGroup, DhParameters, TlsVersions, TrustedCertificates};
 
 /// Implements `Serialize` for types that are written as one string.
 macro_rules! as_string {
@@ -25,6 +25,7 @@ macro_rules! as_string {
 
 as_string!(
     AccessLog,
+    DhParameters,
     ErrorLog,
     FilePath,
     HeaderBuffers,
@@ -80,6 +81,19 @@ impl Display for TrustedCertificates {
         formatter.write_str(match self {
             Self::System => "system",
             Self::File(path) => path,
+        })
+    }
+}
+
+impl Display for DhParameters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Group(DhGroup::Ffdhe2048) => "ffdhe2048",
+            Self::Group(DhGroup::Ffdhe3072) => "ffdhe3072",
+            Self::Group(DhGroup::Ffdhe4096) => "ffdhe4096",
+            Self::Group(DhGroup::Ffdhe6144) => "ffdhe6144",
+            Self::Group(DhGroup::Ffdhe8192) => "ffdhe8192",
+            Self::Pem(text) | Self::File(FilePath(text)) => text,
         })
     }
 }

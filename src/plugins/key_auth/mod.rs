@@ -40,6 +40,7 @@
 
 mod arguments;
 mod body;
+mod konnect;
 mod multipart;
 
 use http::{
@@ -59,6 +60,7 @@ use crate::{
     state::clock::Clock,
 };
 use body::{Fields, MediaType};
+use konnect::{IdentityRealm, Principals};
 
 /// The `config:` block of `key-auth`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -98,6 +100,10 @@ pub struct Config {
     /// `false` lets every `OPTIONS` request pass without a key and without a consumer.
     #[schemars(extend("x-not-null" = true))]
     pub run_on_preflight: bool,
+    /// As exports from Konnect have it: only `scope: cp`, the consumers of this configuration.
+    pub identity_realms: Vec<IdentityRealm>,
+    /// As exports from Konnect have it: only with `enabled: false`.
+    pub principals: Option<Principals>,
 }
 
 impl Default for Config {
@@ -111,6 +117,8 @@ impl Default for Config {
             anonymous: None,
             realm: None,
             run_on_preflight: true,
+            identity_realms: Vec::new(),
+            principals: None,
         }
     }
 }
@@ -183,6 +191,10 @@ impl Plugin for KeyAuth {
         if config.key_names.is_empty() {
             return Err(ConfigError::at("key_names", "name at least one"));
         }
+        config
+            .principals
+            .as_ref()
+            .map_or(Ok(()), Principals::check)?;
         let names = config.key_names.iter().map(|name| KeyName::new(name));
         Ok(Self {
             names: names.collect::<Result<_, _>>()?,

@@ -131,6 +131,10 @@ pub enum Algorithm {
 /// A Redis server, as in Kong's files. Without effect with `policy: local`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("x-refused" = [(
+    "cloud_authentication",
+    "it is an enterprise field; log in with `username` and `password`",
+)]))]
 pub struct Redis {
     /// The server's name or address.
     pub host: Option<String>,

@@ -214,3 +214,19 @@ plugins: [{{ name: key-auth }}]
     assert_eq!(call(&gateway, "/first", "ben").status, 401);
     assert!(!gateway.log().contains("ann-key"));
 }
+
+#[test]
+fn members_and_plugins_may_be_nested_under_the_names_of_their_lists() {
+    let origin = Origin::replying("hello");
+    let gateway = site(
+        &origin,
+        "- name: bronze
+  consumer_group_consumers: [{ consumer: cleo }]
+  consumer_group_plugins: [{ name: rate-limiting, config: { year: 30, limit_by: ip } }]
+plugins: [{ name: key-auth }]
+",
+    );
+
+    assert_eq!(limit(&gateway, "/first", "cleo"), 30);
+    assert_eq!(limit(&gateway, "/first", "ann"), 0);
+}

@@ -204,7 +204,9 @@ fn http1_is_agreed_on_where_the_client_asks() {
             .secure(&Tls::to("a.test").offering(b"\x03foo"))
             .is_err()
     );
-    assert_eq!(failures(&gateway, "nothing_in_common"), 1.0);
+    wait_until("the failure is counted", || {
+        failures(&gateway, "nothing_in_common") == 1.0
+    });
 }
 
 /// S63

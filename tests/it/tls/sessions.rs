@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::document;
-use crate::harness::{Blueprint, Gateway, Issued, Origin, one_service, one_service_and, quoted};
+use crate::harness::{
+    Blueprint, Gateway, Issued, Origin, check, one_service, one_service_and, quoted,
+};
 
 const AUTHORITY: &str = "9f1c1a31-6fbb-4f4d-8a5a-0f5d4f1f0002";
 
@@ -149,4 +151,50 @@ fn the_default_certificate_keeps_its_sessions_when_others_change() {
         &file("two"),
     );
     assert!(is_resumed(&said), "{said}");
+}
+
+#[test]
+fn of_clients_without_tickets_as_many_sessions_are_kept_as_the_setting_has_room_for() {
+    let origin = Origin::replying("hello");
+    let issued = Issued::authority("ca").issue("a.test");
+    for (size, is_kept) in [("1k", false), ("2k", true)] {
+        let settings = format!("ssl_session_tickets: off\nssl_session_cache_size: {size}");
+        let gateway = Blueprint::new(&settings)
+            .with_tls()
+            .start(&document(&origin, &[(&issued, "a.test")]));
+        let file = |name: &str| gateway.folder().join(name);
+        for name in ["one", "two"] {
+            let said = visit(&gateway, "-tls1_2", "a.test", None, &file(name));
+            assert!(!is_resumed(&said), "{said}");
+        }
+
+        let again = |name: &str| {
+            let (from, to) = (file(name), file("again"));
+            is_resumed(&visit(&gateway, "-tls1_2", "a.test", Some(&from), &to))
+        };
+        assert!(again("two"), "{size}");
+        assert_eq!(again("one"), is_kept, "{size}");
+    }
+}
+
+#[test]
+fn a_session_ends_after_two_hours_and_settings_that_want_it_shorter_are_refused() {
+    let with = |timeout: &str| {
+        check(&format!(
+            "_format_version: \"3.0\"\ngateway:\n  ssl_session_timeout: {timeout}\n"
+        ))
+    };
+    for timeout in ["2h", "7200"] {
+        let outcome = with(timeout);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("warning"), "{}", outcome.stderr);
+    }
+    let outcome = with("1d");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let expected = "gateway.yaml:3:24: warning[config::ignored]: gateway.ssl_session_timeout: a session can be resumed for two hours, not longer";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+    let outcome = with("10m");
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    let expected = "error[config::unsupported_value]: gateway.ssl_session_timeout: a session can be resumed for two hours";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
 }
