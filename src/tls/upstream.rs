@@ -250,13 +250,15 @@ impl UpstreamTls {
         name: &str,
         protocols: Option<&[u8]>,
     ) -> Result<UpstreamStream> {
-        self.shake_hands(tcp, name, protocols).await.map_err(|error| {
-            let (kind, cause) = match error {
-                HandshakeError::Broken(cause) => (ErrorType::TLSHandshakeFailure, cause),
-                HandshakeError::Unverified(complaint) => (ErrorType::InvalidCert, complaint),
-            };
-            Error::explain(kind, cause).into_up()
-        })
+        self.shake_hands(tcp, name, protocols)
+            .await
+            .map_err(|error| {
+                let (kind, cause) = match error {
+                    HandshakeError::Broken(cause) => (ErrorType::TLSHandshakeFailure, cause),
+                    HandshakeError::Unverified(complaint) => (ErrorType::InvalidCert, complaint),
+                };
+                Error::explain(kind, cause).into_up()
+            })
     }
 
     /// The same for those who speak no Pingora.
