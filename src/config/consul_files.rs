@@ -71,8 +71,8 @@ pub fn accesses(config: &Config) -> impl Iterator<Item = WrittenAccess<'_>> {
     routes.into_iter().chain(upstreams)
 }
 
-/// Reads the files that `config` names, each once. `folder` is where relative paths begin. Every file is added to
-/// `watch`, also one that cannot be read.
+/// Reads the files that `config` names, each once. `folder` is where relative paths begin, `files` what is known of
+/// them. Every file is added to `watch`, also one that cannot be read.
 pub(super) fn read(
     config: &Config,
     (folder, files): (&Path, &NamedFiles),
