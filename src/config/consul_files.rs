@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostics::{Code, Diagnostics, Span};
 use super::model::discovery::Access;
 use super::model::settings::FilePath;
+use super::named_files::NamedFiles;
 use super::{Config, pem_files};
 use crate::entity::Secret;
 
@@ -70,11 +71,11 @@ pub fn accesses(config: &Config) -> impl Iterator<Item = WrittenAccess<'_>> {
     routes.into_iter().chain(upstreams)
 }
 
-/// Reads the files that `config` names, each once. `folder` is where relative paths begin. Every file is added to
-/// `watch`, also one that cannot be read.
+/// Reads the files that `config` names, each once. `folder` is where relative paths begin, `files` what is known of
+/// them. Every file is added to `watch`, also one that cannot be read.
 pub(super) fn read(
     config: &Config,
-    folder: &Path,
+    (folder, files): (&Path, &NamedFiles),
     watch: &mut Vec<PathBuf>,
     diagnostics: &mut Diagnostics,
 ) -> ConsulFiles {
@@ -84,7 +85,7 @@ pub(super) fn read(
             let file = folder.join(name);
             let text = found.entry(name.clone()).or_insert_with(|| {
                 watch.push(file.clone());
-                pem_files::text(&file).map(Secret::new)
+                files.text(&file, pem_files::text)
             });
             if let Err(problem) = text {
                 let (span, path) = written.at(config, field);

@@ -272,7 +272,12 @@ fn assemble(
         merge::add(document, &mut config, &mut members, &mut diagnostics);
     }
     members::add(members, &mut config, &mut diagnostics);
-    config.consul_files = consul_files::read(&config, folder, &mut sources.watch, &mut diagnostics);
+    config.consul_files = consul_files::read(
+        &config,
+        (folder, files),
+        &mut sources.watch,
+        &mut diagnostics,
+    );
     config.hash = hash::of(
         &documents,
         &config.default_pairs,
@@ -429,12 +434,13 @@ mod tests {
     #[test]
     fn what_files_held_is_kept_with_the_documents_that_name_them() {
         let folder = tempfile::tempdir().unwrap();
-        let named = ["a.crt", "a.key", "ca.pem", "plain.txt"].map(|name| folder.path().join(name));
+        let named = ["a.crt", "a.key", "ca.pem", "plain.txt", "consul.pem"]
+            .map(|name| folder.path().join(name));
         for file in &named {
             fs::write(file, "%s %s").unwrap();
         }
         let path = folder.path().join("gateway.yaml");
-        let text = "_format_version: \"3.0\"\ngateway:\n  ssl_cert: a.crt\n  ssl_cert_key: a.key\n  trusted_certificates: [ca.pem]\n  error_template_plain: plain.txt\n  discovery: {consul: {address: 'http://127.0.0.1:8500'}}\n";
+        let text = "_format_version: \"3.0\"\ngateway:\n  ssl_cert: a.crt\n  ssl_cert_key: a.key\n  trusted_certificates: [ca.pem]\n  error_template_plain: plain.txt\n  discovery: {consul: {address: 'https://127.0.0.1:8501', ca_file: consul.pem}}\n";
         fs::write(&path, text).unwrap();
         let loaded = load(&path, &|_| None);
         assert_eq!(loaded.diagnostics.to_text(), "");
