@@ -293,7 +293,8 @@ services:
         "{foretold:#}"
     );
     let target = &foretold["service"]["upstream"]["targets"][0];
-    assert_eq!(target["addresses"][0]["address"], origin.authority());
+    let address = format!("127.0.0.1:{}", origin.port());
+    assert_eq!(target["addresses"][0]["address"], address);
     let before = gateway.access_log().len();
     let mut stream = TcpStream::connect(("127.0.0.1", plain)).expect("connected");
     stream.write_all(b"x").expect("written");
