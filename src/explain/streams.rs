@@ -110,7 +110,9 @@ pub fn explain_stream(
     let url = Url::read(&question.url)?;
     let mut notes = Vec::new();
     let met = Meeting::find(&url, &subject.listening.streams, &mut notes)?;
-    let ip = question.client_ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let ip = question
+        .client_ip
+        .unwrap_or_else(|| Ipv4Addr::LOCALHOST.into());
     let source = SocketAddr::new(ip.to_canonical(), question.client_port.unwrap_or(0));
     let server_name = match &question.sni {
         Some(name) => Some(name.as_str()).filter(|name| !name.is_empty()),
@@ -244,7 +246,7 @@ impl Meeting {
                 "no address of `stream_listen` takes this connection: this is what one would do that did"
                     .to_owned(),
             );
-            let ip = url.ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
+            let ip = url.ip.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into());
             return Ok(Self {
                 destination: SocketAddr::new(ip, port),
                 listener: None,
@@ -263,7 +265,7 @@ impl Meeting {
             ));
         }
         let own = listener.address.ip();
-        let ip = url.ip.unwrap_or(match own {
+        let ip = url.ip.unwrap_or_else(|| match own {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             _ => own,
