@@ -153,7 +153,7 @@ fn start_and_serve(start: Start, manager: &Arc<ServiceManager>) -> Result<(), St
         start.source,
         compiler,
         snapshot,
-        settings.clone(),
+        settings,
         loaded.documents,
         &diagnostics,
     );

@@ -19,7 +19,7 @@ pub(super) async fn show(
     admin: State<Admin>,
     question: Result<Json<Question>, JsonRejection>,
 ) -> Response {
-    answer(admin, question, |facts, question| facts.explain(question)).await
+    answer(admin, question, Facts::explain).await
 }
 
 /// `POST /explain/stream`.
@@ -27,16 +27,13 @@ pub(super) async fn show_stream(
     admin: State<Admin>,
     question: Result<Json<StreamQuestion>, JsonRejection>,
 ) -> Response {
-    answer(admin, question, |facts, question| {
-        facts.explain_stream(question)
-    })
-    .await
+    answer(admin, question, Facts::explain_stream).await
 }
 
 async fn answer<Q: Send + 'static, A: Serialize + Send + 'static>(
     State(admin): State<Admin>,
     question: Result<Json<Q>, JsonRejection>,
-    explain: fn(&dyn Facts, &Q) -> Result<A, Unanswerable>,
+    explain: fn(&(dyn Facts + 'static), &Q) -> Result<A, Unanswerable>,
 ) -> Response {
     let question = match question {
         Ok(Json(question)) => question,

@@ -133,19 +133,19 @@ impl Pool {
         self.shelves_from_own().find_map(|shelf| {
             loop {
                 // What turns out to be closed is dropped while nobody waits.
-                let Idle { mut wire, until } = self.take_from(shelf, counterpart)?;
-                if until > now && wire.is_idle() {
-                    return Some(wire);
+                let mut idle = self.take_from(shelf, counterpart)?;
+                if idle.until > now && idle.wire.is_idle() {
+                    return Some(idle.wire);
                 }
             }
         })
     }
 
-    fn take_from(&self, shelf: &Mutex<Shelf>, counterpart: Option<&Counterpart>) -> Option<Idle> {
-        let mut shelf = lock(shelf);
+    fn take_from(&self, from: &Mutex<Shelf>, counterpart: Option<&Counterpart>) -> Option<Idle> {
+        let mut all = lock(from);
         let fits = |idle: &Idle| idle.wire.counterpart.as_ref() == counterpart;
-        let place = shelf.iter().rposition(fits)?;
-        let idle = shelf.remove(place);
+        let place = all.iter().rposition(fits)?;
+        let idle = all.remove(place);
         self.idle.fetch_sub(1, Ordering::Relaxed);
         idle
     }
@@ -160,12 +160,12 @@ impl Pool {
             return;
         };
         let is_full = self.idle.fetch_add(1, Ordering::Relaxed) >= size;
-        let mut shelf = lock(own);
-        shelf.push_back(Idle { wire, until });
+        let mut wires = lock(own);
+        wires.push_back(Idle { wire, until });
         if is_full {
-            let oldest = shelf.pop_front();
+            let oldest = wires.pop_front();
             self.idle.fetch_sub(1, Ordering::Relaxed);
-            drop(shelf);
+            drop(wires);
             drop(oldest);
         }
     }
@@ -184,10 +184,10 @@ impl Pool {
 
     fn retain(&self, mut is_kept: impl FnMut(&mut Idle) -> bool) {
         for shelf in &self.shelves {
-            let mut shelf = lock(shelf);
-            let before = shelf.len();
-            shelf.retain_mut(&mut is_kept);
-            self.idle.fetch_sub(before - shelf.len(), Ordering::Relaxed);
+            let mut wires = lock(shelf);
+            let before = wires.len();
+            wires.retain_mut(&mut is_kept);
+            self.idle.fetch_sub(before - wires.len(), Ordering::Relaxed);
         }
     }
 
@@ -219,6 +219,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::state::clock::Clock;
 
     /// A connection and its other end.
     fn wire(counterpart: Option<&Counterpart>) -> (Wire, DuplexStream) {
@@ -233,13 +234,17 @@ mod tests {
         }
     }
 
+    fn now() -> Instant {
+        Clock::system().instant()
+    }
+
     fn later(now: Instant) -> Instant {
-        now + Duration::from_secs(60)
+        now + Duration::from_mins(1)
     }
 
     #[test]
     fn the_connection_used_last_comes_first() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), now());
         let ends: Vec<_> = (1..=2)
             .map(|requests| {
                 let (mut wire, end) = wire(None);
@@ -258,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_another_thread_put_is_found() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), now());
         let (wire, _end) = wire(None);
         std::thread::scope(|scope| {
             scope.spawn(|| pool.put(wire, later(now), 8));
@@ -268,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_connection_serves_only_its_own_counterpart() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), now());
         let (one, other) = (counterpart(1, "a.test"), counterpart(1, "b.test"));
         let (kept, _end) = wire(Some(&one));
         pool.put(kept, later(now), 8);
@@ -280,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_closed_or_speaks_unasked_is_not_given() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), now());
         let (closed, end) = wire(None);
         drop(end);
         let (speaks, mut end) = wire(None);
@@ -293,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_the_pool_is_full() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), now());
         let ends: Vec<_> = (1..=3)
             .map(|requests| {
                 let (mut wire, end) = wire(None);
@@ -309,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_pool_whose_address_is_not_named_keeps_nothing_until_it_is_again() {
-        let (pools, now) = (Pools::default(), Instant::now());
+        let (pools, now) = (Pools::default(), now());
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let pool = pools.get_or_create(address, Pool::default);
         let put = || {
@@ -330,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_is_idle_for_too_long_or_closed_is_reclaimed() {
-        let (pools, now) = (Pools::default(), Instant::now());
+        let (pools, now) = (Pools::default(), now());
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let pool = pools.get_or_create(address, Pool::default);
         let (old, _old_end) = wire(None);

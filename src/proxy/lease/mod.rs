@@ -229,8 +229,8 @@ impl Drop for Lease {
             return;
         };
         if upkeep.requests_max.is_none_or(|most| wire.requests < most) {
-            let until = std::time::Instant::now() + upkeep.idle;
-            self.pool.put(wire, until, upkeep.pool_size);
+            let until = Instant::now() + upkeep.idle;
+            self.pool.put(wire, until.into_std(), upkeep.pool_size);
         }
     }
 }
@@ -314,13 +314,13 @@ mod tests {
     use super::*;
 
     const PATIENCE: Patience = Patience {
-        connect: Duration::from_secs(60),
+        connect: Duration::from_mins(1),
         read: Duration::from_millis(50),
         write: Duration::from_millis(50),
         head_until: None,
     };
     const UPKEEP: Upkeep = Upkeep {
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
         requests_max: Some(2),
         pool_size: 4,
     };
@@ -442,7 +442,7 @@ mod tests {
             read(&mut lease).await.expect("the answer");
             assert_eq!(ask_whether_it_is_idle(&mut lease), Some(0));
             drop(lease);
-            let kept = pool.take(None, std::time::Instant::now());
+            let kept = pool.take(None, Instant::now().into_std());
             assert_eq!(kept.is_some(), requests == 1);
             let Some(wire) = kept else { return };
             lease = Lease::new(wire, Arc::clone(&pool), PATIENCE, Some(UPKEEP));
@@ -462,7 +462,7 @@ mod tests {
         other.write_all(b"more").await.expect("written");
         assert_eq!(ask_whether_it_is_idle(&mut surplus), Some(1));
         drop(surplus);
-        assert!(pool.take(None, std::time::Instant::now()).is_none());
+        assert!(pool.take(None, Instant::now().into_std()).is_none());
     }
 
     #[tokio::test]
