@@ -110,7 +110,10 @@ impl Search {
         is_left: impl Fn(&Member) -> bool,
     ) -> Option<Taken> {
         let own = balancer.peek(key);
-        if own.is_some_and(|own| Arc::ptr_eq(&own, &picked))
+        // Threads have copies of members.
+        let is_own =
+            |own: Arc<Member>| own.target == picked.target && own.address == picked.address;
+        if own.is_some_and(is_own)
             && let Some(taken) = first_slot(&[Arc::clone(&picked)], own_until).await
         {
             return Some(taken);
