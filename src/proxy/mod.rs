@@ -34,7 +34,7 @@ mod health;
 mod lease;
 pub mod mirror;
 mod retry;
-mod verify;
+pub(crate) mod verify;
 
 mod deliver;
 mod inspect;

@@ -94,8 +94,7 @@ pub(super) fn after_connect_failure(exchange: &mut Exchange, error: &mut Error, 
                 .member
                 .as_ref()
                 .map(|member| member.address);
-            let name = dial.server_name().unwrap_or_default();
-            verify::complain(service, (to, name), error, &state.clock);
+            verify::complain(service, (to, dial.server_name()), error, &state.clock);
         }
         after_bad_certificate(exchange, error, state);
         return;

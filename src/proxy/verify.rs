@@ -44,15 +44,15 @@ pub(super) fn judge(
     };
     tls.check(connection).inspect_err(|error| {
         let to = peer.address().as_inet().copied();
-        complain(service, (to, &peer.sni), error, clock);
+        complain(service, (to, Some(&peer.sni)), error, clock);
     })
 }
 
-/// Says why the certificate that an upstream showed at an address for a name was not accepted, but not for every
-/// request.
-pub(super) fn complain(
+/// Says why the certificate that an upstream showed at an address, for a name if that is known, was not accepted; but not
+/// every time.
+pub(crate) fn complain(
     service: &Service,
-    (address, server_name): (Option<SocketAddr>, &str),
+    (address, server_name): (Option<SocketAddr>, Option<&str>),
     error: &Error,
     clock: &Clock,
 ) {

@@ -1,16 +1,16 @@
 //! From a service to a connection with one of its targets: tries, health and TLS.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use pingora_core::{Error, ErrorType, Result, protocols::l4::ext};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tracing::warn;
 
 use super::Stream;
 use crate::{
+    proxy::verify,
     snapshot::Service,
     state::{clock::Clock, health::Finding},
     telemetry::streams::Ending,
@@ -65,7 +65,7 @@ pub(super) async fn connect(
         }
         ending = Some(ending_of(error.etype()));
         let has_another = if error.etype() == &ErrorType::InvalidCert {
-            say_unverified(service, member.address, &error, clock);
+            verify::complain(service, (Some(member.address), None), &error, clock);
             search.distrust(balancer, &member)
         } else {
             search.rule_out(&member);
@@ -107,21 +107,6 @@ async fn secured(service: &Service, member: &Member, tcp: TcpStream) -> Result<B
         .unwrap_or(&member.called.server_name);
     let name = server_name(host, &member.called.server_name, tls.verifies());
     Ok(Box::new(tls.connect(tcp, &name, None).await?))
-}
-
-fn say_unverified(service: &Service, address: SocketAddr, error: &Error, clock: &Clock) {
-    let says = service
-        .tls
-        .as_ref()
-        .is_some_and(|tls| tls.may_say(clock.unix_milliseconds()));
-    if says {
-        warn!(
-            service = service.facts.label,
-            %address,
-            "the certificate of an upstream was not accepted: {}",
-            error.context.as_ref().map_or("", |context| context.as_str())
-        );
-    }
 }
 
 const fn ending_of_absence(absent: Absent) -> Ending {
