@@ -13,7 +13,7 @@ use pingora_core::{
 };
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tracing::debug;
 
 use super::{Gateway, exchange::Exchange, forward, verify};
@@ -34,15 +34,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is read of an answer to have its connection back; the connection of a longer one is closed.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// The connections of copies, apart from those of requests.
-pub struct Mirrors(Connector);
-
-impl Default for Mirrors {
-    fn default() -> Self {
-        let options = ConnectorOptions::new(IDLE_CONNECTIONS_MAX);
-        Self(Connector::new(Some(options)))
-    }
-}
+/// The connections of copies, apart from those of requests. They are made ready for the first copy, because they take
+/// memory for all authorities that the system trusts.
+#[derive(Default)]
+pub struct Mirrors(OnceCell<Connector>);
 
 impl fmt::Debug for Mirrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,6 +165,20 @@ fn send(copy: Box<PendingCopy>, exchange: &Exchange, gateway: &Gateway) {
 }
 
 impl Mirrors {
+    async fn connector(&self) -> Result<&Connector> {
+        let connect = || {
+            let options = ConnectorOptions::new(IDLE_CONNECTIONS_MAX);
+            Connector::new(Some(options))
+        };
+        // Reading the authorities takes a while, which the threads that serve requests do not have.
+        let ready = self
+            .0
+            .get_or_try_init(|| tokio::task::spawn_blocking(connect));
+        ready.await.map_err(|cause| {
+            Error::because(ErrorType::InternalError, "no connections to mirrors", cause)
+        })
+    }
+
     /// Sends a copy and throws the answer away. A connection from the pool that turns out to be closed is
     /// replaced by a new one, once.
     async fn deliver(&self, copy: PendingCopy, snapshot: &Snapshot, state: &State) -> Result<()> {
@@ -209,7 +218,8 @@ impl Mirrors {
         let peer = forward::peer_at(service, &member, host);
         let (head, body) = (RequestHeader::from(head), body.freeze());
         let (request, to) = ((&head, &body), (service, &peer));
-        let (mut session, is_reused) = self.0.get_http_session(&peer).await?;
+        let connector = self.connector().await?;
+        let (mut session, is_reused) = connector.get_http_session(&peer).await?;
         let mut outcome = converse(&mut session, request, to, &state.clock).await;
         if is_reused
             && session.response_header().is_none()
@@ -218,13 +228,13 @@ impl Mirrors {
             // No other connection has this key, so the pool has none.
             let mut unshared = peer.clone();
             unshared.group_key = state.identifiers.serial();
-            (session, _) = self.0.get_http_session(&unshared).await?;
+            (session, _) = connector.get_http_session(&unshared).await?;
             outcome = converse(&mut session, request, to, &state.clock).await;
         }
         if outcome? {
             let upkeep = snapshot.settings.upkeep;
             let idle = upkeep.map_or(Duration::ZERO, |upkeep| upkeep.idle.min(IDLE_TIMEOUT));
-            let released = self.0.release_http_session(session, &peer, Some(idle));
+            let released = connector.release_http_session(session, &peer, Some(idle));
             released.await;
         }
         Ok(())
