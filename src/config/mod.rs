@@ -232,27 +232,16 @@ fn assemble(
             main_version = version;
             config.gateway = read_gateway(&document.root, &mut diagnostics);
             if let Some(node) = document.root.get("gateway") {
-                config.outbound_files = outbound_files::read(
-                    &config.gateway,
+                let mut reader = pem_files::Reader {
                     node,
-                    (folder, files),
-                    &mut sources.watch,
-                    &mut diagnostics,
-                );
-                config.default_pairs = pem_files::read(
-                    &config.gateway,
-                    node,
-                    (folder, files),
-                    &mut sources.watch,
-                    &mut diagnostics,
-                );
-                config.dh_parameters = pem_files::dh_parameters(
-                    &config.gateway,
-                    node,
-                    (folder, files),
-                    &mut sources.watch,
-                    &mut diagnostics,
-                );
+                    folder,
+                    files,
+                    watch: &mut sources.watch,
+                    diagnostics: &mut diagnostics,
+                };
+                config.outbound_files = outbound_files::read(&config.gateway, &mut reader);
+                config.default_pairs = pem_files::read(&config.gateway, &mut reader);
+                config.dh_parameters = pem_files::dh_parameters(&config.gateway, &mut reader);
             }
         }
         prepare::prepare(&mut document.root, version, &common, &mut diagnostics);

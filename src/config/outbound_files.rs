@@ -1,12 +1,8 @@
 //! The files that settings name for TLS towards upstreams: whom to believe, and what to show.
 
-use std::path::{Path, PathBuf};
-
-use super::diagnostics::{Code, Diagnostics};
+use super::diagnostics::Code;
 use super::model::gateway::Gateway;
 use super::model::tls::TrustedCertificates;
-use super::named_files::NamedFiles;
-use super::node::Node;
 use super::pem_files::{PairFiles, PemFile, Reader};
 
 /// What is in the files. What could not be read is missing, and a diagnostic.
@@ -27,22 +23,8 @@ impl OutboundFiles {
     }
 }
 
-/// Reads the files that `settings` name, which were read from `node`. `folder` is where relative paths begin, `files`
-/// what is known of them. Every file is added to `watch`, also one that cannot be read.
-pub(super) fn read(
-    settings: &Gateway,
-    node: &Node,
-    (folder, files): (&Path, &NamedFiles),
-    watch: &mut Vec<PathBuf>,
-    diagnostics: &mut Diagnostics,
-) -> OutboundFiles {
-    let mut reader = Reader {
-        node,
-        folder,
-        files,
-        watch,
-        diagnostics,
-    };
+/// Reads the files that `settings` name.
+pub(super) fn read(settings: &Gateway, reader: &mut Reader<'_>) -> OutboundFiles {
     let mut trusted = Vec::new();
     for (index, entry) in settings.trusted_certificates.iter().enumerate() {
         if let TrustedCertificates::File(name) = entry {
@@ -51,7 +33,7 @@ pub(super) fn read(
     }
     OutboundFiles {
         trusted,
-        client_pair: client_pair(settings, &mut reader),
+        client_pair: client_pair(settings, reader),
     }
 }
 

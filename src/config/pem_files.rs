@@ -62,15 +62,8 @@ impl Reader<'_> {
     }
 }
 
-/// Reads the pairs of `ssl_cert` and `ssl_cert_key`. `node` is where the settings are written, `folder` where relative
-/// paths begin, `files` what is known of them. Every file is added to `watch`, also one that cannot be read.
-pub(super) fn read(
-    gateway: &Gateway,
-    node: &Node,
-    (folder, files): (&Path, &NamedFiles),
-    watch: &mut Vec<PathBuf>,
-    diagnostics: &mut Diagnostics,
-) -> Vec<PairFiles> {
+/// Reads the pairs of `ssl_cert` and `ssl_cert_key`.
+pub(super) fn read(gateway: &Gateway, reader: &mut Reader<'_>) -> Vec<PairFiles> {
     let (certificates, keys) = (&gateway.ssl_cert, &gateway.ssl_cert_key);
     if certificates.len() != keys.len() {
         let field = if certificates.is_empty() {
@@ -83,17 +76,11 @@ pub(super) fn read(
             certificates.len(),
             keys.len()
         );
-        let path = format!("gateway.{field}");
-        diagnostics.error(Code::InvalidCombination, node.span_at(field), path, message);
+        let (span, path) = (reader.node.span_at(field), format!("gateway.{field}"));
+        let code = Code::InvalidCombination;
+        reader.diagnostics.error(code, span, path, message);
         return Vec::new();
     }
-    let mut reader = Reader {
-        node,
-        folder,
-        files,
-        watch,
-        diagnostics,
-    };
     let pairs = certificates.iter().zip(keys.iter()).enumerate();
     pairs
         .filter_map(|(index, (certificate, key))| {
@@ -107,32 +94,17 @@ pub(super) fn read(
         .collect()
 }
 
-/// Reads what `ssl_dhparam` names, unless that is a group. The file is added to `watch`, also if it cannot be read.
-pub(super) fn dh_parameters(
-    gateway: &Gateway,
-    node: &Node,
-    (folder, files): (&Path, &NamedFiles),
-    watch: &mut Vec<PathBuf>,
-    diagnostics: &mut Diagnostics,
-) -> Option<PemFile> {
+/// Reads what `ssl_dhparam` names, unless that is a group.
+pub(super) fn dh_parameters(gateway: &Gateway, reader: &mut Reader<'_>) -> Option<PemFile> {
     const FIELD: &str = "ssl_dhparam";
     match gateway.ssl_dhparam.as_ref()? {
         DhParameters::Group(_) => None,
         DhParameters::Pem(text) => Some(PemFile {
             text: Secret::new(text.clone()),
-            span: node.span_at(FIELD),
+            span: reader.node.span_at(FIELD),
             path: format!("gateway.{FIELD}"),
         }),
-        DhParameters::File(name) => {
-            let mut reader = Reader {
-                node,
-                folder,
-                files,
-                watch,
-                diagnostics,
-            };
-            reader.file(&name.0, FIELD)
-        }
+        DhParameters::File(name) => reader.file(&name.0, FIELD),
     }
 }
 

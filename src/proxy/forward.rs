@@ -108,8 +108,8 @@ pub(super) async fn peer(
             ended(outcome, reply)
         }
     })?;
-    if forward.deadline.is_some() {
-        // Finding it may have taken its time.
+    if left.is_some() {
+        // Finding it may have taken its time, and the try begins only now.
         now = state.clock.instant();
         left = forward.patience(policy, now).map_err(|reply| {
             // It was found, but never asked.
@@ -125,7 +125,7 @@ pub(super) async fn peer(
         let needs_new_connection = std::mem::take(&mut forward.needs_new_connection);
         forward.dial = None;
         let mut peer = call_peer(snapshot, service, (&member, host), left);
-        if needs_new_connection {
+        if needs_new_connection || snapshot.settings.upkeep.is_none() {
             unshare(&mut peer, state);
         }
         peer
@@ -209,12 +209,7 @@ fn call_peer(
     options.max_h2_streams = UPSTREAM_STREAMS_MAX as usize;
     options.h2_stream_window_size = Some(UPSTREAM_STREAM_WINDOW_BYTES);
     options.h2_connection_window_size = Some(UPSTREAM_CONNECTION_WINDOW_BYTES);
-    options.idle_timeout = Some(
-        snapshot
-            .settings
-            .upkeep
-            .map_or(Duration::ZERO, |upkeep| upkeep.idle),
-    );
+    options.idle_timeout = snapshot.settings.upkeep.map(|upkeep| upkeep.idle);
     peer
 }
 

@@ -339,15 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_member_whose_connections_are_taken_is_passed_over_after_the_wait() {
-        let limited = |last| {
-            let mut target = at(last, 1);
-            target.slots = Some(Slots {
-                limit: 1,
-                left: Arc::default(),
-            });
-            target
-        };
-        let balancer = Balancer::new(outline(vec![limited(1), limited(2)]));
+        let balancer = narrow(2, 1, Algorithm::RoundRobin);
         let mut held = Vec::new();
         for _ in 0..2 {
             let mut search = Search::default();
@@ -366,11 +358,11 @@ mod tests {
     }
 
     /// Over as many members that take one connection each.
-    fn narrow(count: u8, algorithm: Algorithm) -> Balancer {
+    fn narrow(count: u8, limit: usize, algorithm: Algorithm) -> Balancer {
         let limited = |last| {
             let mut target = at(last, 1);
             target.slots = Some(Slots {
-                limit: 1,
+                limit,
                 left: Arc::default(),
             });
             target
@@ -395,7 +387,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_full_member_while_another_has_room() {
-        let balancer = narrow(3, Algorithm::RoundRobin);
+        let balancer = narrow(3, 1, Algorithm::RoundRobin);
         let _full = [place_at(&balancer, 0), place_at(&balancer, 2)];
         for _ in 0..6 {
             let (found, took) = timed(&balancer, Key::Nothing).await;
@@ -407,7 +399,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_all_are_full_the_first_place_that_becomes_free_is_taken() {
         for place in 0..3 {
-            let balancer = narrow(3, Algorithm::RoundRobin);
+            let balancer = narrow(3, 1, Algorithm::RoundRobin);
             let mut held: Vec<_> = (0..3).map(|place| place_at(&balancer, place)).collect();
             let leaves = held.remove(place);
             let leaving = async {
@@ -427,7 +419,7 @@ mod tests {
             fallback: None,
             slots: 1000,
         };
-        let balancer = narrow(3, Algorithm::ConsistentHashing(Box::new(hashing)));
+        let balancer = narrow(3, 1, Algorithm::ConsistentHashing(Box::new(hashing)));
         let key = Key::of_value(b"a");
         let own = balancer.peek(key).expect("a member").target;
         let full = place_at(&balancer, own);
@@ -444,7 +436,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_retry_waits_for_an_untried_member_before_it_goes_back_to_one_that_failed() {
-        let balancer = narrow(2, Algorithm::RoundRobin);
+        let balancer = narrow(2, 1, Algorithm::RoundRobin);
         let full = place_at(&balancer, 1);
         let mut search = Search::default();
         search.rule_out(&balancer.members()[0]);
@@ -462,15 +454,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_is_one_however_many_members_are_full() {
-        let full = |last| {
-            let mut target = at(last, 1);
-            target.slots = Some(Slots {
-                limit: 0,
-                left: Arc::default(),
-            });
-            target
-        };
-        let balancer = Balancer::new(outline((1..=5).map(full).collect()));
+        let balancer = narrow(5, 0, Algorithm::RoundRobin);
         let mut search = Search::default();
         let began = Instant::now();
         let found = search.next(&balancer, Key::Nothing, Duration::from_secs(10), |_| true);
