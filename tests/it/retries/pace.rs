@@ -3,7 +3,7 @@
 use std::{io::Write as _, time::Duration};
 
 use super::{IDEMPOTENT, failing_first, retrying};
-use crate::harness::{Client, Gateway, Origin, Reply, Request, Stopwatch, free_port};
+use crate::harness::{Client, Gate, Gateway, Origin, Reply, Request, Stopwatch, free_port};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -305,6 +305,51 @@ fn waiting_for_a_connection_counts_into_the_time_of_all_tries() {
     assert_eq!(response.status, 504);
     assert!(watch.elapsed() < MINUTE / 4);
     assert_eq!(origin.count(), 1);
+}
+
+/// A try begins when there is a place for it.
+#[test]
+fn waiting_for_a_connection_is_no_part_of_the_time_of_a_try() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |request| {
+        if request.number == 0 {
+            return Reply::ok("late").after(&held);
+        }
+        Stopwatch::pace(Duration::from_millis(600));
+        Reply::ok("in time")
+    });
+    let gateway = Gateway::start(&format!(
+        "
+        services:
+        - name: orders
+          host: pool
+          retries: 0
+          retry: {{ per_try_timeout: 900 }}
+          routes:
+          - {{ name: orders, paths: [/] }}
+          - {{ name: patient, paths: [/patient], retry: {{ per_try_timeout: 0 }} }}
+        upstreams:
+        - {{ name: pool, max_connections: 1, targets: [{{ target: '{}' }}] }}
+        ",
+        origin.authority()
+    ));
+    let mut first = Client::connect(gateway.port());
+    first
+        .write(Request::get("/patient").bytes())
+        .expect("written");
+    origin.wait_until("the first request", |requests| !requests.is_empty());
+    let mut second = Client::connect(gateway.port());
+    second.write(Request::get("/").bytes()).expect("written");
+    Stopwatch::pace(Duration::from_millis(600));
+    gate.open();
+
+    assert_eq!(first.read_response().expect("an answer").text(), "late");
+    let response = second.read_response().expect("an answer");
+    assert_eq!(
+        (response.status, response.text()),
+        (200, "in time".to_owned())
+    );
 }
 
 /// The repetition of a try on a connection that was closed meanwhile goes on a new one, though there
