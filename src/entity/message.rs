@@ -93,7 +93,8 @@ impl Headers {
         let mark = mark(name.borrow());
         let same = |line: &Line| line.is(name.borrow(), mark);
         let Some(first) = self.lines.iter().position(same) else {
-            self.append(name, value);
+            let name = name.into();
+            self.lines.push(Line { mark, name, value });
             return;
         };
         let mut place = 0;
