@@ -15,6 +15,7 @@ use tollgate::{
     chain::Run,
     compile::Compiler,
     config,
+    entity::message::{RequestHead, ResponseHead},
     plugin::{
         Client, Directions, Halt, Identity, Latencies, Matched, Notes, Record, Request,
         RequestBody, Response, Scheme, Source, Surroundings,
@@ -63,8 +64,8 @@ impl RequestBody for NoBody {
 }
 
 /// A request with a key through access, response and log.
-fn exchange(snapshot: &Snapshot) -> http::request::Parts {
-    let (mut head, ()) = http::Request::builder()
+fn exchange(snapshot: &Snapshot) -> RequestHead {
+    let (head, ()) = http::Request::builder()
         .uri("/orders/7?expand=lines")
         .header("host", "api.test")
         .header("user-agent", "bench")
@@ -73,7 +74,7 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
         .body(())
         .expect("a request")
         .into_parts();
-    head.headers.reserve(16);
+    let mut head = RequestHead::from(head);
     let route = &snapshot.routes[0];
     let chain = snapshot.chain(route.chains[0]);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
@@ -91,10 +92,7 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
         services: &snapshot.service_facts,
         consumers: &snapshot.consumers,
         secret_arguments: &snapshot.secret_arguments,
-        matched: Matched {
-            path: b"/orders/7",
-            regex: None,
-        },
+        matched: Matched::default(),
     };
     let (mut identity, mut notes) = (Identity::default(), Notes::default());
     let (mut body, mut directions) = (NoBody, Directions::default());
@@ -112,7 +110,7 @@ fn exchange(snapshot: &Snapshot) -> http::request::Parts {
         .now_or_never()
         .expect("nothing waits")
         .expect("nobody answers");
-    let (mut response, ()) = http::Response::new(()).into_parts();
+    let mut response = ResponseHead::default();
     run.response(
         &snapshot.instances,
         &mut Response::new(&mut response, Source::Upstream, None),

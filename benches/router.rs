@@ -7,7 +7,8 @@
 use std::hint::black_box;
 
 use divan::{Bencher, counter::ItemsCount};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+use tollgate::entity::message::Headers;
 use tollgate::entity::path::normalise;
 use tollgate::router::{Flavor, Key, Router, Rule};
 
@@ -136,7 +137,7 @@ fn look_up(bencher: Bencher<'_, '_>, size: usize, make: Make) {
     let (rules, requests): (Vec<Rule>, Vec<Request>) = (0..size).map(make).unzip();
     let router =
         Router::build(&rules, Flavor::Expressions).expect("the bench's patterns are valid");
-    let requests: Vec<(String, String, HeaderMap)> = (0..REQUESTS)
+    let requests: Vec<(String, String, Headers)> = (0..REQUESTS)
         .filter_map(|nth| requests.get(nth * 7919 % size).cloned())
         .map(|(host, path, tenant)| {
             let tenant =
@@ -144,7 +145,7 @@ fn look_up(bencher: Bencher<'_, '_>, size: usize, make: Make) {
             (
                 host,
                 path,
-                HeaderMap::from_iter([(http::HeaderName::from_static("x-tenant"), tenant)]),
+                Headers::from_iter([(http::HeaderName::from_static("x-tenant"), tenant)]),
             )
         })
         .collect();

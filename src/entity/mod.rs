@@ -1,5 +1,5 @@
 //! The nouns that every layer shares: identifiers, secrets, consumers, credentials, keys, paths, hosts, expressions,
-//! time limits, templates of error bodies. Nothing here does I/O or knows where a value came from.
+//! heads of messages, time limits, templates of error bodies. Nothing here does I/O or knows where a value came from.
 
 pub mod consumer;
 pub mod credential;
@@ -9,6 +9,7 @@ pub mod facts;
 pub mod host;
 pub mod identifier;
 pub mod key;
+pub mod message;
 pub mod number;
 pub mod path;
 pub mod pattern;

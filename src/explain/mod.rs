@@ -10,7 +10,7 @@ mod upstream;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 pub use document::{
     Access, Address, Answer, Change, Explanation, ForConsumer, Idle, IdlePlugin, Matched, NearMiss,
@@ -21,7 +21,7 @@ pub use question::{Question, Unanswerable};
 pub use streams::{StreamExplanation, StreamListener, StreamQuestion, explain_stream};
 
 use crate::{
-    entity::consumer::Consumer,
+    entity::{consumer::Consumer, message::Headers},
     plugin::{Body, Scheme, is_credential},
     proxy::{
         access_log::masked,
@@ -240,11 +240,11 @@ fn notes(subject: Subject<'_>, rehearsal: &Rehearsal, question: &Question) -> Ve
 const UNSERVED_MAX: usize = 5;
 
 /// The lines of `name` as one text, masked if they may hold a credential.
-fn shown(headers: &HeaderMap, name: &HeaderName, secret: &[String]) -> String {
+fn shown(headers: &Headers, name: &HeaderName, secret: &[String]) -> String {
     if is_credential(name, secret) {
         return MASK.to_owned();
     }
-    let lines = headers.get_all(name).iter();
+    let lines = headers.get_all(name);
     let lines: Vec<_> = lines
         .map(|value| String::from_utf8_lossy(value.as_bytes()))
         .collect();

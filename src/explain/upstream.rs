@@ -2,8 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::{
     FRESH, Subject,
@@ -11,6 +10,7 @@ use super::{
     shown,
 };
 use crate::{
+    entity::message::{Headers, RequestHead},
     proxy::{
         access_log::masked,
         rehearse::{Rehearsal, parse},
@@ -263,15 +263,15 @@ pub(super) fn sent(
     })
 }
 
-fn request_target(head: &Parts) -> String {
+fn request_target(head: &RequestHead) -> String {
     head.uri
         .path_and_query()
         .map_or_else(String::new, ToString::to_string)
 }
 
 fn changes(
-    client: &HeaderMap,
-    upstream: &HeaderMap,
+    client: &Headers,
+    upstream: &Headers,
     secret: &[String],
     value: impl Fn(&HeaderName) -> String,
 ) -> Vec<Change> {
@@ -279,7 +279,7 @@ fn changes(
     names.extend(upstream.keys().filter(|name| !client.contains_key(*name)));
     names
         .into_iter()
-        .filter(|name| !client.get_all(*name).iter().eq(upstream.get_all(*name)))
+        .filter(|name| !client.get_all(*name).eq(upstream.get_all(*name)))
         .map(|name| Change {
             name: name.to_string(),
             from: client

@@ -161,5 +161,5 @@ impl Grouping {
 /// Whether the request is for `path`, as it was sent or in the normal form it is routed by: else
 /// an escaped letter would slip past the limit.
 fn is_path(request: &Request<'_>, path: &str) -> bool {
-    request.path() == path || request.about.matched.path == path.as_bytes()
+    request.path() == path || request.normal_path() == path.as_bytes()
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, request, response};
+use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +18,7 @@ use crate::{
         consumer::{Consumer, Consumers},
         credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts},
+        message::{RequestHead, ResponseHead},
         reason::Reason,
     },
     state::{State, clock::Clock},
@@ -146,9 +147,9 @@ impl RequestBody for MemoryBody {
 pub(crate) struct Visit<'w, P: Plugin> {
     world: &'w World,
     memo: P::Memo,
-    request: request::Parts,
+    request: RequestHead,
     body: MemoryBody,
-    response: response::Parts,
+    response: ResponseHead,
     pub(crate) identity: Identity,
     pub(crate) notes: Notes,
     pub(crate) secret_arguments: Vec<String>,
@@ -172,7 +173,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
         Self {
             world,
             memo: P::Memo::default(),
-            request,
+            request: request.into(),
             body: MemoryBody::default(),
             response: response_head(200),
             identity: Identity::default(),
@@ -202,6 +203,7 @@ impl<'w, P: Plugin> Visit<'w, P> {
 
     /// Adds one header line.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        let name = header_name(name);
         self.request
             .headers
             .append(name, value.parse().expect("a header is valid"));
@@ -261,9 +263,10 @@ impl<'w, P: Plugin> Visit<'w, P> {
     pub(crate) fn deliver(&mut self, plugin: &P, status: u16, headers: &[(&'static str, &str)]) {
         self.response = response_head(status);
         for (name, value) in headers {
+            let name = header_name(name);
             self.response
                 .headers
-                .append(*name, value.parse().expect("a header is valid"));
+                .append(name, value.parse().expect("a header is valid"));
         }
         plugin.response(
             &mut self.memo,
@@ -303,12 +306,12 @@ impl<'w, P: Plugin> Visit<'w, P> {
 
     /// The value of a header that goes upstream, empty if there is none.
     pub(crate) fn seen_by_origin(&self, name: &str) -> &str {
-        text(self.request.headers.get(name))
+        text(self.request.headers.get(header_name(name)))
     }
 
     /// The value of a header of the response, empty if there is none.
     pub(crate) fn seen_by_client(&self, name: &str) -> &str {
-        text(self.response.headers.get(name))
+        text(self.response.headers.get(header_name(name)))
     }
 
     /// The query that goes upstream.
@@ -345,7 +348,7 @@ fn service_facts(id: u128, name: &str) -> ServiceFacts {
 
 /// The value of a header of a reply, empty if there is none.
 pub(crate) fn reply_header<'r>(reply: &'r Reply, name: &str) -> &'r str {
-    let name: HeaderName = name.parse().expect("a header name");
+    let name = header_name(name);
     text(
         reply
             .headers
@@ -355,10 +358,15 @@ pub(crate) fn reply_header<'r>(reply: &'r Reply, name: &str) -> &'r str {
     )
 }
 
-fn response_head(status: u16) -> response::Parts {
-    let (mut head, ()) = http::Response::new(()).into_parts();
-    head.status = status.try_into().expect("a status");
-    head
+fn header_name(name: &str) -> HeaderName {
+    name.parse().expect("a header name")
+}
+
+fn response_head(status: u16) -> ResponseHead {
+    ResponseHead {
+        status: status.try_into().expect("a status"),
+        ..ResponseHead::default()
+    }
 }
 
 fn text(value: Option<&HeaderValue>) -> &str {

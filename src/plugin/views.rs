@@ -10,9 +10,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Version,
+    HeaderName, HeaderValue, Method, Uri, Version,
     header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
-    request, response,
 };
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,6 +25,7 @@ use crate::{
         consumer::{Consumer, ConsumerIndex, Consumers},
         credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts, ServiceIndex},
+        message::{Headers, RequestHead, ResponseHead},
         reason::Reason,
     },
     telemetry::requests::RouteSeries,
@@ -69,7 +69,7 @@ pub struct Identity {
 /// Facts that a plugin leaves for the log.
 #[derive(Debug, Default, Clone)]
 pub struct Notes {
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<HeaderValue>,
 }
 
 /// What is the same for all plugins of the request.
@@ -96,8 +96,8 @@ pub struct Surroundings<'a> {
 /// The part of the path that the route matched.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Matched<'a> {
-    /// The normalised path of the request.
-    pub path: &'a [u8],
+    /// The normalised path of the request, where it is not the path as sent.
+    pub normal_path: Option<&'a [u8]>,
     /// The regex that matched it, if the route's path is one.
     pub regex: Option<&'a regex::bytes::Regex>,
 }
@@ -107,6 +107,9 @@ pub struct Matched<'a> {
 pub struct Request<'a> {
     /// The headers as the client sent them, minus what earlier plugins removed.
     pub headers: RequestHeaders<'a>,
+    method: &'a Method,
+    uri: &'a Uri,
+    version: Version,
     pub about: Surroundings<'a>,
     pub identity: &'a mut Identity,
     pub notes: &'a mut Notes,
@@ -135,7 +138,7 @@ pub trait RequestBody: Send + Sync + std::fmt::Debug {
 impl<'a> Request<'a> {
     /// Puts a view together. The proxy and the test harness do so.
     pub fn new(
-        head: &'a mut request::Parts,
+        head: &'a mut RequestHead,
         about: Surroundings<'a>,
         identity: &'a mut Identity,
         notes: &'a mut Notes,
@@ -143,7 +146,10 @@ impl<'a> Request<'a> {
         directions: &'a mut Directions,
     ) -> Self {
         Self {
-            headers: RequestHeaders(head),
+            headers: RequestHeaders(&mut head.headers),
+            method: &head.method,
+            uri: &head.uri,
+            version: head.version,
             about,
             identity,
             notes,
@@ -153,23 +159,29 @@ impl<'a> Request<'a> {
     }
 
     /// The method.
-    pub fn method(&self) -> &http::Method {
-        &self.headers.0.method
+    pub fn method(&self) -> &Method {
+        self.method
     }
 
     /// The HTTP version the client speaks.
     pub fn version(&self) -> Version {
-        self.headers.0.version
+        self.version
     }
 
     /// The path as the client sent it, without the query.
     pub fn path(&self) -> &str {
-        self.headers.0.uri.path()
+        self.uri.path()
+    }
+
+    /// The path in its normal form, by which routes are found.
+    pub fn normal_path(&self) -> &[u8] {
+        let normal = self.about.matched.normal_path;
+        normal.unwrap_or_else(|| self.uri.path().as_bytes())
     }
 
     /// The query as the client sent it, without `?`; `None` if there is no `?`.
     pub fn query(&self) -> Option<&str> {
-        self.headers.0.uri.query()
+        self.uri.query()
     }
 
     /// The consumer that authentication found.
@@ -211,7 +223,11 @@ impl<'a> Request<'a> {
             return;
         };
         // Rarely there: they were removed as the request came, unless that is switched off.
-        if self.headers.names().any(names::is_identity) {
+        if self
+            .headers
+            .iter()
+            .any(|(name, _)| names::is_identity(name))
+        {
             for name in names::ALL {
                 self.headers.remove(name);
             }
@@ -295,8 +311,8 @@ pub fn is_credential(name: &HeaderName, secret_arguments: &[String]) -> bool {
 }
 
 /// Whether a request's content type says gRPC.
-pub(crate) fn is_grpc(head: &request::Parts) -> bool {
-    head.headers
+pub(crate) fn is_grpc(headers: &Headers) -> bool {
+    headers
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
@@ -312,6 +328,7 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
+    status: u16,
     pub source: Source,
     /// Why the gateway answers by itself; absent if it does not.
     pub reason: Option<Reason>,
@@ -319,9 +336,10 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     /// Puts a view together. The proxy and the test harness do so.
-    pub fn new(head: &'a mut response::Parts, source: Source, reason: Option<Reason>) -> Self {
+    pub fn new(head: &'a mut ResponseHead, source: Source, reason: Option<Reason>) -> Self {
         Self {
-            headers: ResponseHeaders(head),
+            headers: ResponseHeaders(&mut head.headers),
+            status: head.status.as_u16(),
             source,
             reason,
         }
@@ -329,7 +347,7 @@ impl<'a> Response<'a> {
 
     /// The status.
     pub fn status(&self) -> u16 {
-        self.headers.0.status.as_u16()
+        self.status
     }
 }
 

@@ -3,15 +3,13 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
-use http::request::Parts;
+use http::header;
 use pingora_proxy::Session;
 use tracing::{error, warn};
 
 use super::{
     body::{self, ClientBody},
     exchange::Exchange,
-    parts,
-    receive::raw_path,
 };
 use crate::{
     chain::{Chain, Run},
@@ -20,9 +18,6 @@ use crate::{
     snapshot::Snapshot,
     telemetry::Telemetry,
 };
-
-/// How many fields a few plugins add to a request.
-const ADDED_FIELDS: usize = 4;
 
 /// Runs the plugins of the route that may answer or change the request.
 ///
@@ -60,19 +55,12 @@ async fn run_access(
     exchange: &mut Exchange,
     telemetry: &Telemetry,
 ) -> Result<(), Box<Reply>> {
-    // The views edit the head while a plugin may await the body, so the two part for this phase;
-    // the body's framing must be read from the head before.
-    session.is_body_done();
-    let mut head = parts::of_request(session.req_header_mut());
-    head.headers.reserve(ADDED_FIELDS);
-    let mut body = ClientBody::new(
-        session.as_downstream_mut(),
-        &head,
-        &exchange.snapshot.settings,
-    );
-    let ended = caught(access(&mut head, &mut body, exchange), telemetry).await;
+    let waits_for_permission = exchange.head.headers.contains_key(header::EXPECT);
+    let settings = &exchange.snapshot.settings;
+    let downstream = session.as_downstream_mut();
+    let mut body = ClientBody::new(downstream, waits_for_permission, settings);
+    let ended = caught(access(&mut body, exchange), telemetry).await;
     let read = body.into_read();
-    *session.req_header_mut() = head.into();
     match ended? {
         Ok(()) => {}
         Err((_, Halt::Reply(reply))) => return Err(reply),
@@ -91,12 +79,10 @@ async fn run_access(
 }
 
 async fn access(
-    head: &mut Parts,
     body: &mut ClientBody<'_>,
     exchange: &mut Exchange,
 ) -> Result<(), (&'static str, Halt)> {
-    let sent_path = sent_path(head, exchange);
-    let Some(entrance) = enter(head, body, &sent_path, exchange) else {
+    let Some(entrance) = enter(body, exchange) else {
         return Ok(());
     };
     let Entrance {
@@ -119,21 +105,9 @@ pub(super) struct Entrance<'e> {
     pub(super) run: &'e mut Run,
 }
 
-/// A copy of the path as sent where that is the normalised one as well: plugins may edit the head
-/// that holds it.
-pub(super) fn sent_path(head: &Parts, exchange: &Exchange) -> Vec<u8> {
-    match exchange.normal_path {
-        Some(_) => Vec::new(),
-        None => raw_path(head).to_vec(),
-    }
-}
-
-/// What the plugins see of the request; `None` without a route. `sent_path` is that of
-/// [`sent_path`].
+/// What the plugins see of the request; `None` without a route.
 pub(super) fn enter<'e>(
-    head: &'e mut Parts,
     body: &'e mut dyn RequestBody,
-    sent_path: &'e [u8],
     exchange: &'e mut Exchange,
 ) -> Option<Entrance<'e>> {
     let chain = exchange.chain();
@@ -141,6 +115,7 @@ pub(super) fn enter<'e>(
         snapshot,
         route,
         id,
+        head,
         client,
         scheme,
         host,
@@ -155,10 +130,9 @@ pub(super) fn enter<'e>(
     } = exchange;
     let snapshot: &Snapshot = snapshot;
     let route = snapshot.routes.get((*route)?)?;
-    let path = normal_path.as_deref().unwrap_or(sent_path);
     let host = std::str::from_utf8(host).unwrap_or_default();
     let matched = Matched {
-        path,
+        normal_path: normal_path.as_deref(),
         regex: pattern.map(|pattern| snapshot.router.regex(pattern)),
     };
     let about = Surroundings {

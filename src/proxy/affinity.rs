@@ -1,7 +1,7 @@
 //! What of a request decides where it goes, for the algorithms that ask for it, and the cookies by
 //! which the next request of a client finds the same place.
 
-use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http::{HeaderValue, header};
 use uuid::Uuid;
 
 use super::{
@@ -9,6 +9,7 @@ use super::{
     receive::raw_path,
 };
 use crate::{
+    entity::message::Headers,
     snapshot::Service,
     upstream::{
         Algorithm, Key,
@@ -16,23 +17,19 @@ use crate::{
     },
 };
 
-/// What the balancer of `service` asks of the request with `head`: a key, and where a cookie was
+/// What the balancer of `service` asks of the request: a key, and where a cookie was
 /// asked for that the request does not have, the one that it gets.
-pub(super) fn key(
-    service: &Service,
-    head: &Parts,
-    exchange: &Exchange,
-) -> (Key, Option<HeaderValue>) {
+pub(super) fn key(service: &Service, exchange: &Exchange) -> (Key, Option<HeaderValue>) {
     match service.balancer.algorithm() {
         Algorithm::RoundRobin | Algorithm::LeastConnections | Algorithm::Latency => {
             (Key::Nothing, None)
         }
         Algorithm::ConsistentHashing(hashing) => {
-            let read = hashed_by(hashing, |input| read(input, head, exchange));
+            let read = hashed_by(hashing, |input| read(input, exchange));
             read.map_or((Key::Nothing, None), |(_, key, cookie)| (key, cookie))
         }
         Algorithm::StickySessions(cookie) => {
-            let id = value_of(&head.headers, &cookie.name);
+            let id = value_of(&exchange.head.headers, &cookie.name);
             let id = id.and_then(|id| std::str::from_utf8(id).ok());
             let id = id.and_then(|id| u64::from_str_radix(id, 16).ok());
             (id.map_or(Key::Nothing, Key::Session), None)
@@ -41,14 +38,10 @@ pub(super) fn key(
 }
 
 /// The input that decides, of those that the request has.
-pub(super) fn deciding<'s>(
-    service: &'s Service,
-    head: &Parts,
-    exchange: &Exchange,
-) -> Option<&'s Input> {
+pub(super) fn deciding<'s>(service: &'s Service, exchange: &Exchange) -> Option<&'s Input> {
     match service.balancer.algorithm() {
         Algorithm::ConsistentHashing(hashing) => {
-            hashed_by(hashing, |input| read(input, head, exchange)).map(|(input, ..)| input)
+            hashed_by(hashing, |input| read(input, exchange)).map(|(input, ..)| input)
         }
         _ => None,
     }
@@ -81,7 +74,8 @@ fn hashed_by(
 }
 
 /// What the request has for `input`; what is empty counts as missing.
-fn read(input: &Input, head: &Parts, exchange: &Exchange) -> Option<Read> {
+fn read(input: &Input, exchange: &Exchange) -> Option<Read> {
+    let head = &exchange.head;
     let key = |value: &[u8]| (!value.is_empty()).then(|| (Key::of_value(value), None));
     let normal_path = exchange.normal_path.as_deref();
     let path = || normal_path.unwrap_or_else(|| raw_path(head));
@@ -92,13 +86,13 @@ fn read(input: &Input, head: &Parts, exchange: &Exchange) -> Option<Read> {
         },
         Input::Ip => Some((Key::of_ip(exchange.client.ip), None)),
         Input::Header(name) => {
-            let mut lines = head.headers.get_all(name).iter();
+            let mut lines = head.headers.get_all(name);
             let first = lines.next()?.as_bytes();
             match lines.next() {
                 None => key(first),
                 Some(second) => {
                     let lines = [first, second.as_bytes()].into_iter();
-                    let rest = head.headers.get_all(name).iter().skip(2);
+                    let rest = head.headers.get_all(name).skip(2);
                     let lines: Vec<&[u8]> = lines.chain(rest.map(HeaderValue::as_bytes)).collect();
                     key(&lines.join(&b", "[..]))
                 }
@@ -140,8 +134,8 @@ fn read(input: &Input, head: &Parts, exchange: &Exchange) -> Option<Read> {
 }
 
 /// The value of a cookie that is not empty.
-pub(super) fn value_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
-    let lines = headers.get_all(header::COOKIE).iter();
+pub(super) fn value_of<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
+    let lines = headers.get_all(header::COOKIE);
     let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.find_map(|pair| {
         let (found, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
@@ -162,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_found_in_any_line_and_place() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::default();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1; sid=x=y ;b"));
         headers.append(header::COOKIE, HeaderValue::from_static("sid2=2"));
         assert_eq!(value_of(&headers, "sid"), Some(&b"x=y"[..]));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::{header, request::Parts};
+use http::header;
 use pingora_core::{
     ErrorType,
     protocols::http::{ServerSession, v1::server::HttpSession as SessionV1},
@@ -17,7 +17,7 @@ use pingora_core::{
 use pingora_proxy::Session;
 use thiserror::Error;
 
-use super::{exchange::Exchange, failure, receive, stream::ClientStream};
+use super::{exchange::Exchange, failure, framing, receive, stream::ClientStream};
 use crate::{
     entity::reason::Reason,
     plugin::{Halt, Reply, RequestBody},
@@ -45,14 +45,18 @@ impl std::fmt::Debug for ClientBody<'_> {
 }
 
 impl<'s> ClientBody<'s> {
-    pub(super) fn new(session: &'s mut ServerSession, head: &Parts, settings: &Settings) -> Self {
+    pub(super) fn new(
+        session: &'s mut ServerSession,
+        waits_for_permission: bool,
+        settings: &Settings,
+    ) -> Self {
         let body_max = settings
             .body_bytes_max
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(usize::MAX);
         Self {
             session,
-            waits_for_permission: head.headers.contains_key(header::EXPECT),
+            waits_for_permission,
             bytes_max: settings.body_buffer_bytes_max.min(body_max),
             read: None,
         }
@@ -148,24 +152,19 @@ pub(super) enum PutBackError {
 /// See [`PutBackError`].
 pub(super) async fn put_back(
     session: &mut Session,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     body: Bytes,
 ) -> Result<(), PutBackError> {
+    let headers = &mut exchange.head.headers;
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::EXPECT);
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
     if let Some(stream) = &exchange.stream {
-        let head = session.req_header_mut();
-        head.remove_header(&header::EXPECT);
-        head.insert_header(header::CONTENT_LENGTH, body.len())
-            .expect("a number is a valid header value");
         stream.replace_body(body);
         return Ok(());
     }
     let keepalive = session.get_keepalive();
     let reuses = session.get_keepalive_reuses_remaining();
-    let mut head = session.req_header().clone();
-    head.remove_header(&header::TRANSFER_ENCODING);
-    head.remove_header(&header::EXPECT);
-    head.insert_header(header::CONTENT_LENGTH, body.len())
-        .expect("a number is a valid header value");
     let vacant = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
     let stream = match std::mem::replace(session.as_downstream_mut(), vacant) {
         ServerSession::H1(http1) => http1.into_inner(),
@@ -178,20 +177,13 @@ pub(super) async fn put_back(
         .into_any()
         .downcast::<ClientStream>()
         .map_err(|_| PutBackError::NotOurs)?;
-    // A minimal head frames the body; the real one takes its place once this one is parsed.
-    let framing = format!(
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
     stream.put_back(&body);
     let mut next = SessionV1::new(stream);
-    next.set_pipelined_prefix(BytesMut::from(framing.as_bytes()));
+    next.set_pipelined_prefix(framing::stand_in(&exchange.head, &[]));
     next.read_request().await.map_err(PutBackError::Unread)?;
-    next.is_body_done();
-    *next.req_header_mut() = head;
     *session.as_downstream_mut() = ServerSession::H1(next);
     session.set_keepalive(keepalive);
     session.set_keepalive_reuses_remaining(reuses);
-    receive::set_limits(session, &exchange.snapshot.settings);
+    receive::set_limits(session, exchange);
     Ok(())
 }

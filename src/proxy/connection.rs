@@ -27,11 +27,13 @@ use tracing::debug;
 use super::{
     Gateway,
     drain::Open,
-    exchange::{Connection, Exchange},
-    head::{Head, HeadReader, Limits, Refusal},
+    exchange::{Arrived, Connection, Exchange},
+    framing,
+    head::{Head, HeadReader, Limits, Refusal, bad},
     http2::{self, PREFACE},
     idle::{Idle, Waited},
     listener::{Retired, Serve, Terms},
+    parse,
     proxy_protocol::{self, Absent},
     record, reply,
     secure::{self, Beginning, Told},
@@ -264,24 +266,32 @@ impl Edge {
     ) -> Option<Box<ClientStream>> {
         let _ = stream.ahead().split_to(head.leading);
         let bytes = head.bytes - head.leading;
-        let Ok(request) = stream.begin(bytes, head.framing, head.tunnel) else {
-            let refusal = Refusal {
-                status: 400,
-                reason: Reason::BadRequest,
-                detail: "the chunked body is malformed",
-            };
-            Box::pin(self.refuse(&mut stream, connection, refusal)).await;
-            return None;
+        let begun = match stream.begin(bytes, head.framing, head.tunnel) {
+            Ok((bytes, body)) => parse::request(&bytes)
+                .map(|head| (head, body))
+                .ok_or_else(|| bad("the head is not HTTP")),
+            Err(_) => Err(bad("the chunked body is malformed")),
+        };
+        let (request, body) = match begun {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                Box::pin(self.refuse(&mut stream, connection, refusal)).await;
+                return None;
+            }
         };
         let mut session = ServerSession::new_http1(stream);
         session.set_keepalive(Some(0));
         if is_last || requests >= self.gateway.live.look().settings.keepalive_requests {
             session.set_keepalive_reuses_remaining(Some(0));
         }
-        session.set_connection_user_context(Some(Box::new(Arc::clone(connection))));
         if let ServerSession::H1(http1) = &mut session {
-            http1.set_pipelined_prefix(request);
+            http1.set_pipelined_prefix(framing::stand_in(&request, &body));
         }
+        session.set_connection_user_context(Some(Box::new(Arrived {
+            connection: Arc::clone(connection),
+            stream: None,
+            head: request,
+        })));
         let processed = AssertUnwindSafe(self.process(session)).catch_unwind().await;
         if let Ok(reused) = processed {
             let (stream, _) = reused?.consume();

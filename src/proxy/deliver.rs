@@ -1,6 +1,6 @@
 //! Step 6: the response head on its way to the client.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, response::Parts};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -10,24 +10,27 @@ use super::{
     exchange::Exchange,
     fields::Fields,
     forward::{VIA, appended},
-    health, hop_by_hop, inspect, parts,
+    framing, health, hop_by_hop, inspect,
     receive::is_websocket,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
     retry,
 };
-use crate::{entity::number, plugin::Source, state::State};
+use crate::{
+    entity::{
+        message::{Headers, ResponseHead},
+        number,
+    },
+    plugin::Source,
+    state::State,
+};
 
-/// How many fields the gateway and Pingora add to a response, and how many a plugin may.
-const ADDED_FIELDS: usize = 8;
-const ADDED_FIELDS_BY_PLUGIN: usize = 2;
-
-const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
-const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
-const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-kong-upstream-status");
-const ROUTE_ID: HeaderName = HeaderName::from_static("kong-route-id");
-const ROUTE_NAME: HeaderName = HeaderName::from_static("kong-route-name");
-const SERVICE_ID: HeaderName = HeaderName::from_static("kong-service-id");
-const SERVICE_NAME: HeaderName = HeaderName::from_static("kong-service-name");
+static UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
+static PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
+static UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-kong-upstream-status");
+static ROUTE_ID: HeaderName = HeaderName::from_static("kong-route-id");
+static ROUTE_NAME: HeaderName = HeaderName::from_static("kong-route-name");
+static SERVICE_ID: HeaderName = HeaderName::from_static("kong-service-id");
+static SERVICE_NAME: HeaderName = HeaderName::from_static("kong-service-name");
 
 /// Shapes an upstream's response head for the client and runs the response phase of the chain.
 ///
@@ -45,16 +48,16 @@ pub(super) fn deliver(
         return Ok(());
     }
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    if switching && !(exchange.forward.tunnel && is_websocket(&response.headers)) {
+    let status = response.status.as_u16();
+    let phrase = unusual_phrase(response);
+    let mut head = framing::take_response(response);
+    if switching && !(exchange.forward.tunnel && is_websocket(&head.headers)) {
         return Err(Error::explain(
             ErrorType::InvalidHTTPHeader,
             "the upstream switches protocols without being asked",
         )
         .into_up());
     }
-    let status = response.status.as_u16();
-    let phrase = unusual_phrase(response);
-    let mut head = parts::of_response(response);
     let fields = Fields::of(&head.headers);
     inspect::check(&head, fields)?;
     health::note_status(exchange, status);
@@ -70,19 +73,13 @@ pub(super) fn deliver(
         session.set_keepalive(None);
     }
     if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::TRAILER | Fields::HOP) {
-        let trailers = session.req_header().headers.contains_key(header::TE);
+        let trailers = exchange.head.headers.contains_key(header::TE);
         hop_by_hop::remove_from_response(&mut head.headers, switching, trailers);
     }
     // Chunks mean nothing to a client of HTTP/1.0: the end of the connection ends the body.
-    if session.req_header().version == Version::HTTP_10
-        && head.headers.remove(header::TRANSFER_ENCODING).is_some()
-    {
+    if exchange.head.version == Version::HTTP_10 && head.headers.remove(header::TRANSFER_ENCODING) {
         session.set_keepalive(None);
     }
-    // One step for all that is added.
-    let links = exchange.snapshot.chain(exchange.chain()).links().len();
-    head.headers
-        .reserve(ADDED_FIELDS + ADDED_FIELDS_BY_PLUGIN * links);
     add_own(&mut head, fields, exchange);
     if switching
         && let (Some(connection), Some(service)) = (&exchange.connection, exchange.service())
@@ -91,7 +88,7 @@ pub(super) fn deliver(
         connection.wire.begin_tunnel(silence);
     }
     run_response_phase(exchange, &mut head, Source::Upstream, &state.telemetry);
-    *response = head.into();
+    *response = framing::give_response(head, exchange);
     match phrase {
         Some(phrase) => response.set_reason_phrase(Some(&phrase)),
         None => Ok(()),
@@ -104,22 +101,25 @@ fn unusual_phrase(response: &ResponseHeader) -> Option<String> {
     (response.status.canonical_reason() != Some(phrase)).then(|| phrase.to_owned())
 }
 
-fn add_own(response: &mut Parts, fields: Fields, exchange: &Exchange) {
+fn add_own(response: &mut ResponseHead, fields: Fields, exchange: &Exchange) {
     let tokens = exchange.snapshot.settings.tokens;
     let forward = &exchange.forward;
     let headers = &mut response.headers;
     if tokens.upstream_latency
         && let (Some(sent), Some(answered)) = (forward.sent_at, forward.answered_at)
     {
-        headers.insert(UPSTREAM_LATENCY, milliseconds(answered - sent));
+        headers.insert(&UPSTREAM_LATENCY, milliseconds(answered - sent));
     }
     if tokens.proxy_latency
         && let Some(sent) = forward.sent_at
     {
-        headers.insert(PROXY_LATENCY, milliseconds(sent - exchange.began));
+        headers.insert(&PROXY_LATENCY, milliseconds(sent - exchange.began));
     }
     if tokens.upstream_status {
-        headers.insert(UPSTREAM_STATUS, HeaderValue::from(response.status.as_u16()));
+        headers.insert(
+            &UPSTREAM_STATUS,
+            HeaderValue::from(response.status.as_u16()),
+        );
     }
     if tokens.via {
         let mut via = HeaderValue::from_static(VIA);
@@ -132,7 +132,7 @@ fn add_own(response: &mut Parts, fields: Fields, exchange: &Exchange) {
         headers.insert(header::SERVER, SERVER);
     }
     if tokens.request_id {
-        headers.insert(REQUEST_ID, request_id(exchange));
+        headers.insert(&REQUEST_ID, request_id(exchange));
     }
     let cookie = exchange.service();
     if let Some(cookie) = cookie.and_then(|service| affinity::cookie(service, forward)) {
@@ -143,23 +143,23 @@ fn add_own(response: &mut Parts, fields: Fields, exchange: &Exchange) {
     }
 }
 
-fn add_debug(headers: &mut HeaderMap, exchange: &Exchange) {
-    let mut set = |name: HeaderName, value: &str| {
+fn add_debug(headers: &mut Headers, exchange: &Exchange) {
+    let mut set = |name: &HeaderName, value: &str| {
         // Names of entities hold letters, digits and a few marks.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
     if let Some(route) = exchange.route() {
-        set(ROUTE_ID, &route.facts.id.to_string());
+        set(&ROUTE_ID, &route.facts.id.to_string());
         if let Some(name) = &route.facts.name {
-            set(ROUTE_NAME, name);
+            set(&ROUTE_NAME, name);
         }
     }
     if let Some(service) = exchange.service() {
-        set(SERVICE_ID, &service.facts.id.to_string());
+        set(&SERVICE_ID, &service.facts.id.to_string());
         if let Some(name) = &service.facts.name {
-            set(SERVICE_NAME, name);
+            set(&SERVICE_NAME, name);
         }
     }
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{http2::Stream, lease::Dial, mirror::PendingCopy, retry, stream::Wire};
 use crate::{
     chain::Run,
-    entity::{consumer::Consumer, reason::Reason},
+    entity::{consumer::Consumer, message::RequestHead, reason::Reason},
     plugin::{Client, Directions, Identity, Notes, Reply, Scheme, Source},
     router::PatternId,
     snapshot::{ChainIndex, Retry, Route, RouteIndex, Service, Snapshot},
@@ -42,6 +42,15 @@ pub struct Connection {
     pub wire: Arc<Wire>,
 }
 
+/// A request as it came, on its way through Pingora to its exchange.
+#[derive(Debug, Clone)]
+pub(super) struct Arrived {
+    pub(super) connection: Arc<Connection>,
+    /// Absent for HTTP/1.
+    pub(super) stream: Option<Arc<Stream>>,
+    pub(super) head: RequestHead,
+}
+
 /// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
@@ -52,6 +61,8 @@ pub struct Exchange {
     pub(super) stream: Option<Arc<Stream>>,
     pub id: RequestId,
     pub began: Instant,
+    /// As the client sent it, without what it may not say, and with what plugins changed.
+    pub head: RequestHead,
     pub client: Client,
     /// Whether the peer's forwarding headers are believed.
     pub trusted: bool,
@@ -166,6 +177,7 @@ impl Exchange {
             stream: None,
             id,
             began,
+            head: RequestHead::default(),
             client: Client {
                 ip: nowhere.ip(),
                 peer: nowhere,
@@ -190,6 +202,13 @@ impl Exchange {
             },
             debug_wanted: false,
         }
+    }
+
+    /// Takes over the request as it came.
+    pub(super) fn take_in(&mut self, arrived: Arrived) {
+        self.connection = Some(arrived.connection);
+        self.stream = arrived.stream;
+        self.head = arrived.head;
     }
 
     /// Bytes received from the client and sent to it so far, heads included.

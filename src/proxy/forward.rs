@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
+use http::{HeaderName, HeaderValue, Uri, Version, header};
 use pingora_core::{
     Error, ErrorType, Result,
     upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
@@ -20,17 +20,20 @@ use super::{
     exchange::{Connection, Exchange, Forward, Outcome},
     failure,
     fields::Fields,
+    framing::{self, Lines},
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     lease::{Dial, Patience, Purpose},
-    parts,
     receive::raw_path,
-    reply::{REQUEST_ID, request_id},
+    reply::REQUEST_ID,
     retry,
 };
 use crate::{
-    entity::reason::Reason,
+    entity::{
+        message::{Headers, RequestHead},
+        reason::Reason,
+    },
     plugin::{CircuitGuard, Reply},
-    router::path::{encode_for_wire, join},
+    router::path::{encode_for_wire, is_kept, join},
     snapshot::{Route, Service, Snapshot},
     state::{State, clock::Clock, pool::Counterpart},
     upstream::{
@@ -39,16 +42,38 @@ use crate::{
     },
 };
 
-const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject-dn");
-const CLIENT_ISSUER: HeaderName = HeaderName::from_static("x-client-cert-issuer-dn");
-const CLIENT_SERIAL: HeaderName = HeaderName::from_static("x-client-cert-serial");
-const CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
+static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+static CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject-dn");
+static CLIENT_ISSUER: HeaderName = HeaderName::from_static("x-client-cert-issuer-dn");
+static CLIENT_SERIAL: HeaderName = HeaderName::from_static("x-client-cert-serial");
+static CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// What frames the message, which is Pingora's to write.
+const FRAMING: Fields = Fields::CONTENT_LENGTH
+    .and(Fields::TRANSFER_ENCODING)
+    .and(Fields::CONNECTION)
+    .and(Fields::UPGRADE);
+/// What is not passed on as it came.
+const WRITTEN_ANEW: Fields = Fields::HOST
+    .and(Fields::EXPECT)
+    .and(Fields::TE)
+    .and(Fields::TRAILER)
+    .and(Fields::VIA)
+    .and(Fields::FORWARDED_FOR)
+    .and(Fields::REAL_IP)
+    .and(Fields::REQUEST_ID);
+/// What is passed on as it came if a trusted peer says it.
+const BELIEVED: Fields = Fields::FORWARDED_PROTO
+    .and(Fields::FORWARDED_HOST)
+    .and(Fields::FORWARDED_PORT)
+    .and(Fields::FORWARDED_PATH)
+    .and(Fields::FORWARDED_PREFIX);
 /// How many fields the gateway adds to a request.
 const ADDED_FIELDS: usize = 12;
+/// Most heads for upstreams are shorter.
+const HEAD_BYTES: usize = 1024;
 /// Calls on one connection to a gRPC upstream at once.
 const UPSTREAM_STREAMS_MAX: u32 = 100;
 /// What an upstream may send of one response before the client takes it, and of all responses on a
@@ -64,12 +89,8 @@ pub(super) const VIA: &str = concat!("1.1 tollgate/", env!("CARGO_PKG_VERSION"))
 ///
 /// # Errors
 /// When there is none; the answer for the client is in the exchange.
-pub(super) async fn peer(
-    session: &Session,
-    exchange: &mut Exchange,
-    state: &State,
-) -> Result<Box<HttpPeer>> {
-    note_key(session.req_header(), exchange);
+pub(super) async fn peer(exchange: &mut Exchange, state: &State) -> Result<Box<HttpPeer>> {
+    note_key(exchange);
     // What an earlier try holds is given back before the next waits or asks for it.
     exchange.forward.hold = None;
     exchange.forward.permit = None;
@@ -82,6 +103,7 @@ pub(super) async fn peer(
     let Exchange {
         snapshot,
         route,
+        head,
         forward,
         outcome,
         ..
@@ -120,7 +142,7 @@ pub(super) async fn peer(
     forward.tries += 1;
     forward.try_began = Some(now);
     forward.hold = Some(hold);
-    let host = host_header(session.req_header(), route, service, &member);
+    let host = host_header(head, route, service, &member);
     let peer = if service.protocol.is_grpc() {
         let needs_new_connection = std::mem::take(&mut forward.needs_new_connection);
         forward.dial = None;
@@ -226,12 +248,12 @@ pub(super) fn is_from_pool(exchange: &Exchange, is_shared: bool) -> bool {
 }
 
 /// Notes what of the request decides its target. All tries have one key.
-fn note_key(head: &Parts, exchange: &mut Exchange) {
+fn note_key(exchange: &mut Exchange) {
     if exchange.forward.member.is_some() {
         return;
     }
     if let Some(service) = exchange.service() {
-        let (key, cookie) = affinity::key(service, head, exchange);
+        let (key, cookie) = affinity::key(service, exchange);
         exchange.forward.key = key;
         exchange.forward.cookie = cookie;
     }
@@ -339,7 +361,7 @@ pub(super) fn peer_at(service: &Service, member: &Member, host: &HeaderValue) ->
 
 /// The `Host` that `member` gets.
 pub(super) fn host_header<'h>(
-    head: &'h Parts,
+    head: &'h RequestHead,
     route: &Route,
     service: &'h Service,
     member: &'h Member,
@@ -369,16 +391,14 @@ pub(super) async fn shape(
     let is_call = exchange
         .service()
         .is_some_and(|service| service.protocol.is_grpc());
-    if is_call && request.version != http::Version::HTTP_2 {
+    if is_call && request.version != Version::HTTP_2 {
         return Err(
             Error::explain(ErrorType::InvalidH2, "the upstream does not speak HTTP/2").into_up(),
         );
     }
-    let mut head = parts::of_request(request);
-    let fields = Fields::of(&head.headers);
-    if fields.has(Fields::EXPECT)
+    if exchange.head.headers.contains_key(header::EXPECT)
         && !exchange.forward.continued
-        && session.req_header().version != http::Version::HTTP_10
+        && exchange.head.version != Version::HTTP_10
         && !session.as_downstream_mut().is_body_done()
     {
         session
@@ -388,88 +408,75 @@ pub(super) async fn shape(
             .map_err(Error::into_down)?;
         exchange.forward.continued = true;
     }
-    rewrite(&mut head, session.req_header(), fields, exchange)?;
-    *request = head.into();
+    *request = if let Some(dial) = &exchange.forward.dial {
+        let (target, prefix) = target(exchange, exchange.service())?;
+        let mut lines = Vec::with_capacity(HEAD_BYTES);
+        write_lines(&mut lines, exchange, prefix);
+        dial.follow_head(lines);
+        framing::request(&exchange.head, target)
+    } else {
+        let mut head = whole(exchange)?;
+        head.version = request.version;
+        // HTTP/2 frames messages by itself (RFC 9113 §8.2.2).
+        for name in [
+            header::TRANSFER_ENCODING,
+            header::CONNECTION,
+            header::UPGRADE,
+        ] {
+            head.headers.remove(name);
+        }
+        framing::whole_request(head)
+    };
     exchange.forward.sent_at = Some(clock.instant());
     Ok(())
 }
 
-/// Makes of `head`, a copy of `client`'s head with these `fields`, what the member of the current
-/// try gets.
+/// The whole head that the member of the current try gets.
 ///
 /// # Errors
 /// When a path is not sendable, which is a bug of ours.
-pub(super) fn rewrite(
-    head: &mut Parts,
-    client: &Parts,
-    fields: Fields,
-    exchange: &Exchange,
-) -> Result<()> {
-    if fields.has(Fields::EXPECT) {
-        head.headers.remove(header::EXPECT);
-    }
-    if fields.has(Fields::TRAILER) {
-        head.headers.remove(header::TRAILER);
-    }
-    if fields.has(Fields::TE) {
-        if te_trailers(&client.headers) {
-            head.headers
-                .insert(header::TE, HeaderValue::from_static("trailers"));
-        } else {
-            head.headers.remove(header::TE);
+pub(super) fn whole(exchange: &Exchange) -> Result<RequestHead> {
+    let (uri, prefix) = target(exchange, exchange.service())?;
+    let mut headers = Headers::with_capacity(exchange.head.headers.len() + ADDED_FIELDS);
+    for (name, value) in exchange.head.headers.iter() {
+        if Fields::of_name(name.as_str()).has(FRAMING) {
+            headers.append(name, value.clone());
         }
     }
-    // One step for all that is added.
-    head.headers.reserve(ADDED_FIELDS);
-    if let (Some(route), Some(service)) = (exchange.route(), exchange.service())
-        && let Some(member) = &exchange.forward.member
-    {
-        let prefix = set_target(head, client, exchange, route, service)?;
-        let host = host_header(client, route, service, member);
-        head.headers.insert(header::HOST, host.clone());
-        set_forwarding(&mut head.headers, client, fields, exchange, prefix);
-    }
-    Ok(())
+    write_lines(&mut headers, exchange, prefix);
+    Ok(RequestHead {
+        method: exchange.head.method.clone(),
+        uri,
+        version: Version::HTTP_11,
+        headers,
+    })
 }
 
-/// Sets path and query of a head for `service` in place of the service that the request goes to.
+/// Path and query for `service`, and the prefix that was cut off the path.
 ///
 /// # Errors
 /// When a path is not sendable, which is a bug of ours.
-pub(super) fn aim(
-    head: &mut Parts,
-    client: &Parts,
+pub(super) fn target(
     exchange: &Exchange,
-    service: &Service,
-) -> Result<()> {
-    head.uri.clone_from(&client.uri);
-    if let Some(route) = exchange.route() {
-        set_target(head, client, exchange, route, service)?;
-    }
-    Ok(())
-}
-
-/// Sets path and query; gives the prefix that was cut off the path.
-fn set_target(
-    head: &mut Parts,
-    client: &Parts,
-    exchange: &Exchange,
-    route: &Route,
-    service: &Service,
-) -> Result<Option<HeaderValue>> {
+    service: Option<&Service>,
+) -> Result<(Uri, Option<HeaderValue>)> {
+    let client = &exchange.head;
     let sent = raw_path(client);
+    let (Some(route), Some(service)) = (exchange.route(), service) else {
+        return Ok((client.uri.clone(), None));
+    };
     if sent == b"*" {
-        return Ok(None);
+        return Ok((client.uri.clone(), None));
     }
     let normal = exchange.normal_path.as_deref().unwrap_or(sent);
     // A route without paths counts as one for `/`.
     let cut = route.strip_path.then(|| exchange.matched.unwrap_or(1));
-    let unchanged = cut.is_none()
+    let unchanged = cut.is_none_or(|bytes| is_kept(normal, bytes))
         && service.path.is_none()
         && exchange.normal_path.is_none()
         && exchange.forward.directions.query.is_none();
     if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
-        return Ok(None);
+        return Ok((client.uri.clone(), None));
     }
     let path = join(service.path.as_deref(), normal, cut, route.path_handling);
     let mut target = encode_for_wire(&path).into_owned();
@@ -487,7 +494,7 @@ fn set_target(
             }
         }
     }
-    head.uri = Uri::from_maybe_shared(Bytes::from(target)).map_err(|error| {
+    let uri = Uri::from_maybe_shared(Bytes::from(target)).map_err(|error| {
         Error::because(
             ErrorType::InternalError,
             "an upstream path is not a URI",
@@ -499,91 +506,114 @@ fn set_target(
         .filter(|prefix| *prefix != b"/" && !prefix.is_empty())
         .map(encode_for_wire)
         .and_then(|prefix| HeaderValue::from_str(&prefix).ok());
-    Ok(prefix)
+    Ok((uri, prefix))
 }
 
-/// Tells the upstream who asked for what, and how it came here.
-fn set_forwarding(
-    headers: &mut HeaderMap,
-    client: &Parts,
-    fields: Fields,
-    exchange: &Exchange,
-    prefix: Option<HeaderValue>,
-) {
-    let Some(connection) = &exchange.connection else {
-        return;
-    };
-    let sent = &client.headers;
-    let chain = if fields.has(Fields::FORWARDED) {
-        appended(sent, &FORWARDED_FOR, &connection.ip_header)
-    } else {
-        connection.ip_header.clone()
-    };
-    headers.insert(FORWARDED_FOR, chain);
-    let real_ip = if exchange.client.ip == connection.ip {
-        connection.ip_header.clone()
-    } else {
-        HeaderValue::from_str(&exchange.client.ip.to_string()).expect("an address is visible ASCII")
-    };
-    headers.insert(REAL_IP, real_ip);
-    let was_forwarded = fields.has(Fields::FORWARDED);
-    let kept = |name: &HeaderName| exchange.trusted && was_forwarded && sent.contains_key(name);
-    if !kept(&FORWARDED_PROTO) {
-        let scheme = HeaderValue::from_static(connection.scheme.as_str());
-        headers.insert(FORWARDED_PROTO, scheme);
+/// Writes the fields that the member of the current try gets, but for those that frame the message.
+fn write_lines(lines: &mut impl Lines, exchange: &Exchange, prefix: Option<HeaderValue>) {
+    let client = &exchange.head.headers;
+    let forward = &exchange.forward;
+    if let (Some(route), Some(service), Some(member)) =
+        (exchange.route(), exchange.service(), &forward.member)
+    {
+        let host = host_header(&exchange.head, route, service, member);
+        lines.add(&header::HOST, host.as_bytes());
     }
-    if !kept(&FORWARDED_HOST) {
-        let host = match sent.get(header::HOST) {
-            Some(host) if host.as_bytes() == exchange.host.as_slice() => host.clone(),
-            _ => HeaderValue::from_bytes(&exchange.host)
-                .unwrap_or_else(|_| HeaderValue::from_static("")),
-        };
-        headers.insert(FORWARDED_HOST, host);
+    let connection = exchange.connection.as_deref();
+    let proved = connection.and_then(|connection| connection.tls.as_ref()?.client.as_ref());
+    let mut dropped = FRAMING | WRITTEN_ANEW;
+    if !exchange.trusted {
+        dropped = dropped | BELIEVED;
     }
-    if !kept(&FORWARDED_PORT) {
-        headers.insert(FORWARDED_PORT, outer_port(exchange, connection));
+    if proved.is_some() {
+        dropped = dropped | Fields::CERTIFICATE;
     }
-    if !kept(&FORWARDED_PATH) {
-        let path = HeaderValue::from_bytes(raw_path(client))
-            .unwrap_or_else(|_| HeaderValue::from_static("/"));
-        headers.insert(FORWARDED_PATH, path);
-    }
-    if !kept(&FORWARDED_PREFIX) {
-        if let Some(prefix) = prefix {
-            headers.insert(FORWARDED_PREFIX, prefix);
-        } else if was_forwarded {
-            headers.remove(&FORWARDED_PREFIX);
+    let mut fields = Fields::default();
+    for (name, value) in client.iter() {
+        let field = Fields::of_name(name.as_str());
+        fields = fields | field;
+        if !field.has(dropped) {
+            lines.add(name, value.as_bytes());
         }
     }
-    let mut via = HeaderValue::from_static(VIA);
-    if fields.has(Fields::VIA) {
-        via = appended(sent, &header::VIA, &via);
+    if fields.has(Fields::TE) && te_trailers(client) {
+        lines.add(&header::TE, b"trailers");
     }
-    headers.insert(header::VIA, via);
-    if let Some(proved) = connection.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
-        headers.insert(CLIENT_SUBJECT, proved.subject.clone());
-        headers.insert(CLIENT_ISSUER, proved.issuer.clone());
-        headers.insert(CLIENT_SERIAL, proved.serial.clone());
-        headers.insert(CLIENT_FINGERPRINT, proved.fingerprint.clone());
+    if let Some(connection) = connection {
+        write_forwarding(lines, (fields, prefix), exchange, connection);
+    }
+    if let Some(proved) = proved {
+        lines.add(&CLIENT_SUBJECT, proved.subject.as_bytes());
+        lines.add(&CLIENT_ISSUER, proved.issuer.as_bytes());
+        lines.add(&CLIENT_SERIAL, proved.serial.as_bytes());
+        lines.add(&CLIENT_FINGERPRINT, proved.fingerprint.as_bytes());
     }
     if exchange.snapshot.settings.upstream_request_id {
-        headers.insert(REQUEST_ID, request_id(exchange));
-    } else if fields.has(Fields::X) {
-        headers.remove(&REQUEST_ID);
+        lines.add(&REQUEST_ID, exchange.id.as_bytes());
     }
 }
 
-fn outer_port(exchange: &Exchange, connection: &Connection) -> HeaderValue {
-    let maps = &exchange.snapshot.settings.port_maps;
-    match maps.iter().find(|(inner, _)| *inner == connection.port) {
-        Some((_, outer)) => HeaderValue::from(*outer),
-        None => connection.port_header.clone(),
+/// Tells the upstream who asked for what, and how it came here. `fields` are those that came; `prefix` was cut
+/// off the path.
+fn write_forwarding(
+    lines: &mut impl Lines,
+    (fields, prefix): (Fields, Option<HeaderValue>),
+    exchange: &Exchange,
+    connection: &Connection,
+) {
+    let client = &exchange.head;
+    let ip = &connection.ip_header;
+    if fields.has(Fields::FORWARDED_FOR) {
+        let chain = appended(&client.headers, &FORWARDED_FOR, ip);
+        lines.add(&FORWARDED_FOR, chain.as_bytes());
+    } else {
+        lines.add(&FORWARDED_FOR, ip.as_bytes());
     }
+    if exchange.client.ip == connection.ip {
+        lines.add(&REAL_IP, ip.as_bytes());
+    } else {
+        lines.add(&REAL_IP, exchange.client.ip.to_string().as_bytes());
+    }
+    let is_kept = |field| exchange.trusted && fields.has(field);
+    if !is_kept(Fields::FORWARDED_PROTO) {
+        lines.add(&FORWARDED_PROTO, connection.scheme.as_str().as_bytes());
+    }
+    if !is_kept(Fields::FORWARDED_HOST) {
+        lines.add(&FORWARDED_HOST, &exchange.host);
+    }
+    if !is_kept(Fields::FORWARDED_PORT) {
+        let outer = outer_port(exchange, connection);
+        let port = outer.as_ref().unwrap_or(&connection.port_header);
+        lines.add(&FORWARDED_PORT, port.as_bytes());
+    }
+    if !is_kept(Fields::FORWARDED_PATH) {
+        lines.add(&FORWARDED_PATH, raw_path(client));
+    }
+    if let Some(prefix) = prefix.filter(|_| !is_kept(Fields::FORWARDED_PREFIX)) {
+        lines.add(&FORWARDED_PREFIX, prefix.as_bytes());
+    }
+    if fields.has(Fields::VIA) {
+        let via = appended(
+            &client.headers,
+            &header::VIA,
+            &HeaderValue::from_static(VIA),
+        );
+        lines.add(&header::VIA, via.as_bytes());
+    } else {
+        lines.add(&header::VIA, VIA.as_bytes());
+    }
+}
+
+/// The port that clients connect to, where that is another than the listener's.
+fn outer_port(exchange: &Exchange, connection: &Connection) -> Option<HeaderValue> {
+    let maps = &exchange.snapshot.settings.port_maps;
+    let map = maps.iter().find(|(inner, _)| *inner == connection.port);
+    map.map(|(_, outer)| HeaderValue::from(*outer))
 }
 
 /// All lines of `name` and `value` behind them, as one list.
-pub(super) fn appended(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
-    let mut lines = headers.get_all(name).iter().peekable();
+pub(super) fn appended(headers: &Headers, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+    let mut lines = headers.get_all(name).peekable();
     if lines.peek().is_none() {
         return value.clone();
     }
@@ -596,8 +626,8 @@ pub(super) fn appended(headers: &HeaderMap, name: &HeaderName, value: &HeaderVal
     HeaderValue::from_bytes(&list).unwrap_or_else(|_| value.clone())
 }
 
-fn te_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().any(|line| {
+fn te_trailers(headers: &Headers) -> bool {
+    headers.get_all(header::TE).any(|line| {
         line.as_bytes()
             .split(|byte| *byte == b',')
             .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -610,8 +640,8 @@ mod tests {
 
     #[test]
     fn a_list_header_is_appended_to_over_all_its_lines() {
-        let mut headers = HeaderMap::new();
-        let name = FORWARDED_FOR;
+        let mut headers = Headers::default();
+        let name = FORWARDED_FOR.clone();
         let peer = HeaderValue::from_static("10.0.0.1");
         assert_eq!(appended(&headers, &name, &peer), "10.0.0.1");
         headers.append(&name, HeaderValue::from_static("a"));
@@ -621,7 +651,7 @@ mod tests {
 
     #[test]
     fn te_is_passed_on_only_for_trailers() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::default();
         headers.append(header::TE, HeaderValue::from_static("gzip, Trailers"));
         assert!(te_trailers(&headers));
         headers.insert(header::TE, HeaderValue::from_static("gzip"));

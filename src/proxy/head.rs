@@ -1,14 +1,13 @@
 //! The strict reading of a request head, line by line as it arrives.
 //!
-//! It accepts what RFC 9110 and 9112 allow without a second reading and refuses the rest, before
-//! Pingora parses the same bytes. It builds nothing: it finds the end of the head and the framing
-//! of the body.
+//! It accepts what RFC 9110 and 9112 allow without a second reading and refuses the rest. It builds
+//! nothing: it finds the end of the head and the framing of the body, before the head is taken apart.
 
 use memchr::memchr;
 
 use crate::entity::reason::Reason;
 
-/// Fields of one head. Pingora's parser takes no more than 256.
+/// Fields of one head.
 pub(super) const FIELDS_MAX: usize = 256;
 /// Empty lines that may come before a request line (RFC 9112 §2.2).
 const EMPTY_LINES_MAX: u8 = 2;
@@ -442,8 +441,8 @@ pub(super) fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
     }
 }
 
-/// Whether path and query hold only what may stand there. What Pingora's URI type does not take must
-/// not get that far, or Pingora would answer.
+/// Whether path and query hold only what may stand there, which is no more than what the type of a URI
+/// takes.
 fn holds_target_bytes(target: &[u8]) -> bool {
     let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
     let is_right = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>');

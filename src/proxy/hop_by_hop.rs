@@ -1,34 +1,34 @@
 //! Fields that concern one connection only and are not passed on (RFC 9110 §7.6.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
-pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY: HeaderName = HeaderName::from_static("proxy");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+use crate::entity::message::Headers;
+
+pub(super) static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY: HeaderName = HeaderName::from_static("proxy");
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields that a client cannot take away by naming them in `Connection`: they frame or address the
 /// message, or mean something on this hop that is dealt with elsewhere.
-const KEPT: [HeaderName; 8] = [
+static KEPT: [HeaderName; 8] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::TE,
     header::EXPECT,
-    FORWARDED_FOR,
-    FORWARDED_PROTO,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
 ];
 
 /// Removes what concerns only the client's connection, and every upgrade but that to a WebSocket.
-pub(super) fn remove_from_request(headers: &mut HeaderMap, tunnel: bool) {
+pub(super) fn remove_from_request(headers: &mut Headers, tunnel: bool) {
     if headers.contains_key(header::CONNECTION) {
-        for name in nominated(headers, &KEPT) {
-            headers.remove(&name);
-        }
+        remove_nominated(headers, &KEPT);
         headers.remove(header::CONNECTION);
     }
     if tunnel {
@@ -37,8 +37,8 @@ pub(super) fn remove_from_request(headers: &mut HeaderMap, tunnel: bool) {
     } else {
         headers.remove(header::UPGRADE);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
-        headers.remove(&name);
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
+        headers.remove(name);
     }
     // CGI programs behind an origin would take it for the variable HTTP_PROXY.
     headers.remove(&PROXY);
@@ -46,7 +46,7 @@ pub(super) fn remove_from_request(headers: &mut HeaderMap, tunnel: bool) {
 
 /// Removes what concerns only the upstream's connection. `switching` is a 101 that was asked for;
 /// `trailers` is whether the client said that it takes them.
-pub(super) fn remove_from_response(headers: &mut HeaderMap, switching: bool, trailers: bool) {
+pub(super) fn remove_from_response(headers: &mut Headers, switching: bool, trailers: bool) {
     if headers.contains_key(header::CONNECTION) {
         let kept: &[HeaderName] = if switching {
             &[
@@ -57,9 +57,7 @@ pub(super) fn remove_from_response(headers: &mut HeaderMap, switching: bool, tra
         } else {
             &[header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         };
-        for name in nominated(headers, kept) {
-            headers.remove(&name);
-        }
+        remove_nominated(headers, kept);
     }
     headers.remove(&KEEP_ALIVE);
     headers.remove(&PROXY_CONNECTION);
@@ -71,16 +69,21 @@ pub(super) fn remove_from_response(headers: &mut HeaderMap, switching: bool, tra
     }
 }
 
-/// The fields that `Connection` names, without those that it may not name.
-fn nominated(headers: &HeaderMap, kept: &[HeaderName]) -> Vec<HeaderName> {
-    headers
+/// Removes the fields that `Connection` names, but for those that it may not name.
+fn remove_nominated(headers: &mut Headers, kept: &[HeaderName]) {
+    let mut names: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
-        .iter()
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
         .filter(|name| !kept.contains(name))
-        .collect()
+        .collect();
+    // A client may name a great many, and each of them as often as it likes.
+    names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    headers.retain(|name| {
+        let found = names.binary_search_by(|other| other.as_str().cmp(name.as_str()));
+        found.is_err()
+    });
 }
 
 /// A response head whose `Connection` also names the `Upgrade` that stands in it, as RFC 9110 §7.8
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_client_takes_away_its_own_fields_and_no_framing() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::default();
         for (name, value) in [
             ("connection", "close, X-Mine, Host, Content-Length"),
             ("x-mine", "1"),
@@ -116,7 +119,10 @@ mod tests {
             ("proxy-connection", "keep-alive"),
             ("http2-settings", "AAMAAABkAAQAAP__"),
         ] {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         remove_from_request(&mut headers, false);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
@@ -127,7 +133,7 @@ mod tests {
     #[test]
     fn a_switch_of_protocols_keeps_its_name() {
         let head = |switching| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Headers::default();
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             remove_from_response(&mut headers, switching, false);

@@ -1,10 +1,11 @@
 //! Whether the head of a response is one that may be passed on: what Pingora takes and HTTP does not
 //! allow, or nobody can be expected to hold in memory.
 
-use http::{Version, header, response::Parts};
+use http::{Version, header};
 use pingora_core::{Error, ErrorType, Result};
 
 use super::fields::Fields;
+use crate::entity::message::ResponseHead;
 
 /// How many fields a response may have, and how large they may be all together.
 const FIELDS_MAX: usize = 200;
@@ -16,14 +17,14 @@ const LINE_BYTES: usize = 4;
 ///
 /// # Errors
 /// The upstream's, if the head is not acceptable.
-pub(super) fn check(head: &Parts, fields: Fields) -> Result<()> {
+pub(super) fn check(head: &ResponseHead, fields: Fields) -> Result<()> {
     match complaint(head, fields) {
         None => Ok(()),
         Some(complaint) => Err(Error::explain(ErrorType::InvalidHTTPHeader, complaint).into_up()),
     }
 }
 
-fn complaint(head: &Parts, fields: Fields) -> Option<&'static str> {
+fn complaint(head: &ResponseHead, fields: Fields) -> Option<&'static str> {
     let headers = &head.headers;
     if headers.len() > FIELDS_MAX {
         return Some("the response has more than 200 fields");
@@ -36,14 +37,14 @@ fn complaint(head: &Parts, fields: Fields) -> Option<&'static str> {
         return Some("the head of the response is larger than 64 KiB");
     }
     if fields.has(Fields::CONTENT_LENGTH) {
-        let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+        let mut lines = headers.get_all(header::CONTENT_LENGTH);
         let first = lines.next().map_or(&b""[..], |value| value.as_bytes());
         if lines.next().is_some() || first.contains(&b',') {
             return Some("the response has more than one length");
         }
     }
     if fields.has(Fields::TRANSFER_ENCODING) {
-        let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+        let mut lines = headers.get_all(header::TRANSFER_ENCODING);
         let is_chunked = lines
             .next()
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
@@ -59,16 +60,18 @@ fn complaint(head: &Parts, fields: Fields) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
     fn complaint_of(version: Version, fields: &[(&'static str, &str)]) -> Option<&'static str> {
-        let (mut head, ()) = http::Response::new(()).into_parts();
-        head.version = version;
+        let mut head = ResponseHead {
+            version,
+            ..ResponseHead::default()
+        };
         for (name, value) in fields {
             let value = HeaderValue::from_str(value).expect("a value");
-            head.headers.append(*name, value);
+            head.headers.append(HeaderName::from_static(name), value);
         }
         let fields = Fields::of(&head.headers);
         complaint(&head, fields)

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Version, header, request::Parts};
+use http::{HeaderValue, Version, header};
 use pingora_core::{
     Error, ErrorType, Result,
     connectors::{ConnectorOptions, http::Connector},
@@ -16,8 +16,9 @@ use pingora_proxy::Session;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tracing::debug;
 
-use super::{Gateway, exchange::Exchange, forward, verify};
+use super::{Gateway, exchange::Exchange, forward, framing, verify};
 use crate::{
+    entity::message::RequestHead,
     plugin::{Duplicate, MIRRORED, Mirror},
     snapshot::{Service, Snapshot},
     state::{State, clock::Clock},
@@ -50,7 +51,7 @@ impl fmt::Debug for Mirrors {
 pub(super) struct PendingCopy {
     mirror: Arc<Mirror>,
     place: OwnedSemaphorePermit,
-    head: Parts,
+    head: RequestHead,
     body: BytesMut,
     /// Whether the request says how long its body is, or that it has one.
     is_sized: bool,
@@ -63,7 +64,6 @@ pub(super) struct PendingCopy {
 /// When a path is not sendable, which is a bug of ours.
 pub(super) fn begin(
     session: &mut Session,
-    request: &RequestHeader,
     exchange: &mut Exchange,
     gateway: &Gateway,
 ) -> Result<()> {
@@ -80,7 +80,7 @@ pub(super) fn begin(
     if forward.tunnel {
         return Ok(());
     }
-    let mut head = Parts::from(request.clone());
+    let mut head = forward::whole(exchange)?;
     if announced(&head).is_some_and(|length| length > mirror.body_bytes_max) {
         gateway.state.telemetry.mirrors().too_large.inc();
         return Ok(());
@@ -88,7 +88,7 @@ pub(super) fn begin(
     let Some(service) = exchange.snapshot.services.get(mirror.service.0) else {
         return Ok(());
     };
-    forward::aim(&mut head, session.req_header(), exchange, service)?;
+    (head.uri, _) = forward::target(exchange, Some(service))?;
     let is_sized = head.headers.contains_key(header::CONTENT_LENGTH)
         || head.headers.contains_key(header::TRANSFER_ENCODING);
     for name in Mirror::OWN {
@@ -139,7 +139,7 @@ pub(super) fn append(
 }
 
 /// The length that a head announces.
-fn announced(head: &Parts) -> Option<usize> {
+fn announced(head: &RequestHead) -> Option<usize> {
     let length = head.headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
@@ -216,7 +216,7 @@ impl Mirrors {
                 .insert(header::CONTENT_LENGTH, body.len().into());
         }
         let peer = forward::peer_at(service, &member, host);
-        let (head, body) = (RequestHeader::from(head), body.freeze());
+        let (head, body) = (framing::whole_request(head), body.freeze());
         let (request, to) = ((&head, &body), (service, &peer));
         let connector = self.connector().await?;
         let (mut session, is_reused) = connector.get_http_session(&peer).await?;
@@ -292,7 +292,7 @@ mod tests {
                 Some(length) => request.header("content-length", length),
                 None => request,
             };
-            announced(&request.body(()).expect("a request").into_parts().0)
+            announced(&request.body(()).expect("a request").into_parts().0.into())
         };
         assert_eq!(head(Some("17")), Some(17));
         assert_eq!(head(Some("x")), None);

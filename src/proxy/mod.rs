@@ -20,8 +20,9 @@ pub mod rehearse;
 
 mod exchange;
 mod fields;
+mod framing;
 mod hop_by_hop;
-mod parts;
+mod parse;
 mod receive;
 mod route;
 
@@ -58,7 +59,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::{plugin::Reply, snapshot::live::Live, state::State};
 use access_log::AccessLog;
 use drain::Drain;
-use exchange::{Connection, Exchange};
+use exchange::{Arrived, Exchange};
 use mirror::Mirrors;
 
 /// The gateway behind every listener.
@@ -88,7 +89,7 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<(), Box<Reply>> {
         receive::receive(session, exchange)?;
-        route::find(session.req_header(), exchange)?;
+        route::find(exchange)?;
         admit::admit(session, exchange, &self.state.telemetry).await
     }
 }
@@ -112,7 +113,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
         facts: Box<dyn Any + Send + Sync>,
     ) {
-        exchange.connection = facts.downcast::<Arc<Connection>>().ok().map(|facts| *facts);
+        if let Ok(arrived) = facts.downcast::<Arrived>() {
+            exchange.take_in(*arrived);
+        }
     }
 
     async fn request_filter(
@@ -134,10 +137,10 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
-        forward::peer(session, exchange, &self.state).await
+        forward::peer(exchange, &self.state).await
     }
 
     async fn connected_to_upstream(
@@ -159,7 +162,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         forward::shape(session, request, exchange, &self.state.clock).await?;
-        mirror::begin(session, request, exchange, self)
+        mirror::begin(session, exchange, self)
     }
 
     async fn request_body_filter(

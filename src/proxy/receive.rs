@@ -1,24 +1,29 @@
 //! Step 1: who asks, for which host and path. Client address, normalisation, body limit.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderName, HeaderValue, header};
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, Host},
     fields::Fields,
+    framing,
     hop_by_hop::{self, FORWARDED_FOR, FORWARDED_PROTO},
-    http2::Stream,
-    parts,
 };
 use crate::{
-    entity::{path, reason::Reason},
+    entity::{
+        message::{Headers, RequestHead},
+        path,
+        reason::Reason,
+    },
     plugin::{Client, MIRRORED, Reply, Scheme, names},
     snapshot::{RealIp, Settings, Trusted},
 };
+
+static KONG_DEBUG: HeaderName = HeaderName::from_static("kong-debug");
 
 /// How long the rest of a body is awaited after a request was answered without it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,23 +36,20 @@ const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 /// # Errors
 /// A reply, if the request is refused as it is.
 pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
-    set_limits(session, &exchange.snapshot.settings);
-    let mut head = parts::of_request(session.req_header_mut());
-    if let Some(stream) = head.extensions.remove::<Arc<Stream>>() {
-        exchange.connection = Some(Arc::clone(&stream.connection));
-        exchange.stream = Some(stream);
+    if let Some(arrived) = framing::take_arrived(session.as_downstream_mut()) {
+        exchange.take_in(arrived);
     }
-    let received = read(&mut head, exchange);
-    *session.req_header_mut() = head.into();
-    received
+    set_limits(session, exchange);
+    read(exchange)
 }
 
-/// The same for a head without a session.
+/// The same without a session.
 ///
 /// # Errors
 /// See [`receive`].
-pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+pub(super) fn read(exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let settings = &exchange.snapshot.settings;
+    let head = &exchange.head;
     let fields = Fields::of(&head.headers);
     let Some(connection) = &exchange.connection else {
         return Err(Box::new(Reply::message(
@@ -81,6 +83,7 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
     if let std::borrow::Cow::Owned(normal) = path::normalise(raw_path(head)) {
         exchange.normal_path = Some(normal);
     }
+    let head = &mut exchange.head;
     if fields.has(Fields::X) {
         remove_claims(&mut head.headers, settings.strip_identity_headers);
     }
@@ -91,7 +94,7 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
     exchange.debug_wanted = settings.debug_header
         && head
             .headers
-            .get("kong-debug")
+            .get(&KONG_DEBUG)
             .is_some_and(|value| value == "1");
     match settings.body_bytes_max {
         Some(limit) if content_length(&head.headers).is_some_and(|length| length > limit) => {
@@ -102,11 +105,12 @@ pub(super) fn read(head: &mut Parts, exchange: &mut Exchange) -> Result<(), Box<
 }
 
 /// Bounds how long the session waits for its client.
-pub(super) fn set_limits(session: &mut Session, settings: &Settings) {
+pub(super) fn set_limits(session: &mut Session, exchange: &Exchange) {
+    let settings = &exchange.snapshot.settings;
     session.set_read_timeout(Some(settings.body_timeout));
     session.set_write_timeout(Some(settings.send_timeout));
     session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-    let drainable = is_drainable(&session.req_header().headers);
+    let drainable = is_drainable(&exchange.head.headers);
     session.set_close_on_response_before_downstream_finish(!drainable);
     // Interim responses of origins concern the origin's client, which is the gateway.
     session.set_ignore_info_resp(true);
@@ -117,7 +121,7 @@ pub(super) fn too_large() -> Reply {
     Reply::message(413, Reason::BodyTooLarge, "Payload too large")
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &Headers) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
@@ -130,7 +134,7 @@ fn misdirected() -> Reply {
 /// Whether the rest of a body is awaited when a request was answered without it, so that the
 /// connection can go on: only if it is announced and small. A client that waits for "100 Continue"
 /// may never send it.
-fn is_drainable(headers: &HeaderMap) -> bool {
+fn is_drainable(headers: &Headers) -> bool {
     let fields = Fields::of(headers);
     !fields.has(Fields::EXPECT | Fields::TRANSFER_ENCODING)
         && (!fields.has(Fields::CONTENT_LENGTH)
@@ -155,15 +159,15 @@ pub(super) fn limit_body(piece: Option<&Bytes>, exchange: &mut Exchange) -> Resu
 }
 
 /// The path as sent, without the query.
-pub(super) fn raw_path(head: &Parts) -> &[u8] {
+pub(super) fn raw_path(head: &RequestHead) -> &[u8] {
     head.uri.path().as_bytes()
 }
 
 /// Whether the request asks for a WebSocket, the only upgrade that is passed on: the same rules as
 /// those by which its head was read.
-fn asks_for_tunnel(head: &Parts) -> bool {
+fn asks_for_tunnel(head: &RequestHead) -> bool {
     let headers = &head.headers;
-    let mut connection = headers.get_all(header::CONNECTION).into_iter();
+    let mut connection = headers.get_all(header::CONNECTION);
     head.version == http::Version::HTTP_11
         && is_websocket(headers)
         && connection.any(|line| {
@@ -176,18 +180,18 @@ fn asks_for_tunnel(head: &Parts) -> bool {
 }
 
 /// Whether a head names one upgrade, and that is to a WebSocket.
-pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
-    let mut protocols = headers.get_all(header::UPGRADE).into_iter();
+pub(super) fn is_websocket(headers: &Headers) -> bool {
+    let mut protocols = headers.get_all(header::UPGRADE);
     let first = protocols.next();
     first.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && protocols.next().is_none()
 }
 
-fn scheme(headers: &HeaderMap, trusted: bool, actual: Scheme) -> Scheme {
+fn scheme(headers: &Headers, trusted: bool, actual: Scheme) -> Scheme {
     if !trusted {
         return actual;
     }
-    match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+    match headers.get(&FORWARDED_PROTO).map(HeaderValue::as_bytes) {
         Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
         Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
         _ => actual,
@@ -195,7 +199,7 @@ fn scheme(headers: &HeaderMap, trusted: bool, actual: Scheme) -> Scheme {
 }
 
 /// The client address that a trusted peer reports; `None` where it reports none.
-fn real_ip(headers: &HeaderMap, settings: &Settings) -> Option<IpAddr> {
+fn real_ip(headers: &Headers, settings: &Settings) -> Option<IpAddr> {
     match &settings.real_ip {
         // The connection said it already.
         RealIp::ProxyProtocol => None,
@@ -208,9 +212,9 @@ fn real_ip(headers: &HeaderMap, settings: &Settings) -> Option<IpAddr> {
 
 /// The last address of `X-Forwarded-For`, or with `recursive` the last one that is not trusted.
 /// Garbage stops the walk: what is left of it was not vouched for by anybody.
-fn forwarded_for(headers: &HeaderMap, trusted: &Trusted, recursive: bool) -> Option<IpAddr> {
+fn forwarded_for(headers: &Headers, trusted: &Trusted, recursive: bool) -> Option<IpAddr> {
     let mut found = None;
-    let lines: Vec<&HeaderValue> = headers.get_all(FORWARDED_FOR).iter().collect();
+    let lines: Vec<&HeaderValue> = headers.get_all(&FORWARDED_FOR).collect();
     for line in lines.iter().rev() {
         for entry in line.to_str().ok()?.rsplit(',') {
             let Some(entry) = address(entry) else {
@@ -239,7 +243,7 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-fn host_and_port(headers: &HeaderMap, default_port: u16) -> (Host, u16) {
+fn host_and_port(headers: &Headers, default_port: u16) -> (Host, u16) {
     let raw = headers
         .get(header::HOST)
         .map_or(&b""[..], HeaderValue::as_bytes);
@@ -258,16 +262,8 @@ fn host_and_port(headers: &HeaderMap, default_port: u16) -> (Host, u16) {
 
 /// Removes what a client must not say: who it is, and the `_` twins of headers that the gateway
 /// sets, which many servers read as the same name.
-fn remove_claims(headers: &mut HeaderMap, identity: bool) {
-    let mut claims: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        if is_claim(name.as_str(), identity) {
-            claims.push(name.clone());
-        }
-    }
-    for name in claims {
-        headers.remove(&name);
-    }
+fn remove_claims(headers: &mut Headers, identity: bool) {
+    headers.retain(|name| !is_claim(name.as_str(), identity));
 }
 
 fn is_claim(name: &str, identity: bool) -> bool {
@@ -318,10 +314,13 @@ const FORWARDING: [&str; 8] = [
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[(&'static str, &'static str)]) -> Headers {
+        let mut headers = Headers::default();
         for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         headers
     }

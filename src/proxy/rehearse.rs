@@ -8,22 +8,19 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, request::Parts};
-
-use pingora_http::RequestHeader;
+use http::HeaderValue;
 
 use super::{
     admit::{self, Entrance},
     affinity,
     exchange::{Connection, Exchange},
-    fields::Fields,
     forward,
     head::{HeadReader, Limits},
-    receive, route,
+    parse, receive, route,
 };
 use crate::{
     chain::{Access, InstanceIndex, Step},
-    entity::{consumer::ConsumerIndex, reason::Reason},
+    entity::{consumer::ConsumerIndex, message::RequestHead, reason::Reason},
     plugin::{Client, Halt, Reply, RequestBody, Scheme},
     router::Key,
     snapshot::{ChainIndex, Route, Service, Snapshot},
@@ -31,9 +28,6 @@ use crate::{
     tls::{RulesId, TlsFacts},
     upstream::{self, Target, algorithm::Input},
 };
-
-/// Pingora's parser takes no more.
-const FIELDS_MAX: usize = 256;
 
 /// Who is taken to send the request, and how.
 #[derive(Debug, Clone)]
@@ -52,8 +46,6 @@ pub struct Visitor {
 #[derive(Debug)]
 pub struct Rehearsal {
     exchange: Exchange,
-    /// The head as the steps left it.
-    head: Parts,
     /// The plugins that run for it, in order.
     pub steps: Vec<Step>,
     /// The gateway's own answer, if there is one: the request does not go upstream then.
@@ -103,7 +95,6 @@ pub fn rehearse(
     exchange.connection = Some(Arc::new(connection));
     let mut rehearsal = Rehearsal {
         exchange,
-        head: http::Request::new(()).into_parts().0,
         steps: Vec::new(),
         answer: None,
     };
@@ -121,23 +112,22 @@ pub fn rehearse(
 impl Rehearsal {
     fn run(&mut self, bytes: &[u8], assumed: Option<ConsumerIndex>) -> Option<Answer> {
         let answer = |by| move |reply| Answer { by, reply };
-        let Self { exchange, head, .. } = self;
+        let exchange = &mut self.exchange;
         match read_head(bytes, exchange) {
-            Ok(read) => *head = read,
+            Ok(read) => exchange.head = read,
             Err((detail, reply)) => {
                 let by = AnsweredBy::Head(detail);
                 return Some(Answer { by, reply });
             }
         }
-        let routed = receive::read(head, exchange)
+        let routed = receive::read(exchange)
             .map_err(answer(AnsweredBy::Receive))
-            .and_then(|()| route::find(head, exchange).map_err(answer(AnsweredBy::Route)));
+            .and_then(|()| route::find(exchange).map_err(answer(AnsweredBy::Route)));
         if let Err(answer) = routed {
             return Some(answer);
         }
-        let sent_path = admit::sent_path(head, exchange);
         let mut body = NoBody;
-        if let Some(entrance) = admit::enter(head, &mut body, &sent_path, exchange) {
+        if let Some(entrance) = admit::enter(&mut body, exchange) {
             let Entrance {
                 mut request,
                 snapshot,
@@ -167,7 +157,7 @@ impl Rehearsal {
 
     /// The request as the router sees it.
     pub fn key(&self) -> Key<'_> {
-        route::key(&self.head, &self.exchange)
+        route::key(&self.exchange)
     }
 
     /// The index of the route.
@@ -221,32 +211,29 @@ impl Rehearsal {
     /// The `Host` that `target` gets; absent if there is no route with a service.
     pub fn host_for(&self, target: &Target) -> Option<String> {
         let member = target.stand_in();
-        let host = forward::host_header(&self.head, self.route()?, self.service()?, &member);
+        let host =
+            forward::host_header(&self.exchange.head, self.route()?, self.service()?, &member);
         Some(String::from_utf8_lossy(host.as_bytes()).into_owned())
     }
 
     /// Whether the request has a cookie of this name.
     pub fn has_cookie(&self, name: &str) -> bool {
-        affinity::value_of(&self.head.headers, name).is_some()
+        affinity::value_of(&self.exchange.head.headers, name).is_some()
     }
 
     /// What of the request decides its target.
     pub fn target_key(&self) -> Option<(upstream::Key, Option<&Input>)> {
         let service = self.service()?;
-        let (key, _) = affinity::key(service, &self.head, &self.exchange);
-        Some((key, affinity::deciding(service, &self.head, &self.exchange)))
+        let (key, _) = affinity::key(service, &self.exchange);
+        Some((key, affinity::deciding(service, &self.exchange)))
     }
 
     /// The head that goes to the target at `place` of the service's balancer; `None` without a
     /// service or such a target.
-    pub fn sent_to(&mut self, place: usize) -> Option<Parts> {
+    pub fn sent_to(&mut self, place: usize) -> Option<RequestHead> {
         let member = self.service()?.balancer.targets().get(place)?.stand_in();
         self.exchange.forward.member = Some(Arc::new(member));
-        let mut request = self.head.clone();
-        request.version = Version::HTTP_11;
-        let fields = Fields::of(&request.headers);
-        forward::rewrite(&mut request, &self.head, fields, &self.exchange).ok()?;
-        Some(request)
+        forward::whole(&self.exchange).ok()
     }
 }
 
@@ -273,7 +260,7 @@ fn connection(visitor: &Visitor, snapshot: &Snapshot) -> Connection {
 }
 
 /// Judges the bytes and takes them apart, or says what is wrong with them and how it is answered.
-fn read_head(bytes: &[u8], exchange: &Exchange) -> Result<Parts, (&'static str, Box<Reply>)> {
+fn read_head(bytes: &[u8], exchange: &Exchange) -> Result<RequestHead, (&'static str, Box<Reply>)> {
     let settings = &exchange.snapshot.settings;
     let limits = Limits {
         line: settings.head_line_bytes_max,
@@ -295,24 +282,9 @@ fn unreadable() -> (&'static str, Box<Reply>) {
     ("the head is not HTTP", Box::new(reply))
 }
 
-/// Takes an acceptable head apart as Pingora does; `None` if the bytes are no head.
-pub fn parse(bytes: &[u8]) -> Option<Parts> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Request::new(&mut fields);
-    parsed.parse(bytes).ok()?;
-    // As Pingora does: of a URI only path and query are kept.
-    let head = RequestHeader::build_no_case(parsed.method?, parsed.path?.as_bytes(), None).ok()?;
-    let mut head = Parts::from(head);
-    head.version = match parsed.version? {
-        0 => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    };
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        head.headers
-            .append(name, HeaderValue::from_bytes(field.value).ok()?);
-    }
-    Some(head)
+/// Takes an acceptable head apart; `None` if the bytes are no head.
+pub fn parse(bytes: &[u8]) -> Option<RequestHead> {
+    parse::request(&Bytes::copy_from_slice(bytes))
 }
 
 /// The body of a request that is only talked about.

@@ -3,14 +3,16 @@
 use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header, request, response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_core::Result;
-use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{error_body, exchange::Exchange, spelling};
+use super::{error_body, exchange::Exchange, framing};
 use crate::{
-    entity::reason::Reason,
+    entity::{
+        message::{Headers, ResponseHead},
+        reason::Reason,
+    },
     plugin::{Body, Reply, Response, Source},
     state::State,
     telemetry::Telemetry,
@@ -23,6 +25,9 @@ pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-messag
 /// The product token.
 pub(super) const SERVER: HeaderValue =
     HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+
+/// How many fields a reply has beside its own, and how many some plugins add.
+const ADDED_FIELDS: usize = 16;
 
 /// Writes `reply` to the client, after every plugin of the chain had its say on it.
 ///
@@ -42,10 +47,10 @@ pub(super) async fn send(
         session.set_keepalive(None);
         return Ok(());
     }
-    let (mut head, body) = shape(session.req_header().as_ref(), exchange, reply);
+    let (mut head, body) = shape(exchange, reply);
     run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
-    let head = ResponseHeader::from(head);
-    let ends_here = body.is_empty() || session.req_header().method == http::Method::HEAD;
+    let head = framing::give_response(head, exchange);
+    let ends_here = body.is_empty() || exchange.head.method == http::Method::HEAD;
     session
         .write_response_header(Box::new(head), ends_here)
         .await?;
@@ -63,12 +68,11 @@ pub(super) fn refusal(
     exchange: &mut Exchange,
     reply: Reply,
     telemetry: &Telemetry,
-) -> (response::Parts, Bytes) {
+) -> (ResponseHead, Bytes) {
     exchange.outcome.reason = Some(reply.reason);
     exchange.outcome.status = reply.status;
     telemetry.replies(reply.reason).inc();
-    let (request, ()) = http::Request::new(()).into_parts();
-    let (mut head, body) = shape(&request, exchange, reply);
+    let (mut head, body) = shape(exchange, reply);
     run_response_phase(exchange, &mut head, Source::Gateway, telemetry);
     (head, body)
 }
@@ -85,9 +89,10 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u
         )
         .as_bytes(),
     );
-    ResponseHeader::from(head).header_to_h1_wire(&mut bytes);
+    for (name, value) in head.headers.iter() {
+        framing::write_line(&mut bytes, name, value);
+    }
     bytes.extend_from_slice(b"Connection: close\r\n\r\n");
-    spelling::capitalise(&mut bytes);
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -96,7 +101,7 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u
 /// reach. A panic costs the plugins' changes, not the response.
 pub(super) fn run_response_phase(
     exchange: &mut Exchange,
-    head: &mut response::Parts,
+    head: &mut ResponseHead,
     source: Source,
     telemetry: &Telemetry,
 ) {
@@ -124,23 +129,15 @@ pub(super) fn run_response_phase(
 }
 
 /// The head and body of a reply, before the plugins had their say.
-pub(super) fn shape(
-    request: &request::Parts,
-    exchange: &Exchange,
-    reply: Reply,
-) -> (response::Parts, Bytes) {
+pub(super) fn shape(exchange: &Exchange, reply: Reply) -> (ResponseHead, Bytes) {
     let settings = &exchange.snapshot.settings;
     // A reply that has its status of gRPC is in form; who does not speak HTTP/2 has no gRPC.
-    let grpc = crate::plugin::is_grpc(request)
+    let grpc = crate::plugin::is_grpc(&exchange.head.headers)
         && reply.reason != Reason::Http2Required
         && !reply.headers.iter().any(|(name, _)| *name == GRPC_STATUS);
     let status = if grpc { 200 } else { reply.status };
-    let (mut head, ()) = http::Response::new(()).into_parts();
-    head.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    head.headers.reserve(8 + reply.headers.len());
-    let mut set = |name: HeaderName, value: HeaderValue| {
-        head.headers.append(name, value);
-    };
+    let mut headers = Headers::with_capacity(ADDED_FIELDS + reply.headers.len());
+    let mut set = |name: HeaderName, value: HeaderValue| headers.append(name, value);
     let body = match reply.body {
         body if grpc => {
             let (code, message) = error_body::grpc_status(reply.status, &body);
@@ -154,7 +151,7 @@ pub(super) fn shape(
         }
         Body::Message(message) => {
             let form = error_body::form(
-                request.headers.get(header::ACCEPT),
+                exchange.head.headers.get(header::ACCEPT),
                 error_body::default_form(reply.reason, settings.error_type),
             );
             set(header::CONTENT_TYPE, error_body::content_type(form));
@@ -193,6 +190,11 @@ pub(super) fn shape(
     for (name, value) in reply.headers {
         set(name, value);
     }
+    let head = ResponseHead {
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        headers,
+        ..ResponseHead::default()
+    };
     (head, body)
 }
 

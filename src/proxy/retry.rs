@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
@@ -173,9 +172,9 @@ pub(super) fn after_exchange_failure(
         );
     let is_safe = is_upstreams
         && can_be_replayed(session)
-        && (may_go_again(exchange, &session.req_header().method)
+        && (may_go_again(exchange)
             || was_not_looked_at(error)
-            || (is_stale && nothing_was_written(session, exchange, error)));
+            || (is_stale && nothing_was_written(exchange, error)));
     if !is_stale {
         note_failure(exchange, error, state);
     }
@@ -216,7 +215,7 @@ pub(super) fn check_status(
     let is_wanted = exchange
         .retry()
         .is_some_and(|retry| retry.statuses.contains(&status))
-        && may_go_again(exchange, &session.req_header().method)
+        && may_go_again(exchange)
         && can_be_replayed(session);
     if !is_wanted {
         return Ok(());
@@ -306,11 +305,11 @@ fn note_failed_try(exchange: &mut Exchange, outcome: TryOutcome, state: &State) 
     }
 }
 
-/// Whether a request of `method` may be sent again that its upstream may have seen.
-fn may_go_again(exchange: &Exchange, method: &Method) -> bool {
+/// Whether a request of its method may be sent again that its upstream may have seen.
+fn may_go_again(exchange: &Exchange) -> bool {
     exchange
         .retry()
-        .is_some_and(|retry| retry.methods.contains(method))
+        .is_some_and(|retry| retry.methods.contains(&exchange.head.method))
 }
 
 /// Whether the whole request is still here, and nothing of a response was passed on.
@@ -336,7 +335,7 @@ fn h2_cause(error: &Error) -> Option<&h2::Error> {
 
 /// Whether the very first write on an idle connection was refused: a head this short is one write, of
 /// which the kernel takes something or reports an error, never both.
-fn nothing_was_written(session: &Session, exchange: &Exchange, error: &Error) -> bool {
+fn nothing_was_written(exchange: &Exchange, error: &Error) -> bool {
     let is_plain = exchange
         .service()
         .is_some_and(|service| service.tls.is_none() && !service.protocol.is_grpc());
@@ -344,15 +343,17 @@ fn nothing_was_written(session: &Session, exchange: &Exchange, error: &Error) ->
         .context
         .as_ref()
         .is_some_and(|context| context.as_str().contains("request header"));
-    let head = session.req_header();
+    let head = &exchange.head;
     let fields = head.headers.iter();
     let bytes: usize = fields
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
+    let target = head.uri.path_and_query();
+    let target_bytes = target.map_or(0, |target| target.as_str().len());
     is_plain
         && is_of_the_head
         && error.etype() == &ErrorType::WriteError
-        && bytes + head.raw_path().len() <= ONE_WRITE_BYTES_MAX
+        && bytes + target_bytes <= ONE_WRITE_BYTES_MAX
 }
 
 /// Notes that the member of the current try is of no use.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderValue, Version, header, request::Parts};
+use http::{HeaderValue, Version, header};
 
 use super::{
     exchange::Exchange,
@@ -11,7 +11,7 @@ use super::{
     reply::{GRPC_MESSAGE, GRPC_STATUS},
 };
 use crate::{
-    entity::reason::Reason,
+    entity::{message::RequestHead, reason::Reason},
     plugin::{Reply, Scheme, is_grpc},
     router::{Key, MatchedPath},
 };
@@ -20,9 +20,9 @@ use crate::{
 ///
 /// # Errors
 /// A reply: 404 (405 where so configured), the way to HTTPS, or why it is no request for gRPC.
-pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+pub(super) fn find(exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     let snapshot = &exchange.snapshot;
-    let key = key(head, exchange);
+    let key = key(exchange);
     let Some(found) = snapshot.router.find(&key) else {
         if snapshot.settings.method_not_allowed {
             let methods = snapshot.router.allowed_methods(&key);
@@ -49,9 +49,12 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
         return Ok(());
     };
     let refused = if route.grpc {
-        refuse_for_grpc(head, route.https_only && exchange.scheme == Scheme::Http)
+        refuse_for_grpc(
+            &exchange.head,
+            route.https_only && exchange.scheme == Scheme::Http,
+        )
     } else if route.https_only && exchange.scheme == Scheme::Http {
-        Some(to_https(head, exchange, route.https_redirect_status))
+        Some(to_https(exchange, route.https_redirect_status))
     } else {
         None
     };
@@ -59,7 +62,8 @@ pub(super) fn find(head: &Parts, exchange: &mut Exchange) -> Result<(), Box<Repl
 }
 
 /// What the router looks at.
-pub(super) fn key<'e>(head: &'e Parts, exchange: &'e Exchange) -> Key<'e> {
+pub(super) fn key(exchange: &Exchange) -> Key<'_> {
+    let head = &exchange.head;
     let connection = exchange.connection.as_deref();
     let sni = connection.and_then(|connection| match &connection.tls {
         Some(tls) => Some(tls.server_name.as_deref().unwrap_or_default()),
@@ -85,8 +89,8 @@ pub(super) fn key<'e>(head: &'e Parts, exchange: &'e Exchange) -> Key<'e> {
 }
 
 /// The host that the client asked for, without its port, as far as a trusted proxy may say otherwise.
-fn outer_host<'e>(head: &'e Parts, exchange: &'e Exchange) -> &'e str {
-    let forwarded = head.headers.get(FORWARDED_HOST);
+fn outer_host(exchange: &Exchange) -> &str {
+    let forwarded = exchange.head.headers.get(&FORWARDED_HOST);
     let forwarded = forwarded
         .filter(|_| exchange.trusted)
         .and_then(|host| host.to_str().ok());
@@ -100,9 +104,9 @@ fn outer_host<'e>(head: &'e Parts, exchange: &'e Exchange) -> &'e str {
 }
 
 /// 426, or a redirect to the same address over HTTPS.
-fn to_https(head: &Parts, exchange: &Exchange, status: u16) -> Reply {
+fn to_https(exchange: &Exchange, status: u16) -> Reply {
     if status != 426
-        && let Ok(location) = location(head, outer_host(head, exchange))
+        && let Ok(location) = location(&exchange.head, outer_host(exchange))
     {
         return Reply::empty(status, Reason::HttpsRequired).header(header::LOCATION, location);
     }
@@ -116,8 +120,8 @@ fn to_https(head: &Parts, exchange: &Exchange, status: u16) -> Reply {
 
 /// What a request gets that no gRPC route can take: it is no gRPC, does not come over HTTP/2, or
 /// comes in `plain_text` where that is refused.
-fn refuse_for_grpc(head: &Parts, plain_text: bool) -> Option<Reply> {
-    if !is_grpc(head) {
+fn refuse_for_grpc(head: &RequestHead, plain_text: bool) -> Option<Reply> {
+    if !is_grpc(&head.headers) {
         return Some(Reply::message(
             415,
             Reason::NotGrpc,
@@ -145,7 +149,7 @@ fn refuse_for_grpc(head: &Parts, plain_text: bool) -> Option<Reply> {
     })
 }
 
-fn location(head: &Parts, host: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
+fn location(head: &RequestHead, host: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
     let target = head
         .uri
         .path_and_query()
@@ -157,14 +161,14 @@ fn location(head: &Parts, host: &str) -> Result<HeaderValue, header::InvalidHead
 mod tests {
     use super::*;
 
-    fn call(version: Version, content_type: &'static str) -> Parts {
+    fn call(version: Version, content_type: &'static str) -> RequestHead {
         let request = http::Request::builder()
             .version(version)
             .header(header::CONTENT_TYPE, content_type);
-        request.body(()).expect("a request").into_parts().0
+        request.body(()).expect("a request").into_parts().0.into()
     }
 
-    fn refused(head: &Parts, plain_text: bool) -> Option<(u16, Reason)> {
+    fn refused(head: &RequestHead, plain_text: bool) -> Option<(u16, Reason)> {
         refuse_for_grpc(head, plain_text).map(|reply| (reply.status, reply.reason))
     }
 

@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -18,7 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType, raw_connect::ProxyDigest,
@@ -30,10 +30,14 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{chunks::Chunks, head::Framing, hop_by_hop, spelling, transport::Transport};
+use super::{chunks::Chunks, head::Framing, hop_by_hop, transport::Transport};
 
 /// The most that is joined with a response head into one send.
 const JOIN_BYTES_MAX: usize = 16 * 1024;
+/// The room for a short body behind a response head.
+const BODY_ROOM_BYTES: usize = 512;
+/// The empty line behind a head.
+const HEAD_END: &[u8] = b"\r\n";
 /// How much is looked at beyond the end of a request to learn whether the client is still there.
 const AHEAD_BYTES: usize = 1024;
 /// How much room a request head gets at first; most fit.
@@ -49,6 +53,9 @@ pub struct Wire {
     sent_before: AtomicU64,
     /// Milliseconds of silence after which a tunnel ends; 0 = not a tunnel.
     tunnel_silence_ms: AtomicU64,
+    /// The lines that follow Pingora's in the next response head. Nobody ever waits for it: request and stream
+    /// take turns.
+    lines: Mutex<Vec<u8>>,
 }
 
 impl Wire {
@@ -77,6 +84,15 @@ impl Wire {
         self.received
             .load(Ordering::Relaxed)
             .wrapping_add(self.sent.load(Ordering::Relaxed))
+    }
+
+    /// Lets `lines` follow those that Pingora writes in the next response head, in place of any other.
+    pub(super) fn follow_head(&self, lines: Vec<u8>) {
+        *self.lines() = lines;
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection became a tunnel that ends after `silence` without a byte in either direction.
@@ -164,36 +180,43 @@ impl ClientStream {
         self.joining = false;
     }
 
-    /// Begins a request whose head is the first `head_bytes` of what was read ahead. Returns the
-    /// head with as much of the body as is here already; the rest will be read by the request.
+    /// Begins a request whose head is the first `head_bytes` of what was read ahead. Gives the head and as much
+    /// of the body as is here already; the rest will be read by the request.
     pub(super) fn begin(
         &mut self,
         head_bytes: usize,
         framing: Framing,
         tunnel: bool,
-    ) -> io::Result<BytesMut> {
-        let mut taken = head_bytes;
+    ) -> io::Result<(Bytes, BytesMut)> {
+        let mut body_bytes = 0;
         self.input = match framing {
             _ if tunnel => Input::Unbounded,
             Framing::Length(length) => {
                 let here = u64::try_from(self.ahead.len() - head_bytes).unwrap_or(u64::MAX);
                 let body = length.min(here);
-                taken += usize::try_from(body).unwrap_or(usize::MAX);
+                body_bytes = usize::try_from(body).unwrap_or(usize::MAX);
                 Input::Length(length - body)
             }
             Framing::Chunked => {
                 let mut chunks = Box::<Chunks>::default();
                 let rest = self.ahead.get(head_bytes..).unwrap_or_default();
-                taken += chunks.scan(rest)?;
+                body_bytes = chunks.scan(rest)?;
                 Input::Chunked(chunks)
             }
         };
         self.joining = true;
+        self.wire.lines().clear();
         self.wire.begin_request();
         self.wire
             .received
-            .fetch_add(taken as u64, Ordering::Relaxed);
-        Ok(self.ahead.split_to(taken))
+            .fetch_add((head_bytes + body_bytes) as u64, Ordering::Relaxed);
+        let head = if self.ahead.len() == head_bytes {
+            // Splitting would share the memory with a rest that has nothing.
+            std::mem::take(&mut self.ahead)
+        } else {
+            self.ahead.split_to(head_bytes)
+        };
+        Ok((head.freeze(), self.ahead.split_to(body_bytes)))
     }
 
     /// Makes `body` what is read next, as the whole body of the current request.
@@ -258,6 +281,25 @@ impl ClientStream {
             }
             tunnel.seen = moved;
             tunnel.timer.as_mut().reset(Instant::now() + limit);
+        }
+    }
+
+    /// Joins the head that Pingora wrote and the lines that follow it.
+    fn write_head(&mut self, head: &[u8]) {
+        let lines = std::mem::take(&mut *self.wire.lines());
+        let (head, end) = match head.strip_suffix(HEAD_END) {
+            Some(head) => (head, HEAD_END),
+            None => (head, &b""[..]),
+        };
+        self.output
+            .reserve(head.len() + lines.len() + end.len() + BODY_ROOM_BYTES);
+        let begin = self.output.len();
+        for part in [head, &lines, end] {
+            self.output.extend_from_slice(part);
+        }
+        if head.starts_with(b"HTTP/1.1 426 ") {
+            let announced = hop_by_hop::with_upgrade(&self.output.split_off(begin));
+            self.output.extend_from_slice(&announced);
         }
     }
 
@@ -350,15 +392,13 @@ impl AsyncWrite for ClientStream {
             // Behind the head of an interim response comes another head.
             this.joining = bytes.starts_with(b"HTTP/1.1 1") && !bytes.starts_with(b"HTTP/1.1 101");
             let begin = this.output.len();
-            this.output.extend_from_slice(bytes);
-            spelling::capitalise(this.output.get_mut(begin..).unwrap_or_default());
-            if bytes.starts_with(b"HTTP/1.1 426 ") {
-                let announced = hop_by_hop::with_upgrade(&this.output.split_off(begin));
-                this.output.extend_from_slice(&announced);
+            if this.joining {
+                this.output.extend_from_slice(bytes);
+            } else {
+                this.write_head(bytes);
             }
-            this.wire
-                .sent
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let written = this.output.len() - begin;
+            this.wire.sent.fetch_add(written as u64, Ordering::Relaxed);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = if this.output.is_empty() {

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use ahash::AHashMap;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::conditions::Conditions;
 use super::patterns::PatternId;
 use super::precedence::{Precedence, Seniority};
 use crate::entity::host::LowerCase;
+use crate::entity::message::Headers;
 
 /// Up to this many candidates are tried one by one, which is faster than any look-up.
 const FEW: usize = 8;
@@ -72,7 +73,7 @@ impl Candidates {
     pub(super) fn visit<'c>(
         &'c self,
         method: Option<&str>,
-        headers: &HeaderMap,
+        headers: &Headers,
         visit: &mut impl FnMut(&'c [Candidate]),
     ) {
         match self {
@@ -121,7 +122,7 @@ impl Crowd {
     fn visit<'c>(
         &'c self,
         method: Option<&str>,
-        headers: &HeaderMap,
+        headers: &Headers,
         visit: &mut impl FnMut(&'c [Candidate]),
     ) {
         for (name, by_value) in &self.by_header {

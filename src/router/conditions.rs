@@ -4,7 +4,7 @@
 //! explanation. Hosts and prefixes are found through an index when routing; the tests hold it
 //! against these definitions.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::needs::Needs;
 use super::patterns::{PatternId, PatternPool, Patterns};
@@ -12,6 +12,7 @@ use super::precedence::{Attributes, PathRank, Precedence};
 use super::{Field, Flavor, InvalidPattern, Rule};
 use crate::entity::expression::{Comparison, Expression, Node, TextField, TextTest};
 use crate::entity::host::{HostName, HostPattern, RequestHost, parse_server_name};
+use crate::entity::message::Headers;
 use crate::entity::path::RoutePath;
 use crate::entity::pattern::HeaderValue;
 
@@ -234,7 +235,7 @@ impl Conditions {
         self.methods.is_empty() || self.methods.iter().any(|wanted| wanted == method)
     }
 
-    pub(super) fn headers_match(&self, headers: &HeaderMap, patterns: &Patterns) -> bool {
+    pub(super) fn headers_match(&self, headers: &Headers, patterns: &Patterns) -> bool {
         self.headers
             .iter()
             .all(|condition| condition.matches(headers, patterns))
@@ -341,17 +342,17 @@ impl PathCondition {
 impl HeaderCondition {
     /// Whether any occurrence of the header has any of the values. A value is never split at
     /// commas.
-    pub(super) fn matches(&self, headers: &HeaderMap, patterns: &Patterns) -> bool {
+    pub(super) fn matches(&self, headers: &Headers, patterns: &Patterns) -> bool {
         self.matching(headers, patterns).is_some()
     }
 
     /// The first value that an occurrence of the header has, and that occurrence.
     pub(super) fn matching<'c, 'h>(
         &'c self,
-        headers: &'h HeaderMap,
+        headers: &'h Headers,
         patterns: &Patterns,
     ) -> Option<(&'c ValueCondition, &'h http::HeaderValue)> {
-        headers.get_all(&self.name).iter().find_map(|sent| {
+        headers.get_all(&self.name).find_map(|sent| {
             self.values
                 .iter()
                 .find(|wanted| wanted.matches(sent.as_bytes(), patterns))

@@ -164,7 +164,7 @@ fn each_text(field: &TextField, key: &Key<'_>, mut visit: impl FnMut(&[u8]) -> C
             None => ControlFlow::Continue(()),
         },
         TextField::Header(name) => {
-            let mut values = key.headers.get_all(name).iter();
+            let mut values = key.headers.get_all(name);
             values.try_for_each(|value| visit(value.as_bytes()))
         }
         TextField::Query(name) => form_urlencoded::parse(key.query.as_bytes())
@@ -228,10 +228,10 @@ fn segments(path: &[u8], from: usize, to: usize) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
 
     use super::super::{Flavor, Router, Rule};
     use super::*;
+    use crate::entity::message::Headers;
 
     fn route(expression: &str) -> Router {
         let rule = Rule {
@@ -244,7 +244,7 @@ mod tests {
     fn with_key<R>(look_up: impl FnOnce(&Key<'_>) -> R) -> R {
         let headers = [("x-a", "1"), ("x-a", "Two"), ("x-b", "3")];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let headers = HeaderMap::from_iter(headers);
+        let headers = Headers::from_iter(headers);
         look_up(&Key {
             method: "PUT",
             host: "Shop.test.",
@@ -314,7 +314,7 @@ mod tests {
             ("/a/b/c", 3, Some("a"), Some("b/c")),
             ("/a/b/c/d", 4, Some("a"), Some("b/c")),
         ] {
-            let headers = HeaderMap::new();
+            let headers = Headers::default();
             let key = Key {
                 path: path.as_bytes(),
                 ..Key::plain(&headers)

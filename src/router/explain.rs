@@ -425,7 +425,7 @@ impl Router {
 
     fn header_mismatch(&self, header: &HeaderCondition, key: &Key<'_>) -> Mismatch {
         let wanted = header.values.iter().map(|value| self.written_value(value));
-        let got = key.headers.get_all(&header.name).iter();
+        let got = key.headers.get_all(&header.name);
         Mismatch::Header {
             name: header.name.to_string(),
             wanted: wanted.collect(),

@@ -143,15 +143,15 @@ fn candidates_by_prefix<'c>(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
 
     use super::super::{Flavor, Router, Rule};
     use super::*;
+    use crate::entity::message::Headers;
 
     /// How many candidates are compared for a GET on `a.test` and `path` with the header `x-a: 77`.
     fn compared(rules: &[Rule], path: &str) -> usize {
         let router = Router::build(rules, Flavor::Expressions).unwrap();
-        let headers = HeaderMap::from_iter([("x-a".parse().unwrap(), "77".parse().unwrap())]);
+        let headers = Headers::from_iter([("x-a".parse().unwrap(), "77".parse().unwrap())]);
         let key = Key {
             host: "a.test",
             path: path.as_bytes(),

@@ -23,8 +23,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::HeaderMap;
 use regex::bytes::Regex;
+
+use crate::entity::message::Headers;
 
 use candidates::Candidate;
 use conditions::Conditions;
@@ -90,7 +91,7 @@ pub struct Key<'a> {
     /// Normalised by [`normalise`](crate::entity::path::normalise).
     pub path: &'a [u8],
     /// As sent.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Headers,
     /// The server name that a TLS client asked for, empty if none; `None`: no TLS.
     pub sni: Option<&'a str>,
     /// Without `?`, as sent.
@@ -105,7 +106,7 @@ pub struct Key<'a> {
 
 impl<'a> Key<'a> {
     /// A GET in plain text on port 80 with these headers, from nowhere, without host and path.
-    pub const fn plain(headers: &'a HeaderMap) -> Self {
+    pub const fn plain(headers: &'a Headers) -> Self {
         Self {
             method: "GET",
             host: "",

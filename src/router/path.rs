@@ -30,6 +30,17 @@ pub fn join(
     }
 }
 
+/// Whether [`join`] gives back `request_path` for a service without a path: what is cut is the slash that comes
+/// before what is left.
+pub fn is_kept(request_path: &[u8], cut: usize) -> bool {
+    let is_plain = match request_path {
+        [b'/'] => true,
+        [b'/', next, ..] => next.is_ascii_alphanumeric(),
+        _ => false,
+    };
+    is_plain && cut == 1
+}
+
 fn join_with_one_slash(
     service: &[u8],
     request_path: &[u8],
@@ -147,6 +158,30 @@ mod tests {
         /service   -         /route/        /service/route/ /service/route/       /serviceroute/ /serviceroute/
         /service   /route    /route../req   /service/req    /service/route../req  /servicereq    /serviceroute../req
     ";
+
+    proptest! {
+        #[test]
+        fn a_path_that_is_kept_is_what_joining_gives(path in "/[a-z./%-]{0,6}", cut in 0_usize..3) {
+            let path = path.as_bytes();
+            if is_kept(path, cut) {
+                for handling in [PathHandling::V0, PathHandling::V1] {
+                    prop_assert_eq!(join(None, path, Some(cut), handling), path);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_slash_before_a_name_is_kept() {
+        for (path, cut, kept) in [
+            ("/", 1, true),
+            ("/a", 1, true),
+            ("/a", 2, false),
+            ("/../a", 1, false),
+        ] {
+            assert_eq!(is_kept(path.as_bytes(), cut), kept, "{path}");
+        }
+    }
 
     #[test]
     fn paths_are_joined_as_kong_does() {

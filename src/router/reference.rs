@@ -11,11 +11,12 @@ use std::sync::LazyLock;
 
 use atc_router::ast::{Type, Value};
 use atc_router::schema::Schema;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::{Criterion, Flavor, Key, LossReason, MatchedPath, Mismatch, Router, Rule};
+use crate::entity::message::Headers;
 
 /// The criteria of the order of evaluation as numbers, the most important first, by their names.
 type Rank = Vec<(&'static str, i64)>;
@@ -150,7 +151,7 @@ fn kong_holds(expression: &str, key: &Key<'_>) -> bool {
         );
         context.add_value("http.path", text(key.path));
         context.add_value("net.dst.port", Value::Int(key.port.into()));
-        for (name, value) in key.headers {
+        for (name, value) in key.headers.iter() {
             let field = format!("http.headers.{}", name.as_str().replace('-', "_"));
             context.add_value(&field, text(value.as_bytes()));
         }
@@ -501,7 +502,7 @@ struct Request {
     host: &'static str,
     port: u16,
     path: &'static [u8],
-    headers: HeaderMap,
+    headers: Headers,
     sni: Option<&'static str>,
 }
 
@@ -551,7 +552,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 impl Request {
     /// Whether Kong's router, which knows only UTF-8, can be asked about it.
     fn is_text(&self) -> bool {
-        let mut values = self.headers.values();
+        let mut values = self.headers.iter().map(|(_, value)| value);
         std::str::from_utf8(self.path).is_ok()
             && values.all(|value| std::str::from_utf8(value.as_bytes()).is_ok())
     }

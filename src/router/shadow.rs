@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
 use super::candidates::Candidate;
 use super::conditions::{Conditions, HeaderCondition, PathCondition, ValueCondition};
 use super::precedence::{PathRank, Precedence, Seniority};
 use super::{Key, Router};
 use crate::entity::host::{HostName, HostPattern};
+use crate::entity::message::Headers;
 
 /// So many rivals of one path of a route are compared; more stand only where hundreds of routes share
 /// one path and tell requests apart by regexes.
@@ -296,8 +297,8 @@ fn example(host: &HostPattern) -> (String, u16) {
 }
 
 /// Headers that meet the conditions that ask for a whole value.
-fn example_headers(conditions: &[HeaderCondition]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn example_headers(conditions: &[HeaderCondition]) -> Headers {
+    let mut headers = Headers::default();
     for condition in conditions {
         let whole = condition.values.iter().find_map(|value| match value {
             ValueCondition::Whole(text) => HeaderValue::from_bytes(text.as_bytes()).ok(),

@@ -53,7 +53,7 @@ fn router(rules: &[Rule]) -> Router {
 fn with_key<R>(host: &str, path: &str, look_up: impl FnOnce(&Key<'_>) -> R) -> R {
     let headers =
         [("x-a", "1")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    let headers = HeaderMap::from_iter(headers);
+    let headers = Headers::from_iter(headers);
     look_up(&Key {
         host,
         path: path.as_bytes(),
@@ -215,7 +215,7 @@ fn sni(name: &str) -> Rule {
 fn a_server_name_is_compared_only_where_there_is_tls() {
     let router = router(&[sni("a.test"), sni("*.b.test"), sni("c.*")]);
     let found = |sni| {
-        let headers = HeaderMap::new();
+        let headers = Headers::default();
         let key = Key {
             sni,
             ..Key::plain(&headers)
@@ -299,7 +299,7 @@ fn the_traditional_flavour_puts_a_regex_before_more_headers() {
     ];
     let headers = [("x-a", "1"), ("x-b", "2")];
     let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    let headers = HeaderMap::from_iter(headers);
+    let headers = Headers::from_iter(headers);
     let winner = |flavor| {
         let router = Router::build(&rules, flavor).unwrap();
         let key = Key {

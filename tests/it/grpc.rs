@@ -2,7 +2,7 @@
 
 use crate::harness::http2::{Call, Http2Client, Http2Response};
 use crate::harness::{
-    Blueprint, Gateway, GrpcOrigin, Issued, TlsOrigin, dedent, free_port, wait_until,
+    Blueprint, Gateway, GrpcOrigin, Issued, Request, TlsOrigin, dedent, free_port, wait_until,
 };
 
 fn document(port: u16, rest: &str) -> String {
@@ -66,6 +66,28 @@ fn a_call_ends_with_the_trailers_of_its_origin() {
     assert_eq!(header("te"), Some("trailers"));
     assert_eq!(header("grpc-timeout"), Some("5S"));
     assert_eq!(header("x-forwarded-for"), Some("127.0.0.1"));
+}
+
+#[test]
+fn a_chunked_request_of_http_1_goes_to_a_service_for_grpc() {
+    let origin = GrpcOrigin::start();
+    let document = document(origin.port(), "").replace("[grpc]", "[http]");
+    let gateway = Gateway::start_with_http2("", &document);
+    let request = Request::post("/echo.Echo/Unary", "")
+        .host("gateway.test")
+        .header("content-type", "application/grpc")
+        .chunked("message", 3);
+
+    let response = gateway.send(&request);
+
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (200, "message")
+    );
+    let seen = origin.last_ended();
+    for name in ["transfer-encoding", "connection", "upgrade"] {
+        assert!(!seen.headers.contains_key(name), "{name}");
+    }
 }
 
 #[test]

@@ -219,6 +219,19 @@ fn an_absolute_target_is_sent_in_origin_form_with_its_own_host() {
 }
 
 #[test]
+fn a_query_behind_an_authority_is_sent_behind_a_slash() {
+    let bench = Bench::new();
+    let bytes = b"GET http://a.test?case=1 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+
+    let seen = bench.try_out("no path", bytes);
+
+    assert_eq!(
+        (seen.statuses(), seen.received[0].target.as_str()),
+        (vec![200], "/?case=1")
+    );
+}
+
+#[test]
 fn connect_and_trace_are_never_served() {
     let bench = Bench::new();
     for (bytes, statuses) in [

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use regex::bytes::Regex;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use crate::{
         facts::{RouteFacts, ServiceFacts},
         reason::Reason,
     },
-    plugin::{Halt, Matched, Reply, Request, is_credential},
+    plugin::{Halt, Reply, Request, is_credential},
 };
 
 const MASK: &str = "***";
@@ -84,7 +85,7 @@ fn described(request: &Request<'_>, body: &[u8]) -> Value {
         "headers": headers(request),
         "query": arguments(request.query().unwrap_or_default().as_bytes(), request.about.secret_arguments),
         "raw_body": raw_body(request, body),
-        "uri_captures": captures(request.about.matched),
+        "uri_captures": captures(request.about.matched.regex, request.normal_path()),
     });
     if let (Some(members), Some(fields)) = (description.as_object_mut(), fields(request, body)) {
         members.insert("body".into(), fields);
@@ -170,10 +171,10 @@ fn grouped(pairs: impl Iterator<Item = (String, String)>) -> Value {
 }
 
 /// What the groups of the route's regex matched; like Kong's, `unnamed` has the named ones too.
-fn captures(matched: Matched<'_>) -> Value {
+fn captures(regex: Option<&Regex>, path: &[u8]) -> Value {
     let (mut named, mut unnamed) = (Map::new(), Vec::new());
-    if let Some(regex) = matched.regex
-        && let Some(captures) = regex.captures(matched.path)
+    if let Some(regex) = regex
+        && let Some(captures) = regex.captures(path)
     {
         for (name, group) in regex.capture_names().zip(captures.iter()).skip(1) {
             let text = group.map(|group| json!(String::from_utf8_lossy(group.as_bytes())));
@@ -386,13 +387,9 @@ mod tests {
 
     #[test]
     fn the_groups_of_a_route_are_shown_by_name_and_in_order() {
-        let regex = regex::bytes::Regex::new("^/(?<version>v[0-9])/([a-z]+)(/x)?").expect("valid");
-        let matched = Matched {
-            path: b"/v1/orders",
-            regex: Some(&regex),
-        };
+        let regex = Regex::new("^/(?<version>v[0-9])/([a-z]+)(/x)?").expect("valid");
         assert_eq!(
-            captures(matched),
+            captures(Some(&regex), b"/v1/orders"),
             json!({ "named": { "version": "v1" }, "unnamed": ["v1", "orders", null] })
         );
     }

@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderName, Method, Version, header, uri::PathAndQuery};
+use http::{HeaderName, Method, Version, header};
 use pingora_proxy::Session;
 
 use super::line::{Extras, Line, Now, Tls, Try, masked, milliseconds};
 use crate::{
-    entity::{consumer::Consumer, facts::ServiceIndex, reason::Reason},
+    entity::{consumer::Consumer, facts::ServiceIndex, message::RequestHead, reason::Reason},
     plugin::{Identity, Latencies, Notes, Source},
     proxy::exchange::{Connection, Exchange, FailedTry, TryOutcome},
     snapshot::{AccessFormat, RouteIndex, Snapshot},
@@ -55,11 +55,11 @@ pub(in crate::proxy) struct Entry {
 #[derive(Debug)]
 struct Asked {
     method: Method,
-    /// As sent, without scheme and authority.
-    target: Option<PathAndQuery>,
+    /// As sent, without scheme and authority. A copy: a part of the head would keep all of it in memory.
+    target: Box<str>,
 }
 
-/// Copies: a header value would keep the whole request head in memory.
+/// Copies, for the same reason.
 #[derive(Debug, Default)]
 struct Plain {
     version: Option<Version>,
@@ -84,12 +84,13 @@ impl Entry {
             id: exchange.id,
             began: exchange.began,
             client_ip: exchange.client.ip,
-            request: session.map(|session| {
-                let head = session.req_header();
-                Asked {
-                    method: head.method.clone(),
-                    target: head.uri.path_and_query().cloned(),
-                }
+            request: session.map(|_| Asked {
+                method: take(&mut exchange.head.method),
+                target: exchange
+                    .head
+                    .uri
+                    .path_and_query()
+                    .map_or_else(Box::default, |target| target.as_str().into()),
             }),
             route: exchange.route,
             chosen: exchange.forward.directions.service,
@@ -118,7 +119,11 @@ impl Entry {
                 .map(Arc::clone),
             plain: match format {
                 AccessFormat::Json => None,
-                AccessFormat::Plain => Some(Box::new(session.map_or_else(Plain::default, plain))),
+                AccessFormat::Plain => {
+                    Some(Box::new(session.map_or_else(Plain::default, |session| {
+                        plain(session, &exchange.head)
+                    })))
+                }
             },
         })
     }
@@ -182,10 +187,7 @@ impl Entry {
             Some(service) if service.protocol.is_encrypted() => "https",
             _ => "http",
         };
-        let target = self
-            .request
-            .as_ref()
-            .and_then(|request| request.target.as_ref());
+        let target = self.request.as_ref().map(|request| &*request.target);
         Line {
             started_at: now.at(self.began),
             method: self
@@ -193,7 +195,7 @@ impl Entry {
                 .as_ref()
                 .map_or("", |request| request.method.as_str()),
             path: target.map_or(Cow::Borrowed(""), |target| {
-                masked(target.as_str(), &self.snapshot.secret_arguments)
+                masked(target, &self.snapshot.secret_arguments)
             }),
             client_ip: self.client_ip,
             api_key: self
@@ -219,7 +221,11 @@ impl Entry {
                 None => Cow::Owned(service.facts.id.to_string()),
             }),
             request_id: self.id.as_str(),
-            correlation_id: self.notes.correlation_id.as_deref(),
+            correlation_id: self
+                .notes
+                .correlation_id
+                .as_ref()
+                .and_then(|id| id.to_str().ok()),
             upstream_status: (self.source == Source::Upstream).then_some(self.status),
             upstream_latency_ms: self.latencies.upstream.map(milliseconds),
             gateway_latency_ms: milliseconds(self.latencies.gateway),
@@ -231,8 +237,7 @@ impl Entry {
     }
 }
 
-fn plain(session: &Session) -> Plain {
-    let head = session.req_header();
+fn plain(session: &Session, head: &RequestHead) -> Plain {
     let copy = |name: HeaderName| {
         head.headers
             .get(name)

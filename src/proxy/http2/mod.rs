@@ -40,7 +40,8 @@ use self::{meter::Pulse, metered::MeteredStream, session::Session};
 use super::{
     connection::Edge,
     drain::Open,
-    exchange::Connection,
+    exchange::{Arrived, Connection},
+    framing,
     head::{FIELDS_MAX, Limits, Refusal, bad},
     listener::Retired,
     record, reply,
@@ -358,9 +359,12 @@ impl Driver<'_> {
         let serving = self.active.begin();
         let edge = Arc::clone(&self.edge);
         match head::read(head, self.limits) {
-            Ok(mut head) => {
-                head.extensions.insert(Arc::clone(&stream));
-                let request = RequestHeader::from(head);
+            Ok(head) => {
+                let request = framing::carry(Arrived {
+                    connection: Arc::clone(&self.connection),
+                    stream: Some(Arc::clone(&stream)),
+                    head: head.into(),
+                });
                 let mut session = Session::new(request, body, respond, Arc::clone(&stream));
                 let patience = self.patience.block;
                 tokio::spawn(async move {
@@ -469,7 +473,7 @@ impl Edge {
         session.set_write_timeout(Some(patience));
         // Whoever is gone needs no answer.
         let _ = session
-            .write_response_header(Box::new(head.into()), false)
+            .write_response_header(Box::new(framing::whole_response(head)), false)
             .await;
         let _ = session.write_body(body, true).await;
         record::record(None, None, &mut exchange, gateway);

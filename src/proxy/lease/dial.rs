@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -37,6 +37,7 @@ pub(in crate::proxy) struct Dial {
     /// When the try began.
     began: Instant,
     from_pool: AtomicBool,
+    lines: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl Dial {
@@ -57,7 +58,14 @@ impl Dial {
             purpose,
             began,
             from_pool: AtomicBool::new(false),
+            lines: Arc::default(),
         }
+    }
+
+    /// Lets `lines` follow those that Pingora writes in the head of the request.
+    pub(in crate::proxy) fn follow_head(&self, lines: Vec<u8>) {
+        // Each try has a dial of its own, and one head.
+        let _ = self.lines.set(lines);
     }
 
     /// Whether the connection served other requests before.
@@ -120,6 +128,7 @@ impl Connect for Dial {
         wire.requests = wire.requests.saturating_add(1);
         let pool = Arc::clone(&self.pool);
         let mut lease = Lease::new(wire, pool, self.patience, self.upkeep);
+        lease.lines = Some(Arc::clone(&self.lines));
         if self.purpose == Purpose::Tunnel {
             lease.yields = Some(false);
         }

@@ -11,8 +11,8 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -32,6 +32,9 @@ use crate::{
     snapshot::Upkeep,
     state::pool::{Pool, Wire},
 };
+
+/// The empty line behind a head.
+const HEAD_END: &[u8] = b"\r\n";
 
 /// How long is waited for an upstream.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,10 @@ struct Lease {
     write_until: Option<Instant>,
     /// Pingora gives it back.
     is_returned: bool,
+    /// The lines that follow the first head that is written; absent once that is done.
+    lines: Option<Arc<OnceLock<Vec<u8>>>>,
+    /// What of that head is still to be written.
+    unsent: Vec<u8>,
     /// A request for a tunnel was written, and its next read has to wait for one turn.
     yields: Option<bool>,
 }
@@ -132,6 +139,8 @@ impl Lease {
             read_until: None,
             write_until: None,
             is_returned: false,
+            lines: None,
+            unsent: Vec::new(),
             yields: None,
         }
     }
@@ -161,6 +170,27 @@ impl Lease {
             Progress::Ambiguous => return Err(Trouble::Ambiguous.into()),
         };
         Ok(())
+    }
+
+    /// Writes what is left of the head.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let wire = self.wire.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            match Pin::new(&mut wire.socket).poll_write(context, &self.unsent) {
+                Poll::Pending => return self.poll_stall(context).map(Err),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) if written == self.unsent.len() => {
+                    self.unsent = Vec::new();
+                }
+                Poll::Ready(Ok(written)) => {
+                    self.unsent.drain(..written);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+            // An upstream that takes something is not silent.
+            (self.read_until, self.write_until) = (None, None);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Waits for an upstream that sends nothing.
@@ -224,8 +254,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(wire), Some(upkeep), true) = (self.wire.take(), self.upkeep, self.is_returned)
-        else {
+        let (Some(wire), Some(upkeep), true) = (
+            self.wire.take(),
+            self.upkeep,
+            self.is_returned && self.unsent.is_empty(),
+        ) else {
             return;
         };
         if upkeep.requests_max.is_none_or(|most| wire.requests < most) {
@@ -283,6 +316,18 @@ impl AsyncWrite for Lease {
         if let Some(yields) = &mut this.yields {
             *yields = true;
         }
+        if let Some(lines) = this.lines.take() {
+            // The head comes in one piece, with the empty line at its end.
+            let (head, end) = bytes.split_at(bytes.len().saturating_sub(HEAD_END.len()));
+            let lines = lines.get().map_or(&b""[..], Vec::as_slice);
+            this.unsent = [head, lines, end].concat();
+            // All of it is taken, whether or not it leaves now; a flush sends the rest.
+            return match this.poll_unsent(context) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Ready(Ok(bytes.len())),
+            };
+        }
+        ready!(this.poll_unsent(context))?;
         match Pin::new(&mut this.wire()?.socket).poll_write(context, bytes) {
             Poll::Pending => this.poll_stall(context).map(Err),
             ready @ Poll::Ready(_) => {
@@ -295,6 +340,7 @@ impl AsyncWrite for Lease {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        ready!(this.poll_unsent(context))?;
         match Pin::new(&mut this.wire()?.socket).poll_flush(context) {
             Poll::Pending => this.poll_stall(context).map(Err),
             ready @ Poll::Ready(_) => ready,
@@ -365,6 +411,30 @@ mod tests {
             trouble_of(error, ErrorType::WriteError),
             ErrorType::WriteTimedout
         );
+    }
+
+    #[tokio::test]
+    async fn lines_follow_a_head_through_a_narrow_pipe() {
+        let (mut lease, mut upstream) = lease(PATIENCE, &Arc::default());
+        let lines = vec![b'x'; 100];
+        lease.lines = Some(Arc::new(OnceLock::from(lines.clone())));
+        let reading = tokio::spawn(async move {
+            let mut read = vec![0; 130];
+            upstream.read_exact(&mut read).await.expect("all of it");
+            read
+        });
+
+        lease
+            .write_all(b"GET / HTTP/1.1\r\nA: b\r\n\r\n")
+            .await
+            .expect("taken");
+        lease.write_all(b"body!!").await.expect("taken");
+        lease.flush().await.expect("sent");
+
+        let expected = [b"GET / HTTP/1.1\r\nA: b\r\n", &lines[..], b"\r\nbody!!"].concat();
+        let read = reading.await.expect("read");
+        assert_eq!(read.len(), expected.len());
+        assert_eq!(read, expected);
     }
 
     #[tokio::test]

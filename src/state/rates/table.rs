@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use siphasher::sip128::{Hasher128, SipHasher13};
+
 use super::{
     calendar::{Second, Timestamp},
     evicted::Sketches,
@@ -17,6 +19,11 @@ use super::{
     shard::Shard,
     slab::Identity,
 };
+
+/// A random number.
+fn drawn() -> u64 {
+    RandomState::new().hash_one(())
+}
 
 /// Shards for the smallest and the largest tables. More shards mean less waiting for each other
 /// and shorter pauses when an index grows; fewer, an order of eviction closer to that of the whole.
@@ -30,8 +37,8 @@ const NOTES: (usize, usize) = (65_536, 1 << 20);
 
 /// Exact counters for up to `max_keys` identities. The rules above that are those of the module.
 pub struct Table {
-    /// Two independent random keys make the 128-bit hash of an identity.
-    keys: [RandomState; 2],
+    /// The random key of the 128-bit hash of an identity.
+    key: (u64, u64),
     /// Made when first needed: a gateway may have thousands of tables with few clients each.
     shards: Box<[OnceLock<Box<Aligned>>]>,
     sketches: Sketches,
@@ -58,7 +65,7 @@ impl Table {
             .next_power_of_two()
             .clamp(SHARDS.0, SHARDS.1);
         Self {
-            keys: [RandomState::new(), RandomState::new()],
+            key: (drawn(), drawn()),
             shards: (0..shards).map(|_| OnceLock::new()).collect(),
             sketches: Sketches::default(),
             len: AtomicUsize::new(0),
@@ -86,10 +93,7 @@ impl Table {
     /// Counts one request of `identity` if none of its `limits` is reached at `now`, in all their
     /// periods at once; else counts nothing. Identities of different kinds must hash apart.
     pub fn hit(&self, identity: &(impl Hash + ?Sized), limits: &Limits, now: Timestamp) -> Usage {
-        let identity = Identity {
-            hash: self.keys[0].hash_one(identity),
-            place: self.keys[1].hash_one(identity),
-        };
+        let identity = self.identity(identity);
         let moment = Moment::new(now, limits);
         let mut shard = self.shard(identity).lock();
         let place = if let Some(place) = shard.find(identity) {
@@ -99,6 +103,16 @@ impl Table {
             shard.insert(identity, &moment, &self.sketches)
         };
         shard.hit(place, &moment)
+    }
+
+    fn identity(&self, identity: &(impl Hash + ?Sized)) -> Identity {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        identity.hash(&mut hasher);
+        let hash = hasher.finish128();
+        Identity {
+            hash: hash.h1,
+            place: hash.h2,
+        }
     }
 
     /// Frees the counters whose windows ended. Holds a lock for one chunk of one shard at a time.
