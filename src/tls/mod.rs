@@ -13,6 +13,7 @@ mod hello;
 mod names;
 mod pem;
 mod policy;
+mod records;
 mod self_signed;
 mod stream;
 mod upstream;

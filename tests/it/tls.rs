@@ -6,6 +6,7 @@ mod ciphers;
 mod clients;
 mod lifetime;
 mod names;
+mod records;
 mod requests;
 mod sessions;
 
