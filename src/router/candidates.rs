@@ -197,3 +197,13 @@ impl Crowd {
         visit(&self.others);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_with_one_candidate_takes_24_bytes() {
+        assert_eq!(size_of::<Candidates>(), 24);
+    }
+}

@@ -33,11 +33,7 @@ struct TreeKey {
 
 impl Index {
     /// `conditions` are those of all routes, by index.
-    pub(super) fn build(
-        conditions: &[Conditions],
-        patterns: &Patterns,
-        ranking: &Ranking,
-    ) -> Self {
+    pub(super) fn build(conditions: &[Conditions], patterns: &Patterns, ranking: &Ranking) -> Self {
         let mut index = Self {
             hosts: HostIndex::new(),
             paths: PrefixForest::new(),
@@ -51,8 +47,7 @@ impl Index {
             let tree = match trees.entry(key) {
                 Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(new) => {
-                    let candidates =
-                        candidates_by_prefix(new.key(), conditions, patterns, ranking);
+                    let candidates = candidates_by_prefix(new.key(), conditions, patterns, ranking);
                     *new.insert(index.paths.plant(candidates))
                 }
             };

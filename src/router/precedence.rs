@@ -292,11 +292,7 @@ impl<P: Ord, T: Copy> Contest<P, T> {
     /// Whether a candidate could still matter, so that it is worth the cost of matching it.
     ///
     /// `Err` if not even one of lower precedence could.
-    pub(super) fn admits(
-        &self,
-        precedence: &P,
-        seniority: &Seniority,
-    ) -> Result<bool, Hopeless> {
+    pub(super) fn admits(&self, precedence: &P, seniority: &Seniority) -> Result<bool, Hopeless> {
         let Some(leaders) = &self.leaders else {
             return Ok(true);
         };
@@ -517,6 +513,24 @@ mod tests {
         assert!(ascending.is_sorted_by(|lower, higher| lower < higher));
         for pair in ascending.windows(2) {
             assert!(pair[1].decided_by(&pair[0]).is_some());
+        }
+    }
+
+    #[test]
+    fn ranks_compare_as_the_precedences_that_they_stand_for() {
+        let precedences = [9, 1, 5, 9].map(|len| Precedence {
+            path: PathRank::Prefix(len),
+            ..LOWEST
+        });
+        let ranking = Ranking::new(precedences);
+        for left in &precedences {
+            assert_eq!(ranking.precedence(ranking.rank(left)), left);
+            for right in &precedences {
+                assert_eq!(
+                    ranking.rank(left).cmp(&ranking.rank(right)),
+                    left.cmp(right)
+                );
+            }
         }
     }
 

@@ -12,7 +12,8 @@ use std::ops::Range;
 pub(super) struct PrefixForest<T> {
     /// Each tree breadth first, with one more node at its end.
     nodes: Vec<Node>,
-    /// The first byte of each node's label, so that a child is found without touching its siblings.
+    /// The byte that leads to each node, so that a child is found without touching its siblings. It is
+    /// no part of the label: most nodes need none, and then no other memory is read.
     first_bytes: Vec<u8>,
     labels: Vec<u8>,
     values: Vec<T>,
@@ -73,7 +74,7 @@ impl<T> PrefixForest<T> {
                 .and_then(|key| key.get(end))
             {
                 let len = keys[rest.clone()].partition_point(|key| key[end] == byte);
-                unfinished.push_back((self.add_node(byte), rest.start..rest.start + len, end));
+                unfinished.push_back((self.add_node(byte), rest.start..rest.start + len, end + 1));
                 rest.start += len;
             }
         }
@@ -145,12 +146,12 @@ impl<'f, T> Iterator for Prefixes<'f, '_, T> {
             if !label.is_empty() {
                 self.rest = self.rest.strip_prefix(&forest.labels[label])?;
             }
-            if let Some(byte) = self.rest.first() {
+            if let Some((byte, rest)) = self.rest.split_first() {
                 let siblings = &forest.first_bytes[as_range(node.children..end.children)];
-                self.next = siblings
-                    .binary_search(byte)
-                    .ok()
-                    .map(|nth| node.children + as_index(nth));
+                if let Ok(nth) = siblings.binary_search(byte) {
+                    self.next = Some(node.children + as_index(nth));
+                    self.rest = rest;
+                }
             }
             if let Some(value) = node.value {
                 return forest.values.get(value.get() as usize - 1);

@@ -112,10 +112,6 @@ impl Snapshot {
 /// cache has the route, and each line more is a trip to memory.
 #[derive(Debug)]
 #[repr(align(64))]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the switches are those of the format"
-)]
 pub struct Route {
     pub facts: Box<RouteFacts>,
     /// The place of its service.
