@@ -9,7 +9,7 @@ use crate::{
     entity::facts::{RouteFacts, ServiceIndex},
     plugins::Instance,
     router::{Flavor, Router, Rule, Shadowed},
-    snapshot::{Route, Service},
+    snapshot::{Exceptions, Route, Service},
     state::State,
 };
 
@@ -88,8 +88,7 @@ pub(super) fn compile(
                 });
             Route {
                 series: state.telemetry.route(service_label, &label),
-                other_series: Box::default(),
-                facts: RouteFacts {
+                facts: Box::new(RouteFacts {
                     id: route.id,
                     name: fields.name.clone(),
                     label,
@@ -97,7 +96,7 @@ pub(super) fn compile(
                     methods: fields.methods.iter().cloned().collect(),
                     hosts: fields.hosts.clone(),
                     tags: fields.tags.clone(),
-                },
+                }),
                 service,
                 https_only: fields
                     .protocols
@@ -108,11 +107,7 @@ pub(super) fn compile(
                 strip_path: fields.strip_path,
                 preserve_host: fields.preserve_host,
                 path_handling: fields.path_handling,
-                retry: fields
-                    .retry
-                    .as_ref()
-                    .map(|retry| retries::compile(Some(retry))),
-                total_timeout: fields.total_timeout.map(retries::limit),
+                exceptions: exceptions(fields),
                 chains: chains.of_route(
                     index,
                     service,
@@ -147,7 +142,10 @@ pub(super) fn add_series(
             .filter_map(|instance| instances.get(instance))
             .flat_map(Instance::services)
             .collect();
-        route.other_series = chosen
+        if chosen.is_empty() {
+            continue;
+        }
+        let series = chosen
             .into_iter()
             .filter_map(|index| {
                 let service = services.get(index.0)?;
@@ -157,7 +155,21 @@ pub(super) fn add_series(
                 Some((index, series))
             })
             .collect();
+        route.exceptions.get_or_insert_default().series = series;
     }
+}
+
+/// What `route` says in place of its service, if anything.
+fn exceptions(route: &Written) -> Option<Box<Exceptions>> {
+    if route.retry.is_none() && route.total_timeout.is_none() {
+        return None;
+    }
+    let retry = route.retry.as_ref();
+    Some(Box::new(Exceptions {
+        retry: retry.map(|retry| retries::compile(Some(retry))),
+        total_timeout: route.total_timeout.map(retries::limit),
+        series: Box::default(),
+    }))
 }
 
 /// Reports every expression in a flavour that has none.

@@ -94,12 +94,27 @@ fn first_malformed_triplet(path: &[u8]) -> Option<&[u8]> {
 /// Whether `path` is what [`normalise`] would make of it.
 pub fn is_normal(path: &[u8]) -> bool {
     path.first() == Some(&b'/')
-        && path.iter().enumerate().all(|(at, byte)| match byte {
-            b'/' => !begins_removable_segment(path.get(at + 1..).unwrap_or_default()),
-            b'%' => encoded_byte(path, at)
-                .is_none_or(|byte| is_reserved(byte) && is_upper_case_triplet(path, at)),
-            _ => true,
-        })
+        && (has_nothing_to_normalise(path)
+            || path.iter().enumerate().all(|(at, byte)| match byte {
+                b'/' => !begins_removable_segment(path.get(at + 1..).unwrap_or_default()),
+                b'%' => encoded_byte(path, at)
+                    .is_none_or(|byte| is_reserved(byte) && is_upper_case_triplet(path, at)),
+                _ => true,
+            }))
+}
+
+/// Whether `path` has no `%` with something behind it, no empty segment before its end, and none that
+/// begins with a dot; nearly all have not. Looks at every byte, which the compiler turns into a few
+/// wide instructions.
+fn has_nothing_to_normalise(path: &[u8]) -> bool {
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    !pairs.fold(false, |has, (byte, next)| {
+        has | may_be_removable(*byte, *next)
+    })
+}
+
+fn may_be_removable(byte: u8, next: u8) -> bool {
+    byte == b'%' || (byte == b'/' && matches!(next, b'/' | b'.'))
 }
 
 /// Brings a raw request path, already cut at its `?`, into the form that is matched and sent
@@ -193,7 +208,7 @@ fn is_upper_case_triplet(path: &[u8], at: usize) -> bool {
 }
 
 /// RFC 3986 §2.2 reserved characters and `%`: encoded and plain they mean different things.
-pub fn is_reserved(byte: u8) -> bool {
+pub const fn is_reserved(byte: u8) -> bool {
     matches!(
         byte,
         b'!' | b'*'

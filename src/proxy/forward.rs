@@ -1,7 +1,6 @@
 //! Step 5: pick a target for a try, and shape the request for it.
 
 use std::{
-    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,7 +32,7 @@ use crate::{
         reason::Reason,
     },
     plugin::{CircuitGuard, Reply},
-    router::path::{encode_for_wire, is_kept, join},
+    router::path::{encode_for_wire, is_fit_for_wire, is_kept, join},
     snapshot::{Route, Service, Snapshot},
     state::{State, clock::Clock, pool::Counterpart},
     upstream::{
@@ -475,7 +474,7 @@ pub(super) fn target(
         && service.path.is_none()
         && exchange.normal_path.is_none()
         && exchange.forward.directions.query.is_none();
-    if unchanged && matches!(encode_for_wire(sent), Cow::Borrowed(_)) {
+    if unchanged && is_fit_for_wire(sent) {
         return Ok((client.uri.clone(), None));
     }
     let path = join(service.path.as_deref(), normal, cut, route.path_handling);

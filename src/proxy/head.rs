@@ -445,9 +445,17 @@ pub(super) fn host(value: &[u8], empty_allowed: bool) -> Result<(), Refusal> {
 /// takes.
 fn holds_target_bytes(target: &[u8]) -> bool {
     let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
-    let is_right = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>');
-    path.iter().all(|byte| is_right(byte) && *byte != b'`')
-        && query.iter().all(|byte| is_right(byte) && *byte != b'"')
+    // Looks at every byte, which the compiler turns into a few wide instructions.
+    let hold = |bytes: &[u8], forbidden: u8| {
+        bytes
+            .iter()
+            .fold(true, |hold, byte| hold & is_target_byte(*byte, forbidden))
+    };
+    hold(path, b'`') && hold(query, b'"')
+}
+
+fn is_target_byte(byte: u8, forbidden: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>') && byte != forbidden
 }
 
 /// An IPv6 address in brackets. Nothing else that may stand there is in use (RFC 3986 §3.2.2).

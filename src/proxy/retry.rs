@@ -25,7 +25,7 @@ const ONE_WRITE_BYTES_MAX: usize = 1024;
 
 /// How the tries of a request are repeated: as its route says, else as the service says.
 pub(super) fn policy<'s>(route: &'s Route, service: &'s Service) -> &'s Retry {
-    route.retry.as_ref().unwrap_or(&service.retry)
+    route.retry().unwrap_or(&service.retry)
 }
 
 impl Forward {
@@ -39,7 +39,7 @@ impl Forward {
         if service.retries > 0 {
             service.budget.request(now);
         }
-        let total = route.total_timeout.unwrap_or(service.total_timeout);
+        let total = route.total_timeout().unwrap_or(service.total_timeout);
         self.deadline = total.and_then(|total| now.checked_add(total));
     }
 

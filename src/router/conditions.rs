@@ -182,6 +182,20 @@ impl Conditions {
         }
     }
 
+    /// Every precedence with which the route may match.
+    pub(super) fn precedences(&self) -> impl Iterator<Item = Precedence> {
+        let listed = self.paths.iter().map(|path| self.path_rank(path));
+        let absent = self.paths.is_empty() || self.expression.is_some();
+        let ranks = listed.chain(absent.then_some(PathRank::Absent));
+        ranks.flat_map(|rank| [false, true].map(|with_port| self.precedence(rank, with_port)))
+    }
+
+    /// Whether more is asked of a request than its host and its path.
+    pub(super) fn are_beyond_host_and_path(&self) -> bool {
+        self.expression.is_some()
+            || !(self.methods.is_empty() && self.headers.is_empty() && self.snis.is_empty())
+    }
+
     /// Which attributes the route has.
     pub(super) fn attributes(&self) -> Attributes {
         Attributes::new([

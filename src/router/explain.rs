@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use super::candidates::Candidate;
+use super::candidates::{Candidate, CandidatePath};
 use super::conditions::{
     Conditions, ExpressionCondition, HeaderCondition, PathCondition, ValueCondition,
 };
@@ -189,6 +189,7 @@ impl Router {
     /// It looks at every route; it is for people, not for the path of a request.
     pub fn explain(&self, key: &Key<'_>) -> Explanation {
         let winner = self.best(key).map(|hit| *hit.candidate);
+        let highest = winner.map(|winner| self.ranking.precedence(winner.rank));
         let verdicts: Vec<_> = self
             .conditions
             .iter()
@@ -200,21 +201,19 @@ impl Router {
             .collect();
         let first_among_equals = verdicts
             .iter()
-            .position(|verdict| {
-                verdict.as_ref().ok() == winner.as_ref().map(|winner| &winner.precedence)
-            })
+            .position(|verdict| verdict.as_ref().ok() == highest)
             .unwrap_or_default();
         let reason = |route: usize, verdict: Result<Precedence, Vec<Mismatch>>| {
-            let Some(winner) = &winner else {
+            let Some((winner, highest)) = winner.zip(highest) else {
                 return verdict.err().map(LossReason::Mismatched);
             };
             Some(match verdict {
                 _ if route == winner.route() => return None,
                 Err(mismatches) => LossReason::Mismatched(mismatches),
                 Ok(precedence) => {
-                    LossReason::Outranked(winner.precedence.decided_by(&precedence).unwrap_or_else(
-                        || self.tie_broken_by(winner.route(), route, first_among_equals),
-                    ))
+                    LossReason::Outranked(highest.decided_by(&precedence).unwrap_or_else(|| {
+                        self.tie_broken_by(winner.route(), route, first_among_equals)
+                    }))
                 }
             })
         };
@@ -349,12 +348,15 @@ impl Router {
             by: pattern.to_string(),
             got: (String::from_utf8_lossy(&host).into_owned(), key.port),
         }));
-        met.extend(match (winner.regex, winner.precedence.path) {
-            (Some(id), _) => self.regex_met(id, key.path),
-            (None, PathRank::Prefix(len)) => key.path.get(..len).map(|prefix| Met::Prefix {
-                by: String::from_utf8_lossy(prefix).into_owned(),
-            }),
-            (None, _) => None,
+        met.extend(match winner.path {
+            CandidatePath::Regex(id) => self.regex_met(id, key.path),
+            CandidatePath::Prefix(len) => {
+                let prefix = key.path.get(..len as usize);
+                prefix.map(|prefix| Met::Prefix {
+                    by: String::from_utf8_lossy(prefix).into_owned(),
+                })
+            }
+            CandidatePath::Absent => None,
         });
         if !conditions.methods.is_empty() {
             met.push(Met::Method {

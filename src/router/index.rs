@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::Key;
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{Candidate, CandidatePath, Candidates};
 use super::conditions::{Conditions, PathCondition};
 use super::host::HostIndex;
 use super::patterns::Patterns;
-use super::precedence::{PathRank, Seniority};
-use super::prefix_forest::{PrefixForest, Tree};
+use super::precedence::{PathRank, Ranking};
+use super::prefix_forest::{PrefixForest, Tree, as_index};
 use crate::entity::host::{HostPattern, RequestHost};
 
 /// The candidates of all routes by host and path.
@@ -33,7 +33,7 @@ struct TreeKey {
 
 impl Index {
     /// `conditions` are those of all routes, by index.
-    pub(super) fn build(conditions: &[Conditions], patterns: &Patterns) -> Self {
+    pub(super) fn build(conditions: &[Conditions], patterns: &Patterns, ranking: &Ranking) -> Self {
         let mut index = Self {
             hosts: HostIndex::new(),
             paths: PrefixForest::new(),
@@ -47,15 +47,13 @@ impl Index {
             let tree = match trees.entry(key) {
                 Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(new) => {
-                    let tree =
-                        index
-                            .paths
-                            .plant(candidates_by_prefix(new.key(), conditions, patterns));
-                    *new.insert(tree)
+                    let candidates = candidates_by_prefix(new.key(), conditions, patterns, ranking);
+                    *new.insert(index.paths.plant(candidates))
                 }
             };
             index.hosts.insert(host, tree);
         }
+        index.paths.shrink_to_fit();
         index
     }
 
@@ -99,34 +97,32 @@ fn candidates_by_prefix<'c>(
     key: &TreeKey,
     conditions: &'c [Conditions],
     patterns: &'c Patterns,
+    ranking: &Ranking,
 ) -> Vec<(&'c [u8], Candidates)> {
     let mut flat: Vec<(&[u8], Candidate)> = Vec::with_capacity(key.routes.len());
     for &route in &key.routes {
         let conditions = &conditions[route];
-        let candidate = |path, place, regex| Candidate {
-            precedence: conditions.precedence(path, key.host_with_port),
-            seniority: Seniority {
-                created_at: conditions.created_at,
-                position: (route, place),
-            },
-            regex,
+        let candidate = |path, place, matched| {
+            let rank = ranking.rank(&conditions.precedence(path, key.host_with_port));
+            Candidate::new((route, place), rank, matched, conditions)
         };
+        let without_path = || candidate(PathRank::Absent, 0, CandidatePath::Absent);
         if let Some(expression) = &conditions.expression {
             let prefixes = expression.needs.prefixes.iter();
-            flat.extend(prefixes.map(|prefix| (&**prefix, candidate(PathRank::Absent, 0, None))));
+            flat.extend(prefixes.map(|prefix| (&**prefix, without_path())));
             continue;
         }
         if conditions.paths.is_empty() {
-            flat.push((b"", candidate(PathRank::Absent, 0, None)));
+            flat.push((b"", without_path()));
         }
         for (place, path) in conditions.paths.iter().enumerate() {
-            let regex = match path {
-                PathCondition::Prefix(_) => None,
-                PathCondition::Regex(id) => Some(*id),
+            let matched = match path {
+                PathCondition::Prefix(prefix) => CandidatePath::Prefix(as_index(prefix.len())),
+                PathCondition::Regex(id) => CandidatePath::Regex(*id),
             };
             flat.push((
                 path.literal_prefix(patterns),
-                candidate(conditions.path_rank(path), place, regex),
+                candidate(conditions.path_rank(path), place, matched),
             ));
         }
     }

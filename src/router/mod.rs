@@ -27,7 +27,7 @@ use regex::bytes::Regex;
 
 use crate::entity::message::Headers;
 
-use candidates::Candidate;
+use candidates::{Candidate, CandidatePath};
 use conditions::Conditions;
 use evaluation::Evaluation;
 pub use explain::{Explanation, Finding, Likeness, Loser, LossReason, Met, Mismatch, Subject};
@@ -35,7 +35,7 @@ use index::Index;
 pub use patterns::PatternId;
 use patterns::{PatternPool, Patterns};
 pub use precedence::Criterion;
-use precedence::{Contest, PathRank};
+use precedence::{Contest, Ranking};
 pub use shadow::Shadowed;
 
 /// In which order routes are tried, as in Kong's setting of the same name.
@@ -202,8 +202,9 @@ impl fmt::Display for Field {
 /// A table of routes, immutable once built.
 #[derive(Debug)]
 pub struct Router {
-    conditions: Vec<Conditions>,
+    conditions: Box<[Conditions]>,
     patterns: Patterns,
+    ranking: Ranking,
     index: Index,
     flavor: Flavor,
 }
@@ -231,10 +232,12 @@ impl Router {
             return Err(invalid);
         }
         let patterns = pool.into_patterns();
-        let index = Index::build(&conditions, &patterns);
+        let ranking = Ranking::new(conditions.iter().flat_map(Conditions::precedences));
+        let index = Index::build(&conditions, &patterns, &ranking);
         Ok(Self {
-            conditions,
+            conditions: conditions.into(),
             patterns,
+            ranking,
             index,
             flavor,
         })
@@ -291,15 +294,16 @@ impl Router {
         let mut contest = Contest::new();
         self.index.visit(key, Some(key.method), |candidates| {
             for candidate in candidates {
-                let Ok(is_admitted) = contest.admits(&candidate.precedence, &candidate.seniority)
-                else {
+                let seniority = candidate.seniority(&self.conditions);
+                let Ok(is_admitted) = contest.admits(&candidate.rank, &seniority) else {
                     break;
                 };
                 if is_admitted
-                    && self.conditions[candidate.route()].method_matches(key.method)
+                    && (!candidate.is_conditional
+                        || self.conditions[candidate.route()].method_matches(key.method))
                     && let Some(hit) = self.match_but_for_method(candidate, key)
                 {
-                    contest.enter(candidate.precedence, candidate.seniority, hit);
+                    contest.enter(candidate.rank, seniority, hit);
                 }
             }
         });
@@ -312,23 +316,25 @@ impl Router {
         candidate: &'r Candidate,
         key: &Key<'_>,
     ) -> Option<Hit<'r>> {
-        let conditions = &self.conditions[candidate.route()];
-        let path = if let Some(expression) = &conditions.expression {
-            Evaluation::new(expression, &self.patterns, key).outcome()?
-        } else {
+        if candidate.is_conditional {
+            let conditions = &self.conditions[candidate.route()];
+            if let Some(expression) = &conditions.expression {
+                let path = Evaluation::new(expression, &self.patterns, key).outcome()?;
+                return Some(Hit { candidate, path });
+            }
             if !(conditions.sni_matches(key.sni)
                 && conditions.headers_match(key.headers, &self.patterns))
             {
                 return None;
             }
-            match (candidate.precedence.path, candidate.regex) {
-                (_, Some(pattern)) => MatchedPath::Regex {
-                    len: self.patterns.regex(pattern).find(key.path)?.end(),
-                    pattern,
-                },
-                (PathRank::Prefix(len), None) => MatchedPath::Prefix(len),
-                (_, None) => MatchedPath::None,
-            }
+        }
+        let path = match candidate.path {
+            CandidatePath::Regex(pattern) => MatchedPath::Regex {
+                len: self.patterns.regex(pattern).find(key.path)?.end(),
+                pattern,
+            },
+            CandidatePath::Prefix(len) => MatchedPath::Prefix(len as usize),
+            CandidatePath::Absent => MatchedPath::None,
         };
         Some(Hit { candidate, path })
     }

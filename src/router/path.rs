@@ -94,8 +94,8 @@ fn without_leading_dots(rest: &[u8]) -> &[u8] {
 ///
 /// It undoes what normalising decoded; `%` stays, for it begins a triplet that normalising kept.
 pub fn encode_for_wire(path: &[u8]) -> Cow<'_, str> {
-    if let Ok(text) = std::str::from_utf8(path)
-        && text.bytes().all(is_wire_safe)
+    if is_fit_for_wire(path)
+        && let Ok(text) = std::str::from_utf8(path)
     {
         return Cow::Borrowed(text);
     }
@@ -112,9 +112,29 @@ pub fn encode_for_wire(path: &[u8]) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
-fn is_wire_safe(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || is_reserved(byte)
+/// Whether [`encode_for_wire`] changes nothing of `path`.
+pub fn is_fit_for_wire(path: &[u8]) -> bool {
+    path.iter().all(|byte| is_wire_safe(*byte))
 }
+
+fn is_wire_safe(byte: u8) -> bool {
+    WIRE_SAFE[byte as usize]
+}
+
+/// Which bytes may stand in a request line as they are.
+static WIRE_SAFE: [bool; 256] = {
+    let mut safe = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        safe[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~')
+            || is_reserved(byte);
+        if byte == u8::MAX {
+            break safe;
+        }
+        byte += 1;
+    }
+};
 
 fn hex_digit(value: u8) -> char {
     char::from(if value < 10 {

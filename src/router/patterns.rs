@@ -13,7 +13,7 @@ const COMPILED_AT_BUILD: usize = 100;
 
 /// Names a regex of a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PatternId(usize);
+pub struct PatternId(u32);
 
 /// The regexes of a router, with the text that the operator wrote for each.
 #[derive(Debug)]
@@ -21,27 +21,35 @@ pub(super) struct Patterns(Vec<(Box<str>, Pattern)>);
 
 impl Patterns {
     pub(super) fn regex(&self, id: PatternId) -> &Regex {
-        self.0[id.0].1.regex()
+        self.0[id.place()].1.regex()
     }
 
     pub(super) fn literal_prefix(&self, id: PatternId) -> &[u8] {
-        self.0[id.0].1.literal_prefix()
+        self.0[id.place()].1.literal_prefix()
     }
 
     /// Whether a match depends on what stands around it.
     pub(super) fn has_assertions(&self, id: PatternId) -> bool {
-        self.0[id.0].1.has_assertions()
+        self.0[id.place()].1.has_assertions()
     }
 
     pub(super) fn written(&self, id: PatternId) -> &str {
-        &self.0[id.0].0
+        &self.0[id.place()].0
     }
 }
 
 impl PatternId {
     /// The one that was added `n` places later.
     pub(super) fn plus(self, n: usize) -> Self {
-        Self(self.0 + n)
+        Self::at(self.place() + n)
+    }
+
+    fn at(place: usize) -> Self {
+        Self(u32::try_from(place).expect("a configuration has fewer than four billion regexes"))
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -60,7 +68,7 @@ impl<'r> PatternPool<'r> {
     }
 
     pub(super) fn add(&mut self, written: &'r str, pattern: Pattern) -> PatternId {
-        let id = PatternId(self.patterns.len());
+        let id = PatternId::at(self.patterns.len());
         self.patterns.push((written.into(), pattern));
         self.ids.insert(written, id);
         id
@@ -68,7 +76,7 @@ impl<'r> PatternPool<'r> {
 
     /// Adds patterns that nobody else uses, and gives the name of the first; the others follow.
     pub(super) fn add_all(&mut self, patterns: Vec<Pattern>) -> PatternId {
-        let first = PatternId(self.patterns.len());
+        let first = PatternId::at(self.patterns.len());
         let unnamed = patterns.into_iter().map(|pattern| ("".into(), pattern));
         self.patterns.extend(unnamed);
         first

@@ -4,6 +4,7 @@
 //! Nothing here looks at a request.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How specific one way of matching a route is; the greater one wins.
@@ -34,6 +35,34 @@ pub(super) struct Precedence {
     pub(super) path: PathRank,
     /// The host that matched names a port.
     pub(super) host_with_port: bool,
+}
+
+/// All precedences that may occur in one table. There are few, however many routes there are.
+#[derive(Debug)]
+pub(super) struct Ranking(Box<[Precedence]>);
+
+/// The place of a precedence in a [`Ranking`]: compares as the precedence does, in a fraction of its
+/// bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank(u32);
+
+impl Ranking {
+    pub(super) fn new(precedences: impl IntoIterator<Item = Precedence>) -> Self {
+        let distinct: BTreeSet<Precedence> = precedences.into_iter().collect();
+        Self(distinct.into_iter().collect())
+    }
+
+    /// The rank of one of these precedences.
+    pub(super) fn rank(&self, precedence: &Precedence) -> Rank {
+        let place = self.0.binary_search(precedence);
+        let place = place.ok().and_then(|place| u32::try_from(place).ok());
+        Rank(place.expect("a ranking is made of the precedences of all routes"))
+    }
+
+    /// The precedence with this rank.
+    pub(super) fn precedence(&self, rank: Rank) -> &Precedence {
+        &self.0[rank.0 as usize]
+    }
 }
 
 /// The attributes of a route as bits, the more important ones higher (flavour `traditional`).
@@ -235,25 +264,26 @@ impl Seniority {
     }
 }
 
-/// The best of the matching candidates seen so far, in whatever order they come.
+/// The best of the matching candidates seen so far, in whatever order they come. `P` compares as
+/// their precedences do.
 ///
 /// Among equals the first in the file wins, unless it has a `created_at` and another one's is
 /// smaller. That is no order one could sort by: with A (created at 5), B (undated) and C (created
 /// at 1) in this order, A comes before B, B before C, and C before A. So both the first and the
 /// oldest are kept; of A, B and C together, C wins.
 #[derive(Debug)]
-pub(super) struct Contest<T> {
-    leaders: Option<Leaders<T>>,
+pub(super) struct Contest<P, T> {
+    leaders: Option<Leaders<P, T>>,
 }
 
 #[derive(Debug)]
-struct Leaders<T> {
-    precedence: Precedence,
+struct Leaders<P, T> {
+    precedence: P,
     first: (Seniority, T),
     oldest: Option<(Seniority, T)>,
 }
 
-impl<T: Copy> Contest<T> {
+impl<P: Ord, T: Copy> Contest<P, T> {
     /// Nobody has entered.
     pub(super) fn new() -> Self {
         Self { leaders: None }
@@ -262,11 +292,7 @@ impl<T: Copy> Contest<T> {
     /// Whether a candidate could still matter, so that it is worth the cost of matching it.
     ///
     /// `Err` if not even one of lower precedence could.
-    pub(super) fn admits(
-        &self,
-        precedence: &Precedence,
-        seniority: &Seniority,
-    ) -> Result<bool, Hopeless> {
+    pub(super) fn admits(&self, precedence: &P, seniority: &Seniority) -> Result<bool, Hopeless> {
         let Some(leaders) = &self.leaders else {
             return Ok(true);
         };
@@ -278,7 +304,7 @@ impl<T: Copy> Contest<T> {
     }
 
     /// Enters a candidate that matches.
-    pub(super) fn enter(&mut self, precedence: Precedence, seniority: Seniority, candidate: T) {
+    pub(super) fn enter(&mut self, precedence: P, seniority: Seniority, candidate: T) {
         let dated = seniority.created_at.map(|_| (seniority, candidate));
         match &mut self.leaders {
             Some(leaders) if precedence < leaders.precedence => {}
@@ -315,7 +341,7 @@ impl<T: Copy> Contest<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hopeless;
 
-impl<T> Leaders<T> {
+impl<P, T> Leaders<P, T> {
     fn is_earlier(&self, seniority: &Seniority) -> bool {
         seniority.position < self.first.0.position
     }
@@ -487,6 +513,24 @@ mod tests {
         assert!(ascending.is_sorted_by(|lower, higher| lower < higher));
         for pair in ascending.windows(2) {
             assert!(pair[1].decided_by(&pair[0]).is_some());
+        }
+    }
+
+    #[test]
+    fn ranks_compare_as_the_precedences_that_they_stand_for() {
+        let precedences = [9, 1, 5, 9].map(|len| Precedence {
+            path: PathRank::Prefix(len),
+            ..LOWEST
+        });
+        let ranking = Ranking::new(precedences);
+        for left in &precedences {
+            assert_eq!(ranking.precedence(ranking.rank(left)), left);
+            for right in &precedences {
+                assert_eq!(
+                    ranking.rank(left).cmp(&ranking.rank(right)),
+                    left.cmp(right)
+                );
+            }
         }
     }
 

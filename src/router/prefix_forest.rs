@@ -4,13 +4,16 @@
 //! Built once, never changed. It knows nothing of routes.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::ops::Range;
 
 /// Many radix trees from byte strings to values. Each tree's keys are distinct.
 #[derive(Debug)]
 pub(super) struct PrefixForest<T> {
+    /// Each tree breadth first, with one more node at its end.
     nodes: Vec<Node>,
-    /// The first byte of each node's label, so that a child is found without touching its siblings.
+    /// The byte that leads to each node, so that a child is found without touching its siblings. It is
+    /// no part of the label: most nodes need none, and then no other memory is read.
     first_bytes: Vec<u8>,
     labels: Vec<u8>,
     values: Vec<T>,
@@ -20,11 +23,13 @@ pub(super) struct PrefixForest<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tree(u32);
 
+/// Where the label and the children of a node begin. They end where those of the next node do.
 #[derive(Debug)]
 struct Node {
-    label: Range<u32>,
-    children: Range<u32>,
-    value: Option<u32>,
+    label: u32,
+    children: u32,
+    /// One more than the place of its value.
+    value: Option<NonZero<u32>>,
 }
 
 impl<T> PrefixForest<T> {
@@ -47,6 +52,7 @@ impl<T> PrefixForest<T> {
         // need no deep stack.
         let mut unfinished = VecDeque::from([(tree.0, 0..keys.len(), 0)]);
         while let Some((node, range, depth)) = unfinished.pop_front() {
+            self.begin(node);
             let Some((first, last)) = keys
                 .get(range.clone())
                 .and_then(|keys| keys.first().zip(keys.last()))
@@ -55,10 +61,12 @@ impl<T> PrefixForest<T> {
             };
             // Between sorted keys, all share what the outer two share.
             let end = depth + shared_len(&first[depth..], &last[depth..]);
-            let label = self.add_label(&first[depth..end]);
+            self.labels.extend_from_slice(&first[depth..end]);
             let has_value = first.len() == end;
-            let value = has_value.then(|| as_index(values_start + range.start));
-            let children_start = as_index(self.nodes.len());
+            if has_value {
+                let place = NonZero::new(as_index(values_start + range.start + 1));
+                self.nodes[node as usize].value = place;
+            }
             let mut rest = range.start + usize::from(has_value)..range.end;
             while let Some(&byte) = keys
                 .get(rest.start)
@@ -66,15 +74,11 @@ impl<T> PrefixForest<T> {
                 .and_then(|key| key.get(end))
             {
                 let len = keys[rest.clone()].partition_point(|key| key[end] == byte);
-                unfinished.push_back((self.add_node(byte), rest.start..rest.start + len, end));
+                unfinished.push_back((self.add_node(byte), rest.start..rest.start + len, end + 1));
                 rest.start += len;
             }
-            self.nodes[node as usize] = Node {
-                label,
-                children: children_start..as_index(self.nodes.len()),
-                value,
-            };
         }
+        self.add_node(0);
         tree
     }
 
@@ -93,21 +97,31 @@ impl<T> PrefixForest<T> {
         self.nodes.len()
     }
 
+    /// Gives back the memory that further trees would take.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.first_bytes.shrink_to_fit();
+        self.labels.shrink_to_fit();
+        self.values.shrink_to_fit();
+    }
+
     fn add_node(&mut self, first_byte: u8) -> u32 {
         let node = as_index(self.nodes.len());
         self.nodes.push(Node {
-            label: 0..0,
-            children: 0..0,
+            label: as_index(self.labels.len()),
+            children: node,
             value: None,
         });
         self.first_bytes.push(first_byte);
         node
     }
 
-    fn add_label(&mut self, label: &[u8]) -> Range<u32> {
-        let start = as_index(self.labels.len());
-        self.labels.extend_from_slice(label);
-        start..as_index(self.labels.len())
+    /// Lets the label and the children of `node` begin behind all others.
+    fn begin(&mut self, node: u32) {
+        let (label, children) = (as_index(self.labels.len()), as_index(self.nodes.len()));
+        let node = &mut self.nodes[node as usize];
+        node.label = label;
+        node.children = children;
     }
 }
 
@@ -125,23 +139,22 @@ impl<'f, T> Iterator for Prefixes<'f, '_, T> {
     fn next(&mut self) -> Option<&'f T> {
         let forest = self.forest;
         while let Some(at) = self.next.take() {
-            let node = &forest.nodes[at as usize];
+            let [node, end] = forest.nodes.get(at as usize..)?.first_chunk()?;
+            let label = as_range(node.label..end.label);
             // Comparing nothing is not free: of a forest without labels it costs a `memcmp` at a
             // dangling address.
-            if !node.label.is_empty() {
-                self.rest = self
-                    .rest
-                    .strip_prefix(&forest.labels[as_range(&node.label)])?;
+            if !label.is_empty() {
+                self.rest = self.rest.strip_prefix(&forest.labels[label])?;
             }
-            if let Some(byte) = self.rest.first() {
-                let siblings = &forest.first_bytes[as_range(&node.children)];
-                self.next = siblings
-                    .binary_search(byte)
-                    .ok()
-                    .map(|nth| node.children.start + as_index(nth));
+            if let Some((byte, rest)) = self.rest.split_first() {
+                let siblings = &forest.first_bytes[as_range(node.children..end.children)];
+                if let Ok(nth) = siblings.binary_search(byte) {
+                    self.next = Some(node.children + as_index(nth));
+                    self.rest = rest;
+                }
             }
             if let Some(value) = node.value {
-                return forest.values.get(value as usize);
+                return forest.values.get(value.get() as usize - 1);
             }
         }
         None
@@ -155,11 +168,12 @@ fn shared_len(left: &[u8], right: &[u8]) -> usize {
         .count()
 }
 
-fn as_index(position: usize) -> u32 {
+/// `position` in four bytes, for there may be many.
+pub(super) fn as_index(position: usize) -> u32 {
     u32::try_from(position).expect("a configuration has fewer than four billion bytes of paths")
 }
 
-fn as_range(range: &Range<u32>) -> Range<usize> {
+fn as_range(range: Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 

@@ -163,7 +163,8 @@ impl Search<'_> {
             for candidate in candidates {
                 rivals += 1;
                 let is_over = cover.is_some() || rivals > RIVALS_MAX;
-                if is_over || is_below(&candidate.precedence, &own.precedence) {
+                let precedence = router.ranking.precedence(candidate.rank);
+                if is_over || is_below(precedence, &own.precedence) {
                     break;
                 }
                 if candidate.route() != route
@@ -189,12 +190,12 @@ impl Search<'_> {
         if rival.expression.is_some() {
             return false;
         }
-        let place = candidate.seniority.position.1;
+        let (_, place) = candidate.position();
         let rival_path = rival.paths.get(place);
         let rank = rival_path.map_or(PathRank::Absent, |path| rival.path_rank(path));
         let standing = Standing {
             precedence: rival.precedence(rank, names_port),
-            seniority: candidate.seniority,
+            seniority: candidate.seniority(&self.router.conditions),
         };
         standing.is_ahead_of(own)
             && covers_list(&rival.methods, &conditions.methods, |wide, narrow| {

@@ -108,14 +108,12 @@ impl Snapshot {
     }
 }
 
-/// A route as requests see it.
+/// A route as requests see it: what every request reads is in one cache line, for in a large table no
+/// cache has the route, and each line more is a trip to memory.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the switches are those of the format"
-)]
+#[repr(align(64))]
 pub struct Route {
-    pub facts: RouteFacts,
+    pub facts: Box<RouteFacts>,
     /// The place of its service.
     pub service: Option<usize>,
     /// Whether plain text is refused: for HTTP with `https_redirect_status`.
@@ -126,26 +124,44 @@ pub struct Route {
     pub strip_path: bool,
     pub preserve_host: bool,
     pub path_handling: PathHandling,
-    /// In place of what the service says.
-    pub retry: Option<Retry>,
-    /// The same; the inner one absent = no such limit.
-    pub total_timeout: Option<Option<Duration>>,
     /// The plugins for requests over `http` and over `https`, the same unless some plugin names
     /// its protocols.
     pub chains: [ChainIndex; 2],
     pub series: Arc<RouteSeries>,
-    /// The same for services that a plugin may choose in place of its own; few.
-    pub other_series: Box<[(ServiceIndex, Arc<RouteSeries>)]>,
+    /// What most routes have not.
+    pub exceptions: Option<Box<Exceptions>>,
+}
+
+/// What a route has in place of what its service says.
+#[derive(Debug, Default)]
+pub struct Exceptions {
+    pub retry: Option<Retry>,
+    /// The inner one absent = no such limit.
+    pub total_timeout: Option<Option<Duration>>,
+    /// The series of requests that go to services which a plugin may choose in place of its own; few.
+    pub series: Box<[(ServiceIndex, Arc<RouteSeries>)]>,
 }
 
 impl Route {
     /// The series of requests that go to `chosen`; absent = to the route's own service.
     pub fn series_of(&self, chosen: Option<ServiceIndex>) -> &Arc<RouteSeries> {
-        let other = chosen.and_then(|chosen| {
-            let mut others = self.other_series.iter();
+        let other = chosen.zip(self.exceptions.as_ref());
+        let other = other.and_then(|(chosen, exceptions)| {
+            let mut others = exceptions.series.iter();
             others.find(|(service, _)| *service == chosen)
         });
         other.map_or(&self.series, |(_, series)| series)
+    }
+
+    /// How tries are repeated, in place of what the service says.
+    pub fn retry(&self) -> Option<&Retry> {
+        self.exceptions.as_ref()?.retry.as_ref()
+    }
+
+    /// By when the response must have begun, in place of what the service says; the inner one
+    /// absent = no such limit.
+    pub fn total_timeout(&self) -> Option<Option<Duration>> {
+        self.exceptions.as_ref()?.total_timeout
     }
 }
 
@@ -187,4 +203,14 @@ pub struct Service {
     pub balancer: Arc<Balancer>,
     /// How often requests were sent again, and how often not for want of budget.
     pub repeats: Arc<Retries>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_one_cache_line() {
+        assert_eq!(size_of::<Route>(), 64);
+    }
 }
