@@ -34,6 +34,11 @@ impl RequestHeaders<'_> {
         self.0.insert(name, value);
     }
 
+    /// Sets `name`, of which there is no line.
+    pub(super) fn add(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.0.append(name, value);
+    }
+
     /// Removes every line of `name`.
     pub fn remove(&mut self, name: &HeaderName) {
         self.0.remove(name);

@@ -233,21 +233,21 @@ impl<'a> Request<'a> {
             }
         }
         self.headers
-            .set(&names::CONSUMER_ID, consumer.id_header.clone());
+            .add(&names::CONSUMER_ID, consumer.id_header.clone());
         for (name, value) in [
             (&names::CONSUMER_USERNAME, &consumer.username_header),
             (&names::CONSUMER_CUSTOM_ID, &consumer.custom_id_header),
         ] {
             if let Some(value) = value {
-                self.headers.set(name, value.clone());
+                self.headers.add(name, value.clone());
             }
         }
         if anonymous {
             self.headers
-                .set(&names::ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
+                .add(&names::ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
         }
         if let Some(groups) = self.about.consumers.groups_header(index) {
-            self.headers.set(&names::CONSUMER_GROUPS, groups.clone());
+            self.headers.add(&names::CONSUMER_GROUPS, groups.clone());
         }
     }
 

@@ -104,22 +104,32 @@ fn unusual_phrase(response: &ResponseHeader) -> Option<String> {
 fn add_own(response: &mut ResponseHead, fields: Fields, exchange: &Exchange) {
     let tokens = exchange.snapshot.settings.tokens;
     let forward = &exchange.forward;
+    let status = response.status.as_u16();
     let headers = &mut response.headers;
+    // Most upstreams send no field whose name begins like these.
+    let has_extensions = fields.has(Fields::X);
+    let mut set = |name: &HeaderName, value: HeaderValue| {
+        if has_extensions {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
+        }
+    };
     if tokens.upstream_latency
         && let (Some(sent), Some(answered)) = (forward.sent_at, forward.answered_at)
     {
-        headers.insert(&UPSTREAM_LATENCY, milliseconds(answered - sent));
+        set(&UPSTREAM_LATENCY, milliseconds(answered - sent));
     }
     if tokens.proxy_latency
         && let Some(sent) = forward.sent_at
     {
-        headers.insert(&PROXY_LATENCY, milliseconds(sent - exchange.began));
+        set(&PROXY_LATENCY, milliseconds(sent - exchange.began));
     }
     if tokens.upstream_status {
-        headers.insert(
-            &UPSTREAM_STATUS,
-            HeaderValue::from(response.status.as_u16()),
-        );
+        set(&UPSTREAM_STATUS, status.into());
+    }
+    if tokens.request_id {
+        set(&REQUEST_ID, request_id(exchange));
     }
     if tokens.via {
         let mut via = HeaderValue::from_static(VIA);
@@ -129,10 +139,7 @@ fn add_own(response: &mut ResponseHead, fields: Fields, exchange: &Exchange) {
         headers.insert(header::VIA, via);
     }
     if tokens.server && !fields.has(Fields::SERVER) {
-        headers.insert(header::SERVER, SERVER);
-    }
-    if tokens.request_id {
-        headers.insert(&REQUEST_ID, request_id(exchange));
+        headers.append(header::SERVER, SERVER);
     }
     let cookie = exchange.service();
     if let Some(cookie) = cookie.and_then(|service| affinity::cookie(service, forward)) {

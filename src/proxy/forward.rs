@@ -407,11 +407,12 @@ pub(super) async fn shape(
             .map_err(Error::into_down)?;
         exchange.forward.continued = true;
     }
+    let now = clock.instant();
     *request = if let Some(dial) = &exchange.forward.dial {
         let (target, prefix) = target(exchange, exchange.service())?;
         let mut lines = Vec::with_capacity(HEAD_BYTES);
         write_lines(&mut lines, exchange, prefix);
-        dial.follow_head(lines);
+        dial.follow_head(lines, now);
         framing::request(&exchange.head, target)
     } else {
         let mut head = whole(exchange)?;
@@ -426,7 +427,7 @@ pub(super) async fn shape(
         }
         framing::whole_request(head)
     };
-    exchange.forward.sent_at = Some(clock.instant());
+    exchange.forward.sent_at = Some(now);
     Ok(())
 }
 

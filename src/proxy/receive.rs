@@ -39,18 +39,18 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
     if let Some(arrived) = framing::take_arrived(session.as_downstream_mut()) {
         exchange.take_in(arrived);
     }
-    set_limits(session, exchange);
-    read(exchange)
+    let fields = Fields::of(&exchange.head.headers);
+    set_limits(session, exchange, fields);
+    read(exchange, fields)
 }
 
-/// The same without a session.
+/// The same without a session, for a head with these `fields`.
 ///
 /// # Errors
 /// See [`receive`].
-pub(super) fn read(exchange: &mut Exchange) -> Result<(), Box<Reply>> {
+pub(super) fn read(exchange: &mut Exchange, fields: Fields) -> Result<(), Box<Reply>> {
     let settings = &exchange.snapshot.settings;
     let head = &exchange.head;
-    let fields = Fields::of(&head.headers);
     let Some(connection) = &exchange.connection else {
         return Err(Box::new(Reply::message(
             500,
@@ -104,13 +104,13 @@ pub(super) fn read(exchange: &mut Exchange) -> Result<(), Box<Reply>> {
     }
 }
 
-/// Bounds how long the session waits for its client.
-pub(super) fn set_limits(session: &mut Session, exchange: &Exchange) {
+/// Bounds how long the session waits for its client, whose head has these `fields`.
+pub(super) fn set_limits(session: &mut Session, exchange: &Exchange, fields: Fields) {
     let settings = &exchange.snapshot.settings;
     session.set_read_timeout(Some(settings.body_timeout));
     session.set_write_timeout(Some(settings.send_timeout));
     session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-    let drainable = is_drainable(&exchange.head.headers);
+    let drainable = is_drainable(&exchange.head.headers, fields);
     session.set_close_on_response_before_downstream_finish(!drainable);
     // Interim responses of origins concern the origin's client, which is the gateway.
     session.set_ignore_info_resp(true);
@@ -134,8 +134,7 @@ fn misdirected() -> Reply {
 /// Whether the rest of a body is awaited when a request was answered without it, so that the
 /// connection can go on: only if it is announced and small. A client that waits for "100 Continue"
 /// may never send it.
-fn is_drainable(headers: &Headers) -> bool {
-    let fields = Fields::of(headers);
+fn is_drainable(headers: &Headers, fields: Fields) -> bool {
     !fields.has(Fields::EXPECT | Fields::TRANSFER_ENCODING)
         && (!fields.has(Fields::CONTENT_LENGTH)
             || content_length(headers).is_some_and(|length| length <= DRAIN_BYTES_MAX))

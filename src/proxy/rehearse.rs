@@ -14,6 +14,7 @@ use super::{
     admit::{self, Entrance},
     affinity,
     exchange::{Connection, Exchange},
+    fields::Fields,
     forward,
     head::{HeadReader, Limits},
     parse, receive, route,
@@ -120,7 +121,8 @@ impl Rehearsal {
                 return Some(Answer { by, reply });
             }
         }
-        let routed = receive::read(exchange)
+        let fields = Fields::of(&exchange.head.headers);
+        let routed = receive::read(exchange, fields)
             .map_err(answer(AnsweredBy::Receive))
             .and_then(|()| route::find(exchange).map_err(answer(AnsweredBy::Route)));
         if let Err(answer) = routed {

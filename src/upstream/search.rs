@@ -64,8 +64,8 @@ impl Search {
         patience: Duration,
         usable: impl Fn(&Member) -> bool,
     ) -> Result<Found, Absent> {
-        let began = Instant::now();
-        let until = began + patience;
+        // The clock is read once somebody waits, which few do.
+        let mut began = None;
         let mut useless = Addresses::new();
         let mut has_waited = false;
         // Each round but one rules out one member that cannot be used, so the loop ends.
@@ -76,12 +76,15 @@ impl Search {
                     return Err(absence(balancer, &useless, &usable));
                 }
                 has_waited = true;
-                balancer.first_members(until).await;
+                let began = *began.get_or_insert_with(Instant::now);
+                balancer.first_members(began + patience).await;
                 continue;
             };
             if let Some(taken) = taken(&member) {
                 return Ok(found(balancer, taken));
             }
+            let began = *began.get_or_insert_with(Instant::now);
+            let until = began + patience;
             let own_until = until.min(began + OWN_WAIT_MAX.min(patience / 2));
             let waited = self.wait(balancer, key, member, (own_until, until), is_left);
             // Boxed, as it would be part of every request's memory.

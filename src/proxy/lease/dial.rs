@@ -18,7 +18,7 @@ use pingora_core::{
     },
 };
 
-use super::{Lease, Patience, Purpose};
+use super::{Following, Lease, Patience, Purpose};
 use crate::{
     snapshot::Upkeep,
     state::pool::{Counterpart, Pool, Socket, Wire},
@@ -37,7 +37,7 @@ pub(in crate::proxy) struct Dial {
     /// When the try began.
     began: Instant,
     from_pool: AtomicBool,
-    lines: Arc<OnceLock<Vec<u8>>>,
+    lines: Arc<OnceLock<Following>>,
 }
 
 impl Dial {
@@ -62,10 +62,10 @@ impl Dial {
         }
     }
 
-    /// Lets `lines` follow those that Pingora writes in the head of the request.
-    pub(in crate::proxy) fn follow_head(&self, lines: Vec<u8>) {
+    /// Lets `lines` follow those that Pingora writes in the head of the request, which it does `now`.
+    pub(in crate::proxy) fn follow_head(&self, lines: Vec<u8>, now: Instant) {
         // Each try has a dial of its own, and one head.
-        let _ = self.lines.set(lines);
+        let _ = self.lines.set(Following { lines, sent: now });
     }
 
     /// Whether the connection served other requests before.

@@ -60,6 +60,14 @@ pub(super) enum Purpose {
     Tunnel,
 }
 
+/// What goes behind the lines of a head that Pingora writes.
+#[derive(Debug)]
+struct Following {
+    lines: Vec<u8>,
+    /// When the head is sent.
+    sent: std::time::Instant,
+}
+
 /// A connection that is in use.
 #[derive(Debug)]
 struct Lease {
@@ -76,7 +84,7 @@ struct Lease {
     /// Pingora gives it back.
     is_returned: bool,
     /// The lines that follow the first head that is written; absent once that is done.
-    lines: Option<Arc<OnceLock<Vec<u8>>>>,
+    lines: Option<Arc<OnceLock<Following>>>,
     /// What of that head is still to be written.
     unsent: Vec<u8>,
     /// A request for a tunnel was written, and its next read has to wait for one turn.
@@ -319,13 +327,18 @@ impl AsyncWrite for Lease {
         if let Some(lines) = this.lines.take() {
             // The head comes in one piece, with the empty line at its end.
             let (head, end) = bytes.split_at(bytes.len().saturating_sub(HEAD_END.len()));
-            let lines = lines.get().map_or(&b""[..], Vec::as_slice);
+            let following = lines.get();
+            let lines = following.map_or(&b""[..], |following| &following.lines);
             this.unsent = [head, lines, end].concat();
             // All of it is taken, whether or not it leaves now; a flush sends the rest.
-            return match this.poll_unsent(context) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                _ => Poll::Ready(Ok(bytes.len())),
-            };
+            if let Poll::Ready(Err(error)) = this.poll_unsent(context) {
+                return Poll::Ready(Err(error));
+            }
+            if let Some(following) = following.filter(|_| this.unsent.is_empty()) {
+                let sent = Instant::from_std(following.sent);
+                this.read_until = Some(sent + this.patience.read);
+            }
+            return Poll::Ready(Ok(bytes.len()));
         }
         ready!(this.poll_unsent(context))?;
         match Pin::new(&mut this.wire()?.socket).poll_write(context, bytes) {
@@ -417,7 +430,10 @@ mod tests {
     async fn lines_follow_a_head_through_a_narrow_pipe() {
         let (mut lease, mut upstream) = lease(PATIENCE, &Arc::default());
         let lines = vec![b'x'; 100];
-        lease.lines = Some(Arc::new(OnceLock::from(lines.clone())));
+        lease.lines = Some(Arc::new(OnceLock::from(Following {
+            lines: lines.clone(),
+            sent: Instant::now().into_std(),
+        })));
         let reading = tokio::spawn(async move {
             let mut read = vec![0; 130];
             upstream.read_exact(&mut read).await.expect("all of it");
