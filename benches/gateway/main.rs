@@ -36,11 +36,11 @@ use contender::{Contender, LOAD_CORE, bare_pingora, free_address, on_proxy_core,
 use load::{Load, Until};
 
 /// How often each contender has its turn.
-const TURNS: usize = 9;
-/// How long a turn is.
-const TURN: Duration = Duration::from_secs(2);
+const TURNS: usize = 36;
+/// How long a turn is: short, so that what is compared is close together in time.
+const TURN: Duration = Duration::from_millis(500);
 /// How long it warms up.
-const WARM_UP: Duration = Duration::from_millis(300);
+const WARM_UP: Duration = Duration::from_millis(100);
 /// Idle connections that memory is measured with.
 const IDLE_CONNECTIONS: usize = 2_000;
 /// The connections of a load.
@@ -228,14 +228,21 @@ impl Bench {
             .collect();
         let at_rest: Vec<usize> = contenders.iter().map(Contender::resident_bytes).collect();
         let mut turns: Vec<Vec<Turn>> = rows.iter().map(|_| Vec::new()).collect();
-        for _ in 0..TURNS {
-            for ((row, contender), turns) in rows.iter().zip(&contenders).zip(&mut turns) {
+        for round in 0..TURNS {
+            let in_turn = rows.iter().zip(&contenders).zip(&mut turns);
+            // There and back, so that nobody always comes behind the same other.
+            let in_turn: Vec<_> = if round % 2 == 0 {
+                in_turn.collect()
+            } else {
+                in_turn.rev().collect()
+            };
+            for ((row, contender), turns) in in_turn {
                 turns.push(self.turn(row, contender));
             }
         }
         println!(
             "{:<30} {:>11} {:>22} {:>11} {:>9}",
-            "", "CPU/request", "ratio (spread)", "requests/s", "p99"
+            "", "CPU/request", "ratio (middle half)", "requests/s", "p99"
         );
         for (row, own) in rows.iter().zip(&turns) {
             let ratios: Vec<f64> = own
@@ -339,6 +346,7 @@ struct Turn {
     p99_ms: f64,
 }
 
+/// Half of the values lie between `low` and `high`.
 struct Spread {
     low: f64,
     median: f64,
@@ -350,9 +358,9 @@ impl Spread {
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len() - 1;
         Self {
-            low: values[0],
+            low: values[last / 4],
             median: values[last / 2],
-            high: values[last],
+            high: values[last - last / 4],
         }
     }
 }
