@@ -19,7 +19,7 @@ use super::{
     exchange::{Connection, Exchange, Forward, Outcome},
     failure,
     fields::Fields,
-    framing::{self, Lines},
+    framing::{self, FRAMING, Lines},
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     lease::{Dial, Patience, Purpose},
     receive::raw_path,
@@ -49,11 +49,6 @@ static CLIENT_ISSUER: HeaderName = HeaderName::from_static("x-client-cert-issuer
 static CLIENT_SERIAL: HeaderName = HeaderName::from_static("x-client-cert-serial");
 static CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-/// What frames the message, which is Pingora's to write.
-const FRAMING: Fields = Fields::CONTENT_LENGTH
-    .and(Fields::TRANSFER_ENCODING)
-    .and(Fields::CONNECTION)
-    .and(Fields::UPGRADE);
 /// What is not passed on as it came.
 const WRITTEN_ANEW: Fields = Fields::HOST
     .and(Fields::EXPECT)
@@ -438,10 +433,8 @@ pub(super) async fn shape(
 pub(super) fn whole(exchange: &Exchange) -> Result<RequestHead> {
     let (uri, prefix) = target(exchange, exchange.service())?;
     let mut headers = Headers::with_capacity(exchange.head.headers.len() + ADDED_FIELDS);
-    for (name, value) in exchange.head.headers.iter() {
-        if Fields::of_name(name.as_str()).has(FRAMING) {
-            headers.append(name, value.clone());
-        }
+    for (name, value) in framing::lines_of(&exchange.head, FRAMING) {
+        headers.append(name, value.clone());
     }
     write_lines(&mut headers, exchange, prefix);
     Ok(RequestHead {

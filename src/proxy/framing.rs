@@ -1,8 +1,8 @@
 //! What Pingora sees of heads: the line, and the fields that frame the message or belong to its connection. All
 //! other fields stay with the exchange; over HTTP/1 they are written behind Pingora's as they are.
 
-use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
+use bytes::{BufMut, BytesMut};
+use http::{HeaderName, HeaderValue, StatusCode, Uri, Version, request, response};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -13,12 +13,13 @@ use super::{
 };
 use crate::entity::message::{Headers, RequestHead, ResponseHead};
 
-/// What Pingora needs of a request.
-const OF_REQUESTS: Fields = Fields::CONTENT_LENGTH
+/// What frames a request or belongs to its connection, which is Pingora's to write.
+pub(super) const FRAMING: Fields = Fields::CONTENT_LENGTH
     .and(Fields::TRANSFER_ENCODING)
     .and(Fields::CONNECTION)
-    .and(Fields::UPGRADE)
-    .and(Fields::EXPECT);
+    .and(Fields::UPGRADE);
+/// What Pingora needs of a request that came.
+const OF_REQUESTS: Fields = FRAMING.and(Fields::EXPECT);
 /// What Pingora needs of a response.
 const OF_RESPONSES: Fields = Fields::CONTENT_LENGTH.and(Fields::TRANSFER_ENCODING);
 /// What Pingora writes of its own, unless the response switches protocols.
@@ -45,17 +46,24 @@ impl Lines for Headers {
 /// Lines as they go out, with names in lower case.
 impl Lines for Vec<u8> {
     fn add(&mut self, name: &HeaderName, value: &[u8]) {
-        let name = name.as_str().as_bytes();
-        self.reserve(name.len() + value.len() + LINE_BYTES);
-        self.extend_from_slice(name);
-        self.extend_from_slice(b": ");
-        self.extend_from_slice(value);
-        self.extend_from_slice(b"\r\n");
+        self.reserve(name.as_str().len() + value.len() + LINE_BYTES);
+        put_line(self, name, value);
     }
 }
 
-fn is_one_of(fields: Fields, name: &HeaderName) -> bool {
-    Fields::of_name(name.as_str()).has(fields)
+fn put_line(bytes: &mut impl BufMut, name: &HeaderName, value: &[u8]) {
+    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+        bytes.put_slice(part);
+    }
+}
+
+/// The lines of `head` that are one of `fields`.
+pub(super) fn lines_of(
+    head: &RequestHead,
+    fields: Fields,
+) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let lines = head.headers.iter();
+    lines.filter(move |(name, _)| Fields::of_name(name.as_str()).has(fields))
 }
 
 /// The head that Pingora reads in place of `head`, with as much of the body behind it as is here.
@@ -66,13 +74,8 @@ pub(super) fn stand_in(head: &RequestHead, body: &[u8]) -> BytesMut {
         Version::HTTP_10 => b" / HTTP/1.0\r\n",
         _ => b" / HTTP/1.1\r\n",
     });
-    for (name, value) in head.headers.iter() {
-        if is_one_of(OF_REQUESTS, name) {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.extend_from_slice(b"\r\n");
-        }
+    for (name, value) in lines_of(head, OF_REQUESTS) {
+        put_line(&mut bytes, name, value.as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(body);
@@ -81,7 +84,7 @@ pub(super) fn stand_in(head: &RequestHead, body: &[u8]) -> BytesMut {
 
 /// The head that Pingora gets in place of that of `arrived`, which came over HTTP/2. It carries it along.
 pub(super) fn carry(arrived: Arrived) -> RequestHeader {
-    let mut parts = framed(&arrived.head, Uri::default());
+    let mut parts = framed(&arrived.head, Uri::default(), OF_REQUESTS);
     parts.version = Version::HTTP_2;
     parts.extensions.insert(arrived);
     parts.into()
@@ -101,19 +104,15 @@ pub(super) fn take_arrived(session: &mut ServerSession) -> Option<Arrived> {
 
 /// The head with which Pingora sends the request of `head` to `target`. All other fields follow it.
 pub(super) fn request(head: &RequestHead, target: Uri) -> RequestHeader {
-    let mut parts = framed(head, target);
-    parts.headers.remove(header::EXPECT);
-    parts.into()
+    framed(head, target, FRAMING).into()
 }
 
-fn framed(head: &RequestHead, target: Uri) -> request::Parts {
+fn framed(head: &RequestHead, target: Uri, fields: Fields) -> request::Parts {
     let mut parts = empty_parts();
     parts.method = head.method.clone();
     parts.uri = target;
-    for (name, value) in head.headers.iter() {
-        if is_one_of(OF_REQUESTS, name) {
-            parts.headers.append(name, value.clone());
-        }
+    for (name, value) in lines_of(head, fields) {
+        parts.headers.append(name, value.clone());
     }
     parts
 }
@@ -135,9 +134,8 @@ fn empty_parts() -> request::Parts {
 /// Takes the head of a response out of Pingora's hands; an empty one stays in its place. A reason phrase of
 /// its own is lost.
 pub(super) fn take_response(response: &mut ResponseHeader) -> ResponseHead {
-    let (nothing, ()) = http::Response::new(()).into_parts();
-    let parts: http::response::Parts =
-        std::mem::replace(response, ResponseHeader::from(nothing)).into();
+    let nothing = parts_of(&ResponseHead::default());
+    let parts = response::Parts::from(std::mem::replace(response, nothing.into()));
     ResponseHead {
         status: parts.status,
         version: parts.version,
@@ -152,9 +150,7 @@ pub(super) fn give_response(head: ResponseHead, exchange: &Exchange) -> Response
         (None, Some(connection)) => &connection.wire,
         _ => return whole_response(head),
     };
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.status = head.status;
-    parts.version = head.version;
+    let mut parts = parts_of(&head);
     let mut lines = Vec::with_capacity(USUAL_LINE_BYTES * head.headers.len());
     let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
     for (name, value) in head.headers.iter() {
@@ -171,11 +167,17 @@ pub(super) fn give_response(head: ResponseHead, exchange: &Exchange) -> Response
 
 /// `head` with all its fields, as Pingora has it.
 pub(super) fn whole_response(head: ResponseHead) -> ResponseHeader {
+    let mut parts = parts_of(&head);
+    parts.headers = head.headers.into();
+    parts.into()
+}
+
+/// The parts of `head` without its fields.
+fn parts_of(head: &ResponseHead) -> response::Parts {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = head.status;
     parts.version = head.version;
-    parts.headers = head.headers.into();
-    parts.into()
+    parts
 }
 
 /// Appends a line for a client, its name with the customary capitals.
