@@ -4,33 +4,49 @@ use std::borrow::Borrow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
+use super::fields::Fields;
+
 /// Room for what is usually added to a head.
 const ADDED_LINES: usize = 12;
 
 /// The fields of a head, line by line.
 ///
-/// A look-up walks over the lines. Heads have few, so that is less work than to hash names, and what is set
-/// goes to the end without a search for its place.
+/// A look-up walks over the lines, unless a glance tells that there is none of that name. Heads have few, so that
+/// is less work than to hash names, and what is set goes to the end without a search for its place.
 #[derive(Debug, Default, Clone)]
 pub struct Headers {
     lines: Vec<Line>,
+    /// A bit for every mark that a line has or had; several marks share one.
+    seen: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Line {
-    mark: u64,
+    mark: Mark,
+    field: Fields,
     name: HeaderName,
     value: HeaderValue,
 }
 
 /// Tells most names apart at a glance: the length and the end, where names differ that begin alike.
-fn mark(name: &HeaderName) -> u64 {
-    let name = name.as_str().as_bytes();
-    let end = name.last_chunk::<7>();
-    let end = end.map_or(0, |&[a, b, c, d, e, f, g]| {
-        u64::from_le_bytes([a, b, c, d, e, f, g, 0])
-    });
-    (end << 8) | (name.len() as u64 & 0xff)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark(u64);
+
+impl Mark {
+    fn of(name: &HeaderName) -> Self {
+        let name = name.as_str().as_bytes();
+        let end = name.last_chunk::<7>();
+        let end = end.map_or(0, |&[a, b, c, d, e, f, g]| {
+            u64::from_le_bytes([a, b, c, d, e, f, g, 0])
+        });
+        Self((end << 8) | (name.len() as u64 & 0xff))
+    }
+
+    /// One of 64 bits.
+    const fn bit(self) -> u64 {
+        // Fibonacci hashing: the upper bits of the product depend on all of the mark.
+        1 << (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+    }
 }
 
 impl Headers {
@@ -38,6 +54,7 @@ impl Headers {
     pub fn with_capacity(lines: usize) -> Self {
         Self {
             lines: Vec::with_capacity(lines),
+            seen: 0,
         }
     }
 
@@ -58,9 +75,17 @@ impl Headers {
 
     /// The values of all lines of `name`.
     pub fn get_all<N: Borrow<HeaderName>>(&self, name: N) -> impl Iterator<Item = &HeaderValue> {
-        let mark = mark(name.borrow());
-        let lines = self.lines.iter();
+        let mark = Mark::of(name.borrow());
+        let lines = self.lines_like(mark).iter();
         lines.filter_map(move |line| line.is(name.borrow(), mark).then_some(&line.value))
+    }
+
+    /// All lines, or none if none has this mark.
+    fn lines_like(&self, mark: Mark) -> &[Line] {
+        if self.seen & mark.bit() == 0 {
+            return &[];
+        }
+        &self.lines
     }
 
     /// Whether there is a line of `name`.
@@ -71,6 +96,18 @@ impl Headers {
     /// Every line.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.lines.iter().map(|line| (&line.name, &line.value))
+    }
+
+    /// Every line, with what is special about its name.
+    pub fn iter_fields(&self) -> impl Iterator<Item = (Fields, &HeaderName, &HeaderValue)> {
+        let lines = self.lines.iter();
+        lines.map(|line| (line.field, &line.name, &line.value))
+    }
+
+    /// What is special about the names.
+    pub fn fields(&self) -> Fields {
+        let lines = self.lines.iter();
+        lines.fold(Fields::default(), |fields, line| fields.and(line.field))
     }
 
     /// The names, each once.
@@ -90,12 +127,10 @@ impl Headers {
         name: N,
         value: HeaderValue,
     ) {
-        let mark = mark(name.borrow());
+        let mark = Mark::of(name.borrow());
         let same = |line: &Line| line.is(name.borrow(), mark);
-        let Some(first) = self.lines.iter().position(same) else {
-            let name = name.into();
-            self.lines.push(Line { mark, name, value });
-            return;
+        let Some(first) = self.lines_like(mark).iter().position(same) else {
+            return self.push(mark, name.into(), value);
         };
         let mut place = 0;
         self.lines.retain(|line| {
@@ -110,8 +145,17 @@ impl Headers {
     /// Adds a line behind all others.
     pub fn append(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
         let name = name.into();
-        let mark = mark(&name);
-        self.lines.push(Line { mark, name, value });
+        self.push(Mark::of(&name), name, value);
+    }
+
+    fn push(&mut self, mark: Mark, name: HeaderName, value: HeaderValue) {
+        self.seen |= mark.bit();
+        self.lines.push(Line {
+            mark,
+            field: Fields::of_name(name.as_str()),
+            name,
+            value,
+        });
     }
 
     /// Removes every line whose name is not to stay.
@@ -121,8 +165,11 @@ impl Headers {
 
     /// Removes every line of `name`. Whether there was one.
     pub fn remove(&mut self, name: impl Borrow<HeaderName>) -> bool {
+        let mark = Mark::of(name.borrow());
+        if self.lines_like(mark).is_empty() {
+            return false;
+        }
         let before = self.lines.len();
-        let mark = mark(name.borrow());
         self.lines.retain(|line| !line.is(name.borrow(), mark));
         self.lines.len() < before
     }
@@ -130,7 +177,7 @@ impl Headers {
 
 impl Line {
     /// Whether it is of `name`, which has this mark.
-    fn is(&self, name: &HeaderName, mark: u64) -> bool {
+    fn is(&self, name: &HeaderName, mark: Mark) -> bool {
         self.mark == mark && self.name == *name
     }
 }
@@ -244,6 +291,35 @@ mod tests {
         assert!(headers.remove(HOST));
         assert!(!headers.remove(&HOST));
         assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn names_of_one_bit_do_not_stand_in_for_each_other() {
+        let mut headers = Headers::default();
+        // Of more than 64 names some share their bit.
+        let names = (0..100).map(|number| format!("x-{number}").parse().expect("a name"));
+        let names: Vec<HeaderName> = names.collect();
+        for (number, name) in (0_u64..).zip(&names) {
+            assert!(!headers.contains_key(name), "{name}");
+            assert!(!headers.remove(name), "{name}");
+            headers.insert(name, number.into());
+        }
+        for (number, name) in names.iter().enumerate() {
+            let value = headers.get(name).map(HeaderValue::as_bytes);
+            assert_eq!(value, Some(number.to_string().as_bytes()), "{name}");
+        }
+        assert_eq!(headers.len(), names.len());
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_lines_that_are_there() {
+        let mut headers = headers(&[("host", "h"), ("x-forwarded-for", "a"), ("accept", "*")]);
+        let all = Fields::HOST.and(Fields::FORWARDED_FOR).and(Fields::X);
+        assert_eq!(headers.fields(), all);
+        headers.remove(HOST);
+        assert_eq!(headers.fields(), Fields::FORWARDED_FOR.and(Fields::X));
+        headers.retain(|_| false);
+        assert_eq!(headers.fields(), Fields::default());
     }
 
     #[test]

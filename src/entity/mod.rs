@@ -6,6 +6,7 @@ pub mod credential;
 pub mod error_template;
 pub mod expression;
 pub mod facts;
+pub mod fields;
 pub mod host;
 pub mod identifier;
 pub mod key;

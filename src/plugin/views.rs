@@ -223,14 +223,8 @@ impl<'a> Request<'a> {
             return;
         };
         // Rarely there: they were removed as the request came, unless that is switched off.
-        if self
-            .headers
-            .iter()
-            .any(|(name, _)| names::is_identity(name))
-        {
-            for name in names::ALL {
-                self.headers.remove(name);
-            }
+        for name in names::ALL {
+            self.headers.remove(name);
         }
         self.headers
             .add(&names::CONSUMER_ID, consumer.id_header.clone());
@@ -405,9 +399,4 @@ pub(crate) mod names {
         &CONSUMER_GROUPS,
         &AUTHENTICATED_GROUPS,
     ];
-
-    /// Whether `name` is one of them.
-    pub(crate) fn is_identity(name: &HeaderName) -> bool {
-        name.as_str().starts_with("x-") && ALL.contains(&name)
-    }
 }

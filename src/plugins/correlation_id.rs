@@ -37,6 +37,7 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     plugin::{ConfigError, Env, Halt, Plugin, Request, Response},
@@ -156,7 +157,11 @@ impl Plugin for CorrelationId {
 impl CorrelationId {
     fn generate(&self, peer: SocketAddr) -> HeaderValue {
         let id = match self.generator {
-            Generator::Uuid => self.identifiers.uuid().to_string(),
+            Generator::Uuid => {
+                let mut text = Uuid::encode_buffer();
+                let text = self.identifiers.uuid().hyphenated().encode_lower(&mut text);
+                return HeaderValue::from_str(text).expect("a UUID is visible ASCII");
+            }
             Generator::Counter => self.identifiers.counted(),
             Generator::Tracker => self.tracker(peer),
         };
@@ -187,8 +192,6 @@ fn is_acceptable(id: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use uuid::Uuid;
 
     use super::*;
     use crate::plugin::testing::{Visit, World};

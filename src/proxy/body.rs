@@ -17,7 +17,7 @@ use pingora_core::{
 use pingora_proxy::Session;
 use thiserror::Error;
 
-use super::{exchange::Exchange, failure, fields::Fields, framing, receive, stream::ClientStream};
+use super::{exchange::Exchange, failure, framing, receive, stream::ClientStream};
 use crate::{
     entity::reason::Reason,
     plugin::{Halt, Reply, RequestBody},
@@ -184,7 +184,7 @@ pub(super) async fn put_back(
     *session.as_downstream_mut() = ServerSession::H1(next);
     session.set_keepalive(keepalive);
     session.set_keepalive_reuses_remaining(reuses);
-    let fields = Fields::of(&exchange.head.headers);
+    let fields = exchange.head.headers.fields();
     receive::set_limits(session, exchange, fields);
     Ok(())
 }

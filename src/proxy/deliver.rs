@@ -8,7 +8,6 @@ use pingora_proxy::Session;
 use super::{
     affinity,
     exchange::Exchange,
-    fields::Fields,
     forward::{VIA, appended},
     framing, health, hop_by_hop, inspect,
     receive::is_websocket,
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     entity::{
+        fields::Fields,
         message::{Headers, ResponseHead},
         number,
     },
@@ -58,7 +58,7 @@ pub(super) fn deliver(
         )
         .into_up());
     }
-    let fields = Fields::of(&head.headers);
+    let fields = head.headers.fields();
     inspect::check(&head, fields)?;
     health::note_status(exchange, status);
     retry::check_status(session, exchange, status, state)?;
@@ -72,7 +72,12 @@ pub(super) fn deliver(
     if draining {
         session.set_keepalive(None);
     }
-    if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::TRAILER | Fields::HOP) {
+    if fields.has(
+        Fields::CONNECTION
+            .and(Fields::UPGRADE)
+            .and(Fields::TRAILER)
+            .and(Fields::HOP),
+    ) {
         let trailers = exchange.head.headers.contains_key(header::TE);
         hop_by_hop::remove_from_response(&mut head.headers, switching, trailers);
     }

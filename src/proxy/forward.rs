@@ -18,16 +18,17 @@ use super::{
     affinity,
     exchange::{Connection, Exchange, Forward, Outcome},
     failure,
-    fields::Fields,
-    framing::{self, FRAMING, Lines},
+    framing::{self, FRAMING},
     hop_by_hop::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     lease::{Dial, Patience, Purpose},
+    own_lines::{Lines, OwnLines},
     receive::raw_path,
     reply::REQUEST_ID,
     retry,
 };
 use crate::{
     entity::{
+        fields::Fields,
         message::{Headers, RequestHead},
         reason::Reason,
     },
@@ -405,10 +406,11 @@ pub(super) async fn shape(
     let now = clock.instant();
     *request = if let Some(dial) = &exchange.forward.dial {
         let (target, prefix) = target(exchange, exchange.service())?;
-        let mut lines = Vec::with_capacity(HEAD_BYTES);
+        let request = framing::request(&exchange.head, target);
+        let mut lines = OwnLines::new(framing::request_line_bytes(&request), HEAD_BYTES);
         write_lines(&mut lines, exchange, prefix);
         dial.follow_head(lines, now);
-        framing::request(&exchange.head, target)
+        request
     } else {
         let mut head = whole(exchange)?;
         head.version = request.version;
@@ -514,17 +516,16 @@ fn write_lines(lines: &mut impl Lines, exchange: &Exchange, prefix: Option<Heade
     }
     let connection = exchange.connection.as_deref();
     let proved = connection.and_then(|connection| connection.tls.as_ref()?.client.as_ref());
-    let mut dropped = FRAMING | WRITTEN_ANEW;
+    let mut dropped = FRAMING.and(WRITTEN_ANEW);
     if !exchange.trusted {
-        dropped = dropped | BELIEVED;
+        dropped = dropped.and(BELIEVED);
     }
     if proved.is_some() {
-        dropped = dropped | Fields::CERTIFICATE;
+        dropped = dropped.and(Fields::CERTIFICATE);
     }
     let mut fields = Fields::default();
-    for (name, value) in client.iter() {
-        let field = Fields::of_name(name.as_str());
-        fields = fields | field;
+    for (field, name, value) in client.iter_fields() {
+        fields = fields.and(field);
         if !field.has(dropped) {
             lines.add(name, value.as_bytes());
         }

@@ -1,17 +1,19 @@
 //! What Pingora sees of heads: the line, and the fields that frame the message or belong to its connection. All
-//! other fields stay with the exchange; over HTTP/1 they are written behind Pingora's as they are.
+//! other fields stay with the exchange; over HTTP/1 they are written behind Pingora's first line as they are.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderName, HeaderValue, StatusCode, Uri, Version, request, response};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{
     exchange::{Arrived, Exchange},
-    fields::Fields,
-    spelling,
+    own_lines::{OwnLines, put_line},
 };
-use crate::entity::message::{Headers, RequestHead, ResponseHead};
+use crate::entity::{
+    fields::Fields,
+    message::{RequestHead, ResponseHead},
+};
 
 /// What frames a request or belongs to its connection, which is Pingora's to write.
 pub(super) const FRAMING: Fields = Fields::CONTENT_LENGTH
@@ -24,46 +26,20 @@ const OF_REQUESTS: Fields = FRAMING.and(Fields::EXPECT);
 const OF_RESPONSES: Fields = Fields::CONTENT_LENGTH.and(Fields::TRANSFER_ENCODING);
 /// What Pingora writes of its own, unless the response switches protocols.
 const PINGORAS: Fields = Fields::CONNECTION.and(Fields::DATE);
-/// What a line of a field has beside name and value.
-const LINE_BYTES: usize = 4;
 /// Most names and values of one line are shorter together.
 const USUAL_LINE_BYTES: usize = 64;
-
-/// Takes the lines of a head, one after the other.
-pub(super) trait Lines {
-    /// Adds a line. `value` is a field value (RFC 9110 §5.5).
-    fn add(&mut self, name: &HeaderName, value: &[u8]);
-}
-
-impl Lines for Headers {
-    fn add(&mut self, name: &HeaderName, value: &[u8]) {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            self.append(name, value);
-        }
-    }
-}
-
-/// Lines as they go out, with names in lower case.
-impl Lines for Vec<u8> {
-    fn add(&mut self, name: &HeaderName, value: &[u8]) {
-        self.reserve(name.as_str().len() + value.len() + LINE_BYTES);
-        put_line(self, name, value);
-    }
-}
-
-fn put_line(bytes: &mut impl BufMut, name: &HeaderName, value: &[u8]) {
-    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-        bytes.put_slice(part);
-    }
-}
+/// Most status lines are shorter.
+const STATUS_LINE_BYTES: usize = 48;
+/// What Pingora writes behind the lines of a response, and a short body.
+const REST_BYTES: usize = 640;
 
 /// The lines of `head` that are one of `fields`.
 pub(super) fn lines_of(
     head: &RequestHead,
     fields: Fields,
 ) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    let lines = head.headers.iter();
-    lines.filter(move |(name, _)| Fields::of_name(name.as_str()).has(fields))
+    let lines = head.headers.iter_fields();
+    lines.filter_map(move |(field, name, value)| field.has(fields).then_some((name, value)))
 }
 
 /// The head that Pingora reads in place of `head`, with as much of the body behind it as is here.
@@ -105,6 +81,13 @@ pub(super) fn take_arrived(session: &mut ServerSession) -> Option<Arrived> {
 /// The head with which Pingora sends the request of `head` to `target`. All other fields follow it.
 pub(super) fn request(head: &RequestHead, target: Uri) -> RequestHeader {
     framed(head, target, FRAMING).into()
+}
+
+/// How long the first line of `request` is as Pingora writes it.
+pub(super) fn request_line_bytes(request: &RequestHeader) -> usize {
+    let target = request.uri.path_and_query();
+    let target = target.map_or(1, |target| target.as_str().len());
+    request.method.as_str().len() + target + b"  HTTP/1.1\r\n".len()
 }
 
 fn framed(head: &RequestHead, target: Uri, fields: Fields) -> request::Parts {
@@ -151,14 +134,14 @@ pub(super) fn give_response(head: ResponseHead, exchange: &Exchange) -> Response
         _ => return whole_response(head),
     };
     let mut parts = parts_of(&head);
-    let mut lines = Vec::with_capacity(USUAL_LINE_BYTES * head.headers.len());
+    let rest = USUAL_LINE_BYTES * head.headers.len() + REST_BYTES;
+    let mut lines = OwnLines::new(STATUS_LINE_BYTES, rest);
     let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    for (name, value) in head.headers.iter() {
-        let field = Fields::of_name(name.as_str());
+    for (field, name, value) in head.headers.iter_fields() {
         if field.has(OF_RESPONSES) {
             parts.headers.append(name, value.clone());
         } else if is_switch || !field.has(PINGORAS) {
-            write_line(&mut lines, name, value);
+            lines.add_spelled(name, value);
         }
     }
     wire.follow_head(lines);
@@ -178,15 +161,6 @@ fn parts_of(head: &ResponseHead) -> response::Parts {
     parts.status = head.status;
     parts.version = head.version;
     parts
-}
-
-/// Appends a line for a client, its name with the customary capitals.
-pub(super) fn write_line(lines: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    lines.reserve(name.as_str().len() + value.len() + LINE_BYTES);
-    spelling::append(lines, name);
-    lines.extend_from_slice(b": ");
-    lines.extend_from_slice(value.as_bytes());
-    lines.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

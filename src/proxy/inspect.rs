@@ -4,8 +4,7 @@
 use http::{Version, header};
 use pingora_core::{Error, ErrorType, Result};
 
-use super::fields::Fields;
-use crate::entity::message::ResponseHead;
+use crate::entity::{fields::Fields, message::ResponseHead};
 
 /// How many fields a response may have, and how large they may be all together.
 const FIELDS_MAX: usize = 200;
@@ -73,7 +72,7 @@ mod tests {
             let value = HeaderValue::from_str(value).expect("a value");
             head.headers.append(HeaderName::from_static(name), value);
         }
-        let fields = Fields::of(&head.headers);
+        let fields = head.headers.fields();
         complaint(&head, fields)
     }
 

@@ -10,6 +10,7 @@ mod chunks;
 mod head;
 mod http2;
 mod idle;
+mod own_lines;
 mod proxy_protocol;
 mod secure;
 mod spelling;
@@ -19,7 +20,6 @@ mod transport;
 pub mod rehearse;
 
 mod exchange;
-mod fields;
 mod framing;
 mod hop_by_hop;
 mod parse;

@@ -9,12 +9,12 @@ use pingora_proxy::Session;
 
 use super::{
     exchange::{Exchange, Host},
-    fields::Fields,
     framing,
     hop_by_hop::{self, FORWARDED_FOR, FORWARDED_PROTO},
 };
 use crate::{
     entity::{
+        fields::Fields,
         message::{Headers, RequestHead},
         path,
         reason::Reason,
@@ -39,7 +39,7 @@ pub(super) fn receive(session: &mut Session, exchange: &mut Exchange) -> Result<
     if let Some(arrived) = framing::take_arrived(session.as_downstream_mut()) {
         exchange.take_in(arrived);
     }
-    let fields = Fields::of(&exchange.head.headers);
+    let fields = exchange.head.headers.fields();
     set_limits(session, exchange, fields);
     read(exchange, fields)
 }
@@ -88,7 +88,7 @@ pub(super) fn read(exchange: &mut Exchange, fields: Fields) -> Result<(), Box<Re
         remove_claims(&mut head.headers, settings.strip_identity_headers);
     }
     exchange.forward.tunnel = fields.has(Fields::UPGRADE) && asks_for_tunnel(head);
-    if fields.has(Fields::CONNECTION | Fields::UPGRADE | Fields::HOP) {
+    if fields.has(Fields::CONNECTION.and(Fields::UPGRADE).and(Fields::HOP)) {
         hop_by_hop::remove_from_request(&mut head.headers, exchange.forward.tunnel);
     }
     exchange.debug_wanted = settings.debug_header
@@ -135,7 +135,7 @@ fn misdirected() -> Reply {
 /// connection can go on: only if it is announced and small. A client that waits for "100 Continue"
 /// may never send it.
 fn is_drainable(headers: &Headers, fields: Fields) -> bool {
-    !fields.has(Fields::EXPECT | Fields::TRANSFER_ENCODING)
+    !fields.has(Fields::EXPECT.and(Fields::TRANSFER_ENCODING))
         && (!fields.has(Fields::CONTENT_LENGTH)
             || content_length(headers).is_some_and(|length| length <= DRAIN_BYTES_MAX))
 }
@@ -256,7 +256,9 @@ fn host_and_port(headers: &Headers, default_port: u16) -> (Host, u16) {
         .get(1..)
         .and_then(|port| std::str::from_utf8(port).ok()?.parse().ok())
         .unwrap_or(default_port);
-    (name.iter().map(u8::to_ascii_lowercase).collect(), port)
+    let mut name = Host::from_slice(name);
+    name.make_ascii_lowercase();
+    (name, port)
 }
 
 /// Removes what a client must not say: who it is, and the `_` twins of headers that the gateway

@@ -14,7 +14,6 @@ use super::{
     admit::{self, Entrance},
     affinity,
     exchange::{Connection, Exchange},
-    fields::Fields,
     forward,
     head::{HeadReader, Limits},
     parse, receive, route,
@@ -121,7 +120,7 @@ impl Rehearsal {
                 return Some(Answer { by, reply });
             }
         }
-        let fields = Fields::of(&exchange.head.headers);
+        let fields = exchange.head.headers.fields();
         let routed = receive::read(exchange, fields)
             .map_err(answer(AnsweredBy::Receive))
             .and_then(|()| route::find(exchange).map_err(answer(AnsweredBy::Route)));

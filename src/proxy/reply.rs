@@ -2,12 +2,12 @@
 
 use std::panic::AssertUnwindSafe;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_core::Result;
 use pingora_proxy::Session;
 
-use super::{error_body, exchange::Exchange, framing};
+use super::{error_body, exchange::Exchange, framing, own_lines::put_spelled_line};
 use crate::{
     entity::{
         message::{Headers, ResponseHead},
@@ -78,9 +78,9 @@ pub(super) fn refusal(
 }
 
 /// A reply as bytes for a connection without a request, which it closes.
-pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u8> {
+pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> BytesMut {
     let (head, body) = refusal(exchange, reply, &state.telemetry);
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = BytesMut::with_capacity(512);
     bytes.extend_from_slice(format!("HTTP/1.1 {}\r\n", head.status).as_bytes());
     bytes.extend_from_slice(
         format!(
@@ -90,7 +90,7 @@ pub(super) fn raw(exchange: &mut Exchange, reply: Reply, state: &State) -> Vec<u
         .as_bytes(),
     );
     for (name, value) in head.headers.iter() {
-        framing::write_line(&mut bytes, name, value);
+        put_spelled_line(&mut bytes, name, value);
     }
     bytes.extend_from_slice(b"Connection: close\r\n\r\n");
     bytes.extend_from_slice(&body);

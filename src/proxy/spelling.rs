@@ -1,10 +1,11 @@
 //! How field names are spelled to clients: in heads they are in lower case, on the wire they get the customary
 //! capitals.
 
+use bytes::BytesMut;
 use http::HeaderName;
 
 /// Appends `name` with a capital for every word.
-pub(super) fn append(line: &mut Vec<u8>, name: &HeaderName) {
+pub(super) fn append(line: &mut BytesMut, name: &HeaderName) {
     let begin = line.len();
     line.extend_from_slice(name.as_str().as_bytes());
     let name = line.get_mut(begin..).unwrap_or_default();
@@ -79,9 +80,9 @@ mod tests {
     use super::*;
 
     fn spelled(name: &str) -> String {
-        let mut line = b"before: ".to_vec();
+        let mut line = BytesMut::from("before: ");
         append(&mut line, &name.parse().expect("a header name"));
-        let line = String::from_utf8(line).expect("UTF-8");
+        let line = String::from_utf8(line.to_vec()).expect("UTF-8");
         line.strip_prefix("before: ").expect("kept").to_owned()
     }
 

@@ -30,14 +30,10 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{chunks::Chunks, head::Framing, hop_by_hop, transport::Transport};
+use super::{chunks::Chunks, head::Framing, hop_by_hop, own_lines::OwnLines, transport::Transport};
 
 /// The most that is joined with a response head into one send.
 const JOIN_BYTES_MAX: usize = 16 * 1024;
-/// The room for a short body behind a response head.
-const BODY_ROOM_BYTES: usize = 512;
-/// The empty line behind a head.
-const HEAD_END: &[u8] = b"\r\n";
 /// How much is looked at beyond the end of a request to learn whether the client is still there.
 const AHEAD_BYTES: usize = 1024;
 /// How much room a request head gets at first; most fit.
@@ -53,9 +49,8 @@ pub struct Wire {
     sent_before: AtomicU64,
     /// Milliseconds of silence after which a tunnel ends; 0 = not a tunnel.
     tunnel_silence_ms: AtomicU64,
-    /// The lines that follow Pingora's in the next response head. Nobody ever waits for it: request and stream
-    /// take turns.
-    lines: Mutex<Vec<u8>>,
+    /// Our lines of the next response head. Nobody ever waits for it: request and stream take turns.
+    lines: Mutex<Option<OwnLines>>,
 }
 
 impl Wire {
@@ -86,12 +81,12 @@ impl Wire {
             .wrapping_add(self.sent.load(Ordering::Relaxed))
     }
 
-    /// Lets `lines` follow those that Pingora writes in the next response head, in place of any other.
-    pub(super) fn follow_head(&self, lines: Vec<u8>) {
-        *self.lines() = lines;
+    /// Lets `lines` be in the next response head, in place of any other.
+    pub(super) fn follow_head(&self, lines: OwnLines) {
+        *self.lines() = Some(lines);
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn lines(&self) -> MutexGuard<'_, Option<OwnLines>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,7 +200,7 @@ impl ClientStream {
             }
         };
         self.joining = true;
-        self.wire.lines().clear();
+        *self.wire.lines() = None;
         self.wire.begin_request();
         self.wire
             .received
@@ -284,22 +279,17 @@ impl ClientStream {
         }
     }
 
-    /// Joins the head that Pingora wrote and the lines that follow it.
+    /// Joins the head that Pingora wrote and our lines.
     fn write_head(&mut self, head: &[u8]) {
-        let lines = std::mem::take(&mut *self.wire.lines());
-        let (head, end) = match head.strip_suffix(HEAD_END) {
-            Some(head) => (head, HEAD_END),
-            None => (head, &b""[..]),
-        };
-        self.output
-            .reserve(head.len() + lines.len() + end.len() + BODY_ROOM_BYTES);
-        let begin = self.output.len();
-        for part in [head, &lines, end] {
-            self.output.extend_from_slice(part);
-        }
+        let lines = self.wire.lines().take();
+        let mut joined = lines.map_or_else(|| BytesMut::from(head), |lines| lines.join(head));
         if head.starts_with(b"HTTP/1.1 426 ") {
-            let announced = hop_by_hop::with_upgrade(&self.output.split_off(begin));
-            self.output.extend_from_slice(&announced);
+            joined = BytesMut::from(&*hop_by_hop::with_upgrade(&joined));
+        }
+        if self.output.is_empty() {
+            self.output = joined;
+        } else {
+            self.output.extend_from_slice(&joined);
         }
     }
 

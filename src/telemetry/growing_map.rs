@@ -16,6 +16,8 @@ type Link<K, V> = OnceLock<Box<Node<K, V>>>;
 
 #[derive(Debug)]
 struct Node<K, V> {
+    /// Tells whether the key is worth a look, which may lie elsewhere in memory.
+    hash: u64,
     key: K,
     value: V,
     children: [Link<K, V>; 4],
@@ -31,35 +33,38 @@ impl<K, V> Default for GrowingMap<K, V> {
 
 impl<K, V> GrowingMap<K, V> {
     /// The value whose key has this hash and `is` the one wanted.
-    pub(super) fn find(&self, mut hash: u64, is: impl Fn(&K) -> bool) -> Option<&V> {
+    pub(super) fn find(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&V> {
         let mut link = &self.root;
+        let mut path = hash;
         while let Some(node) = link.get() {
-            if is(&node.key) {
+            if node.hash == hash && is(&node.key) {
                 return Some(&node.value);
             }
-            link = node.child(&mut hash);
+            link = node.child(&mut path);
         }
         None
     }
 
     /// Adds an entry, and gives its value. If the key is there already, gives that value and
     /// `false`.
-    pub(super) fn insert(&self, mut hash: u64, key: K, value: V) -> (&V, bool)
+    pub(super) fn insert(&self, hash: u64, key: K, value: V) -> (&V, bool)
     where
         K: PartialEq,
     {
         let mut new = Box::new(Node {
+            hash,
             key,
             value,
             children: Default::default(),
         });
         let mut link = &self.root;
+        let mut path = hash;
         loop {
             if let Some(node) = link.get() {
-                if node.key == new.key {
+                if node.hash == hash && node.key == new.key {
                     return (&node.value, false);
                 }
-                link = node.child(&mut hash);
+                link = node.child(&mut path);
                 continue;
             }
             match link.set(new) {
@@ -96,11 +101,11 @@ impl<K, V> GrowingMap<K, V> {
 }
 
 impl<K, V> Node<K, V> {
-    /// The child for the topmost two bits of `hash`, which are used up. Keys whose hashes are equal
-    /// to the last bit end up in a list below the first child.
-    fn child(&self, hash: &mut u64) -> &Link<K, V> {
-        let place = usize::try_from(*hash >> 62).expect("two bits");
-        *hash <<= 2;
+    /// The child for the topmost two bits of `path`, what is left of a hash; they are used up. Keys
+    /// whose hashes are equal to the last bit end up in a list below the first child.
+    fn child(&self, path: &mut u64) -> &Link<K, V> {
+        let place = usize::try_from(*path >> 62).expect("two bits");
+        *path <<= 2;
         &self.children[place]
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -20,6 +20,7 @@ use pingora_core::{
 
 use super::{Following, Lease, Patience, Purpose};
 use crate::{
+    proxy::own_lines::OwnLines,
     snapshot::Upkeep,
     state::pool::{Counterpart, Pool, Socket, Wire},
     tls::UpstreamTls,
@@ -37,7 +38,7 @@ pub(in crate::proxy) struct Dial {
     /// When the try began.
     began: Instant,
     from_pool: AtomicBool,
-    lines: Arc<OnceLock<Following>>,
+    lines: Arc<Mutex<Option<Following>>>,
 }
 
 impl Dial {
@@ -62,10 +63,10 @@ impl Dial {
         }
     }
 
-    /// Lets `lines` follow those that Pingora writes in the head of the request, which it does `now`.
-    pub(in crate::proxy) fn follow_head(&self, lines: Vec<u8>, now: Instant) {
-        // Each try has a dial of its own, and one head.
-        let _ = self.lines.set(Following { lines, sent: now });
+    /// Lets `lines` be in the head of the request, which Pingora writes `now`.
+    pub(in crate::proxy) fn follow_head(&self, lines: OwnLines, now: Instant) {
+        let following = Following { lines, sent: now };
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(following);
     }
 
     /// Whether the connection served other requests before.

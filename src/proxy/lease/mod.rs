@@ -11,11 +11,12 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::{Buf, BytesMut};
 use pingora_core::{
     Error, ErrorType,
     protocols::l4::virt::{VirtualSockOpt, VirtualSocket},
@@ -28,13 +29,11 @@ use tokio::{
 pub(super) use dial::Dial;
 use head::{HeadWatch, Progress};
 
+use super::own_lines::OwnLines;
 use crate::{
     snapshot::Upkeep,
     state::pool::{Pool, Wire},
 };
-
-/// The empty line behind a head.
-const HEAD_END: &[u8] = b"\r\n";
 
 /// How long is waited for an upstream.
 #[derive(Debug, Clone, Copy)]
@@ -60,10 +59,10 @@ pub(super) enum Purpose {
     Tunnel,
 }
 
-/// What goes behind the lines of a head that Pingora writes.
+/// What Pingora does not write of a head.
 #[derive(Debug)]
 struct Following {
-    lines: Vec<u8>,
+    lines: OwnLines,
     /// When the head is sent.
     sent: std::time::Instant,
 }
@@ -83,10 +82,10 @@ struct Lease {
     write_until: Option<Instant>,
     /// Pingora gives it back.
     is_returned: bool,
-    /// The lines that follow the first head that is written; absent once that is done.
-    lines: Option<Arc<OnceLock<Following>>>,
+    /// Our lines of the first head that is written; absent once that is done.
+    lines: Option<Arc<Mutex<Option<Following>>>>,
     /// What of that head is still to be written.
-    unsent: Vec<u8>,
+    unsent: BytesMut,
     /// A request for a tunnel was written, and its next read has to wait for one turn.
     yields: Option<bool>,
 }
@@ -148,7 +147,7 @@ impl Lease {
             write_until: None,
             is_returned: false,
             lines: None,
-            unsent: Vec::new(),
+            unsent: BytesMut::new(),
             yields: None,
         }
     }
@@ -188,11 +187,9 @@ impl Lease {
                 Poll::Pending => return self.poll_stall(context).map(Err),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) if written == self.unsent.len() => {
-                    self.unsent = Vec::new();
+                    self.unsent = BytesMut::new();
                 }
-                Poll::Ready(Ok(written)) => {
-                    self.unsent.drain(..written);
-                }
+                Poll::Ready(Ok(written)) => self.unsent.advance(written),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
             // An upstream that takes something is not silent.
@@ -325,18 +322,19 @@ impl AsyncWrite for Lease {
             *yields = true;
         }
         if let Some(lines) = this.lines.take() {
-            // The head comes in one piece, with the empty line at its end.
-            let (head, end) = bytes.split_at(bytes.len().saturating_sub(HEAD_END.len()));
-            let following = lines.get();
-            let lines = following.map_or(&b""[..], |following| &following.lines);
-            this.unsent = [head, lines, end].concat();
+            // The head comes in one piece.
+            let following = lines.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let sent = following.as_ref().map(|following| following.sent);
+            this.unsent = following.map_or_else(
+                || BytesMut::from(bytes),
+                |following| following.lines.join(bytes),
+            );
             // All of it is taken, whether or not it leaves now; a flush sends the rest.
             if let Poll::Ready(Err(error)) = this.poll_unsent(context) {
                 return Poll::Ready(Err(error));
             }
-            if let Some(following) = following.filter(|_| this.unsent.is_empty()) {
-                let sent = Instant::from_std(following.sent);
-                this.read_until = Some(sent + this.patience.read);
+            if let Some(sent) = sent.filter(|_| this.unsent.is_empty()) {
+                this.read_until = Some(Instant::from_std(sent) + this.patience.read);
             }
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -368,9 +366,11 @@ impl AsyncWrite for Lease {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use http::header;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::proxy::own_lines::Lines;
 
     const PATIENCE: Patience = Patience {
         connect: Duration::from_mins(1),
@@ -429,13 +429,17 @@ mod tests {
     #[tokio::test]
     async fn lines_follow_a_head_through_a_narrow_pipe() {
         let (mut lease, mut upstream) = lease(PATIENCE, &Arc::default());
-        let lines = vec![b'x'; 100];
-        lease.lines = Some(Arc::new(OnceLock::from(Following {
-            lines: lines.clone(),
+        let mut lines = OwnLines::new(16, 0);
+        let value = "x".repeat(100);
+        lines.add(&header::VIA, value.as_bytes());
+        lease.lines = Some(Arc::new(Mutex::new(Some(Following {
+            lines,
             sent: Instant::now().into_std(),
-        })));
+        }))));
+        let expected = format!("GET / HTTP/1.1\r\nvia: {value}\r\nA: b\r\n\r\nbody!!");
+        let bytes = expected.len();
         let reading = tokio::spawn(async move {
-            let mut read = vec![0; 130];
+            let mut read = vec![0; bytes];
             upstream.read_exact(&mut read).await.expect("all of it");
             read
         });
@@ -447,10 +451,8 @@ mod tests {
         lease.write_all(b"body!!").await.expect("taken");
         lease.flush().await.expect("sent");
 
-        let expected = [b"GET / HTTP/1.1\r\nA: b\r\n", &lines[..], b"\r\nbody!!"].concat();
         let read = reading.await.expect("read");
-        assert_eq!(read.len(), expected.len());
-        assert_eq!(read, expected);
+        assert_eq!(String::from_utf8(read).expect("text"), expected);
     }
 
     #[tokio::test]
