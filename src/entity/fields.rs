@@ -72,6 +72,7 @@ impl Fields {
     }
 
     /// These and `others`.
+    #[must_use]
     pub const fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }

@@ -43,7 +43,7 @@ use super::{
 use crate::{
     entity::reason::Reason,
     plugin::{Reply, Scheme},
-    snapshot::RealIp,
+    snapshot::{RealIp, Settings},
     telemetry::connections::{Activity, Connection as Gauge, TurnedAway},
     tls::{Protocol, TlsFacts},
 };
@@ -72,6 +72,38 @@ pub struct Arrival {
     pub port: u16,
     pub terms: Terms,
     pub retired: Retired,
+}
+
+/// What a connection is held to until its next request has come.
+struct Bounds {
+    is_first: bool,
+    /// The client may begin to speak HTTP/2.
+    may_be_http2: bool,
+    limits: Limits,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    requests_max: u32,
+}
+
+impl Bounds {
+    /// Those of now, for the first request of a connection, which may be one of `http2`, or for another.
+    fn of(settings: &Settings, is_first: bool, http2: bool) -> Self {
+        Self {
+            is_first,
+            may_be_http2: http2 && is_first,
+            limits: Limits {
+                line: settings.head_line_bytes_max,
+                head: settings.head_bytes_max,
+            },
+            header_timeout: settings.header_timeout,
+            idle_timeout: if is_first {
+                settings.header_timeout
+            } else {
+                settings.keepalive_timeout
+            },
+            requests_max: settings.keepalive_requests,
+        }
+    }
 }
 
 /// What came next on a connection.
@@ -161,11 +193,9 @@ impl Edge {
         let mut requests = 0;
         loop {
             gauge.enter(Activity::Waiting);
-            let is_first = requests == 0;
-            let head = match self
-                .next_head(&mut stream, &mut idle, &gauge, is_first, http2 && is_first)
-                .await
-            {
+            let bounds = Bounds::of(&self.gateway.live.look().settings, requests == 0, http2);
+            let next = self.next_head(&mut stream, &mut idle, &gauge, &bounds);
+            let head = match next.await {
                 Next::Head(head) => head,
                 Next::Http2 => {
                     drop(idle);
@@ -193,14 +223,11 @@ impl Edge {
             gauge.enter(Activity::Writing);
             requests += 1;
             self.gateway.state.telemetry.request_received();
-            let is_last = arrival.retired.is_set();
-            let Some(next) = self
-                .exchange(stream, head, &connection, requests, is_last)
-                .await
-            else {
+            let is_last = arrival.retired.is_set() || requests >= bounds.requests_max;
+            let Some(goes_on) = self.exchange(stream, head, &connection, is_last).await else {
                 return;
             };
-            stream = next;
+            stream = goes_on;
         }
     }
 
@@ -261,7 +288,6 @@ impl Edge {
         mut stream: Box<ClientStream>,
         head: Head,
         connection: &Arc<Connection>,
-        requests: u32,
         is_last: bool,
     ) -> Option<Box<ClientStream>> {
         let _ = stream.ahead().split_to(head.leading);
@@ -281,7 +307,7 @@ impl Edge {
         };
         let mut session = ServerSession::new_http1(stream);
         session.set_keepalive(Some(0));
-        if is_last || requests >= self.gateway.live.look().settings.keepalive_requests {
+        if is_last {
             session.set_keepalive_reuses_remaining(Some(0));
         }
         if let ServerSession::H1(http1) = &mut session {
@@ -318,36 +344,19 @@ impl Edge {
         stream: &mut ClientStream,
         idle: &mut Idle<'_>,
         gauge: &Gauge,
-        first: bool,
-        http2: bool,
+        bounds: &Bounds,
     ) -> Next {
-        let (limits, header_timeout, idle_timeout) = {
-            let snapshot = self.gateway.live.look();
-            let settings = &snapshot.settings;
-            (
-                Limits {
-                    line: settings.head_line_bytes_max,
-                    head: settings.head_bytes_max,
-                },
-                settings.header_timeout,
-                if first {
-                    settings.header_timeout
-                } else {
-                    settings.keepalive_timeout
-                },
-            )
-        };
         let mut reader = HeadReader::default();
         let mut deadline: Option<Instant> = None;
         let mut last_call: Option<Instant> = None;
         loop {
             let may_be_preface =
-                http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
+                bounds.may_be_http2 && PREFACE.starts_with(first_of(stream.ahead(), PREFACE.len()));
             if may_be_preface && stream.ahead().len() >= PREFACE.len() {
                 return Next::Http2;
             }
             if !stream.ahead().is_empty() && !may_be_preface {
-                match reader.read(stream.ahead(), limits) {
+                match reader.read(stream.ahead(), bounds.limits) {
                     Ok(Some(head)) => return Next::Head(head),
                     Ok(None) => {}
                     Err(refusal) => return Next::Refused(refusal),
@@ -356,22 +365,22 @@ impl Edge {
             let begun = reader.has_begun(stream.ahead());
             // The deadline of a head counts from its first byte and no further byte moves it.
             if begun && deadline.is_none() {
-                deadline = Some(Instant::now() + header_timeout);
+                deadline = Some(Instant::now() + bounds.header_timeout);
                 gauge.enter(Activity::Reading);
             }
             if !begun && self.gateway.drain.is_draining() {
-                if !first {
+                if !bounds.is_first {
                     return Next::Closed;
                 }
                 last_call.get_or_insert_with(|| Instant::now() + LAST_CALL);
             }
             let until = deadline
                 .or(last_call)
-                .unwrap_or_else(|| Instant::now() + idle_timeout);
+                .unwrap_or_else(|| Instant::now() + bounds.idle_timeout);
             let closes = !begun && last_call.is_none();
             let read = match idle.wait(stream, until, closes).await {
                 Waited::Read(read) => read,
-                Waited::Asked if first && self.gateway.drain.is_draining() => continue,
+                Waited::Asked if bounds.is_first && self.gateway.drain.is_draining() => continue,
                 Waited::Late if begun => return Next::Refused(too_slow()),
                 Waited::Late | Waited::Asked => return Next::Closed,
             };

@@ -8,11 +8,11 @@ use pingora_proxy::Session;
 use super::{
     affinity,
     exchange::Exchange,
-    forward::{VIA, appended},
     framing, health, hop_by_hop, inspect,
     receive::is_websocket,
     reply::{REQUEST_ID, SERVER, request_id, run_response_phase},
     retry,
+    shape::{VIA, appended},
 };
 use crate::{
     entity::{

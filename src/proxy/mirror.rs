@@ -16,7 +16,7 @@ use pingora_proxy::Session;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tracing::debug;
 
-use super::{Gateway, exchange::Exchange, forward, framing, verify};
+use super::{Gateway, exchange::Exchange, forward, framing, shape, verify};
 use crate::{
     entity::message::RequestHead,
     plugin::{Duplicate, MIRRORED, Mirror},
@@ -80,7 +80,7 @@ pub(super) fn begin(
     if forward.tunnel {
         return Ok(());
     }
-    let mut head = forward::whole(exchange)?;
+    let mut head = shape::whole(exchange)?;
     if announced(&head).is_some_and(|length| length > mirror.body_bytes_max) {
         gateway.state.telemetry.mirrors().too_large.inc();
         return Ok(());
@@ -88,7 +88,7 @@ pub(super) fn begin(
     let Some(service) = exchange.snapshot.services.get(mirror.service.0) else {
         return Ok(());
     };
-    (head.uri, _) = forward::target(exchange, Some(service))?;
+    (head.uri, _) = shape::target(exchange, Some(service))?;
     let is_sized = head.headers.contains_key(header::CONTENT_LENGTH)
         || head.headers.contains_key(header::TRANSFER_ENCODING);
     for name in Mirror::OWN {

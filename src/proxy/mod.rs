@@ -35,6 +35,7 @@ mod health;
 mod lease;
 pub mod mirror;
 mod retry;
+mod shape;
 pub(crate) mod verify;
 
 mod deliver;
@@ -161,7 +162,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        forward::shape(session, request, exchange, &self.state.clock).await?;
+        shape::shape(session, request, exchange, &self.state.clock).await?;
         mirror::begin(session, exchange, self)
     }
 

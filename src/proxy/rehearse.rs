@@ -16,7 +16,7 @@ use super::{
     exchange::{Connection, Exchange},
     forward,
     head::{HeadReader, Limits},
-    parse, receive, route,
+    parse, receive, route, shape,
 };
 use crate::{
     chain::{Access, InstanceIndex, Step},
@@ -234,7 +234,7 @@ impl Rehearsal {
     pub fn sent_to(&mut self, place: usize) -> Option<RequestHead> {
         let member = self.service()?.balancer.targets().get(place)?.stand_in();
         self.exchange.forward.member = Some(Arc::new(member));
-        forward::whole(&self.exchange).ok()
+        shape::whole(&self.exchange).ok()
     }
 }
 
