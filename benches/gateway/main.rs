@@ -35,8 +35,10 @@ use tokio::runtime::{Builder, Runtime};
 use contender::{Contender, LOAD_CORE, bare_pingora, free_address, on_proxy_core, under_callgrind};
 use load::{Load, Until};
 
-/// How often each contender has its turn.
-const TURNS: usize = 36;
+/// How often all contenders are started: where a process comes to lie in memory makes a percent or two.
+const STARTS: usize = 6;
+/// How many turns each has after a start.
+const ROUNDS: usize = 6;
 /// How long a turn is: short, so that what is compared is close together in time.
 const TURN: Duration = Duration::from_millis(500);
 /// How long it warms up.
@@ -222,23 +224,26 @@ impl Bench {
 
     fn measure(&self) {
         let rows = rows();
-        let contenders: Vec<Contender> = rows
-            .iter()
-            .map(|row| self.start(row, on_proxy_core))
-            .collect();
-        let at_rest: Vec<usize> = contenders.iter().map(Contender::resident_bytes).collect();
-        self.runtime.spawn(stay_awake());
         let mut turns: Vec<Vec<Turn>> = rows.iter().map(|_| Vec::new()).collect();
-        for round in 0..TURNS {
-            let in_turn = rows.iter().zip(&contenders).zip(&mut turns);
-            // There and back, so that nobody always comes behind the same other.
-            let in_turn: Vec<_> = if round % 2 == 0 {
-                in_turn.collect()
-            } else {
-                in_turn.rev().collect()
-            };
-            for ((row, contender), turns) in in_turn {
-                turns.push(self.turn(row, contender));
+        let mut at_rest = Vec::new();
+        self.runtime.spawn(stay_awake());
+        for _ in 0..STARTS {
+            let contenders: Vec<Contender> = rows
+                .iter()
+                .map(|row| self.start(row, on_proxy_core))
+                .collect();
+            at_rest = contenders.iter().map(Contender::resident_bytes).collect();
+            for round in 0..ROUNDS {
+                let in_turn = rows.iter().zip(&contenders).zip(&mut turns);
+                // There and back, so that nobody always comes behind the same other.
+                let in_turn: Vec<_> = if round % 2 == 0 {
+                    in_turn.collect()
+                } else {
+                    in_turn.rev().collect()
+                };
+                for ((row, contender), turns) in in_turn {
+                    turns.push(self.turn(row, contender));
+                }
             }
         }
         println!(
@@ -264,7 +269,6 @@ impl Bench {
                 verdict(ratio.median, row.limit, rows[row.base].name)
             );
         }
-        drop(contenders);
         self.measure_memory(&rows, &at_rest);
     }
 
