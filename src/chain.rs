@@ -6,7 +6,10 @@ use futures_util::FutureExt;
 use smallvec::SmallVec;
 
 use crate::{
-    entity::consumer::{Caller, ConsumerIndex, Consumers, GroupIndex},
+    entity::{
+        consumer::{Caller, ConsumerIndex, GroupIndex},
+        consumers::Consumers,
+    },
     plugin::{Choice, Halt, Record, Reply, Request, Response},
     plugins::{CATALOG, Instance, Memo},
 };

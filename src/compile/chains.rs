@@ -16,7 +16,7 @@ use crate::{
         schema::Shape,
         suggest::nearest,
     },
-    entity::{consumer::Consumers, facts::ServiceIndex, key::Keys},
+    entity::{consumers::Consumers, facts::ServiceIndex, key::Keys},
     plugin::{ConfigError, Destination, Destinations, Kind, Scope, registry::Refused},
     plugins::{self, CATALOG, Families, Instance},
     state::State,

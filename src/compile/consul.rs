@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::outbound::Material;
+use super::tls_material::Material;
 use crate::{
     config::{
         Code, Diagnostics,

@@ -8,7 +8,8 @@ use crate::{
     config::{Config, Entity, model::JwtSecret},
     entity::{
         Secret,
-        consumer::{Consumer, ConsumerGroup, ConsumerIndex, Consumers, GroupIndex},
+        consumer::{Consumer, ConsumerGroup, ConsumerIndex, GroupIndex},
+        consumers::Consumers,
         credential::{
             BasicCredential, HmacCredential, JwtCredential, JwtVerification, KeyCredential,
             Oauth2Credential, Password,

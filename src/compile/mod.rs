@@ -18,6 +18,7 @@ mod retries;
 mod routes;
 mod settings;
 mod streams;
+mod tls_material;
 mod upstreams;
 
 use std::sync::Arc;

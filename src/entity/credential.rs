@@ -1,4 +1,4 @@
-//! Credentials of consumers as authentication plugins find them in the directory of `consumer`.
+//! Credentials of consumers as authentication plugins find them in the directory of consumers.
 //! What a credential proves, and how, is the plugins' business.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Secret, consumer::ConsumerIndex};
+use super::{Secret, consumer::ConsumerIndex, identifier::uuid_header};
 
 /// One key of a consumer for `key-auth`.
 #[derive(Debug, Clone)]
@@ -230,11 +230,6 @@ pub enum ClientType {
     Confidential,
     /// It runs in its users' hands.
     Public,
-}
-
-/// A UUID as a header sends it.
-pub(super) fn uuid_header(id: Uuid) -> HeaderValue {
-    HeaderValue::from_str(&id.to_string()).expect("a UUID is visible ASCII")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Identifiers of entities that were given none: the same on every node and after every reload.
-//! The derivation is Kong's, so that ids in logs and dashboards stay the same after a migration.
+//! Identifiers of entities. Those that were given none get one that is the same on every node and after every
+//! reload. The derivation is Kong's, so that ids in logs and dashboards stay the same after a migration.
 
+use http::HeaderValue;
 use uuid::{Uuid, uuid};
 
 /// The namespace that Kong's declarative configuration derives ids in.
@@ -10,6 +11,11 @@ const DECLARATIVE: Uuid = uuid!("fd02801f-0957-4a15-a55a-c8d9606f30b5");
 pub fn derive(list: &str, key: &str) -> Uuid {
     let namespace = Uuid::new_v5(&DECLARATIVE, list.as_bytes());
     Uuid::new_v5(&namespace, key.as_bytes())
+}
+
+/// An id as a header sends it.
+pub(super) fn uuid_header(id: Uuid) -> HeaderValue {
+    HeaderValue::from_str(&id.to_string()).expect("a UUID is visible ASCII")
 }
 
 #[cfg(test)]

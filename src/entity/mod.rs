@@ -2,6 +2,7 @@
 //! heads of messages, time limits, templates of error bodies. Nothing here does I/O or knows where a value came from.
 
 pub mod consumer;
+pub mod consumers;
 pub mod credential;
 pub mod error_template;
 pub mod expression;

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     entity::{
-        consumer::{ConsumerIndex, Consumers, GroupIndex},
+        consumer::{ConsumerIndex, GroupIndex},
+        consumers::Consumers,
         facts::ServiceIndex,
         key::Keys,
     },

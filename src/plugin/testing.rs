@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     entity::{
-        consumer::{Consumer, Consumers},
+        consumer::Consumer,
+        consumers::Consumers,
         credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts},
         message::{RequestHead, ResponseHead},

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     entity::{
-        consumer::{Consumer, ConsumerIndex, Consumers},
+        consumer::{Consumer, ConsumerIndex},
+        consumers::Consumers,
         credential::KeyCredential,
         facts::{RouteFacts, ServiceFacts, ServiceIndex},
         message::{Headers, RequestHead, ResponseHead},

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    entity::{consumer::Consumers, facts::ServiceIndex, key::Keys},
+    entity::{consumers::Consumers, facts::ServiceIndex, key::Keys},
     plugin::{
         Choice, Destinations, Env, Halt, Metrics, Plugin, Record, Request, Response, Scope,
         registry::{Entry, Refused, plugins, read_config, schema_of},

@@ -11,7 +11,7 @@ use crate::{
     chain::Chain,
     entity::{
         Protocol, Timeouts,
-        consumer::Consumers,
+        consumers::Consumers,
         facts::{RouteFacts, ServiceFacts, ServiceIndex},
         path::PathHandling,
     },

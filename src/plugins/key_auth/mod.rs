@@ -52,9 +52,7 @@ use serde::Deserialize;
 
 use crate::{
     entity::{
-        consumer::{ConsumerIndex, Consumers},
-        credential::KeyCredential,
-        reason::Reason,
+        consumer::ConsumerIndex, consumers::Consumers, credential::KeyCredential, reason::Reason,
     },
     plugin::{ConfigError, Env, Halt, Plugin, Reply, Request},
     state::clock::Clock,
