@@ -485,8 +485,11 @@ fn circuits_stay_open_over_a_reload_and_go_with_their_service() {
     gateway.reload(
         "services: [{ name: other, host: other.test }]\nplugins: [{ name: circuit-breaker }]\n",
     );
-    let shown = gateway.admin("/status/circuits").json();
-    assert_eq!(shown["circuits"].as_array().map(Vec::len), Some(0));
+    // The old configuration is freed behind the new one.
+    wait_until("the circuit is gone", || {
+        let shown = gateway.admin("/status/circuits").json();
+        shown["circuits"].as_array().map(Vec::len) == Some(0)
+    });
     let page = gateway.admin("/metrics").text();
     assert!(!page.contains("tollgate_circuit_state{"), "{page}");
 }
