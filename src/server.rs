@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::http_proxy;
 use thiserror::Error;
@@ -502,10 +503,14 @@ async fn until_stopped(
     running.manager.stopping(gateway.drain.open());
     gateway.drain.begin();
     let _ = stop_keeping.send(true);
-    running.listeners.close(Audience::Clients);
-    running.listeners.close(Audience::Streams);
+    let closing = [Audience::Clients, Audience::Streams].map(|of| running.listeners.close(of));
+    let ended = async {
+        // Until it has ended, a task may accept one more connection, which must be counted as well.
+        join_all(closing.into_iter().flatten()).await;
+        gateway.drain.below(1).await;
+    };
     tokio::select! {
-        () = gateway.drain.below(1) => {}
+        () = ended => {}
         () = tokio::time::sleep(DRAIN) => {
             warn!(open_connections = gateway.drain.open(), "not everything ended in time");
         }
