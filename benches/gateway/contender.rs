@@ -112,14 +112,20 @@ pub(crate) fn instructions(out: &Path) -> u64 {
         .expect("callgrind counts instructions")
 }
 
-/// The bare proxy, which is built beside this program.
+/// The gateway that was built last.
+pub(crate) fn tollgate() -> PathBuf {
+    beside("../tollgate")
+}
+
+/// The bare proxy.
 pub(crate) fn bare_pingora() -> PathBuf {
+    beside("bare_pingora")
+}
+
+/// A program by its place from where this one is, `target/release/examples`.
+fn beside(path: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a program has a path");
-    let program = own
-        .ancestors()
-        .nth(2)
-        .expect("target/release/deps/gateway")
-        .join("examples/bare_pingora");
+    let program = own.with_file_name(path);
     assert!(
         program.exists(),
         "{} is missing: run `make bench`",

@@ -25,6 +25,8 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Whether the clients speak TLS.
     pub(crate) tls: bool,
+    /// Whether they take any answer, not only 200.
+    pub(crate) takes_refusals: bool,
 }
 
 /// When the clients stop.
@@ -65,12 +67,12 @@ pub(crate) async fn send(address: SocketAddr, load: &Load, until: Until) -> Seen
     let mut clients = JoinSet::new();
     let began = Instant::now();
     for number in 0..load.connections {
-        let requests = Rc::clone(&load.requests);
+        let load = load.clone();
         let quota = match until {
             Until::After(duration) => Quota::Until(began + duration),
             Until::Answered(count) => Quota::Requests(count / load.connections),
         };
-        clients.spawn_local_on(client(address, load.tls, requests, number, quota), &local);
+        clients.spawn_local_on(client(address, load, number, quota), &local);
     }
     let latencies = local.run_until(clients.join_all()).await;
     let elapsed = began.elapsed();
@@ -85,14 +87,8 @@ enum Quota {
     Requests(usize),
 }
 
-async fn client(
-    address: SocketAddr,
-    tls: bool,
-    requests: Rc<[Vec<u8>]>,
-    number: usize,
-    quota: Quota,
-) -> Vec<u32> {
-    let mut stream = connect(address, tls).await;
+async fn client(address: SocketAddr, load: Load, number: usize, quota: Quota) -> Vec<u32> {
+    let mut stream = connect(address, load.tls).await;
     let mut space = vec![0; 64 * 1024];
     let mut latencies = Vec::new();
     // The connections begin at different requests, so that they do not march in step.
@@ -106,7 +102,9 @@ async fn client(
             return latencies;
         }
         let sent = Instant::now();
-        exchange(&mut stream, &requests[turn % requests.len()], &mut space).await;
+        let request = &load.requests[turn % load.requests.len()];
+        let status = exchange(&mut stream, request, &mut space).await;
+        assert!(status == *b"200" || load.takes_refusals, "{status:?}");
         latencies.push(u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX));
         turn += 1;
     }
@@ -141,21 +139,36 @@ impl Connection {
 
 /// A connection to `address`, whose certificate is not looked at.
 pub(crate) async fn connect(address: SocketAddr, tls: bool) -> Connection {
+    if tls {
+        Connection::Secure(connect_securely(address, b"\x08http/1.1").await)
+    } else {
+        Connection::Plain(connect_plainly(address).await)
+    }
+}
+
+pub(crate) async fn connect_plainly(address: SocketAddr) -> TcpStream {
     let tcp = TcpStream::connect(address).await.expect("connected");
     tcp.set_nodelay(true).expect("a socket option");
-    if !tls {
-        return Connection::Plain(tcp);
-    }
+    tcp
+}
+
+/// A connection over which `protocols` are offered (RFC 7301 §3.1).
+pub(crate) async fn connect_securely(
+    address: SocketAddr,
+    protocols: &[u8],
+) -> SslStream<TcpStream> {
+    let tcp = connect_plainly(address).await;
     let mut context = SslContextBuilder::new(SslMethod::tls_client()).expect("a context");
     context.set_verify(SslVerifyMode::NONE);
+    context.set_alpn_protos(protocols).expect("protocols");
     let ssl = Ssl::new(&context.build()).expect("a connection");
     let mut stream = SslStream::new(ssl, tcp).expect("a connection");
     Pin::new(&mut stream).connect().await.expect("a handshake");
-    Connection::Secure(stream)
+    stream
 }
 
-/// Sends `request` and takes its whole answer, which must be 200.
-pub(crate) async fn exchange(stream: &mut Connection, request: &[u8], space: &mut [u8]) {
+/// Sends `request` and takes its whole answer. Gives the three digits of its status.
+pub(crate) async fn exchange(stream: &mut Connection, request: &[u8], space: &mut [u8]) -> [u8; 3] {
     stream.write(request).await;
     let mut filled = 0;
     let head = loop {
@@ -164,14 +177,20 @@ pub(crate) async fn exchange(stream: &mut Connection, request: &[u8], space: &mu
             break end;
         }
     };
-    assert!(
-        space.starts_with(b"HTTP/1.1 200 "),
-        "{}",
-        String::from_utf8_lossy(&space[..head])
-    );
+    let status = space.strip_prefix(b"HTTP/1.1 ");
+    let status = *status
+        .and_then(|rest| rest.first_chunk())
+        .expect("a status line");
+    if memchr::memmem::find(&space[..head], b"chunked").is_some() {
+        while !space[head..filled].ends_with(b"0\r\n\r\n") {
+            filled += stream.read(&mut space[filled..]).await;
+        }
+        return status;
+    }
     let mut rest = (head + content_length(&space[..head])).saturating_sub(filled);
     while rest > 0 {
         let wanted = rest.min(space.len());
         rest -= stream.read(&mut space[..wanted]).await;
     }
+    status
 }

@@ -3,7 +3,7 @@
 //! `make bench` measures processor time, throughput, latency and memory; the contenders take turns,
 //! so that what disturbs the machine disturbs all of them, and ratios are taken within a turn.
 //! `make bench-instructions` counts user instructions under callgrind, which repeats within a few
-//! percent on any machine.
+//! percent on any machine. `make profile` has the gateway serve what `training.rs` sends.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -16,6 +16,7 @@ mod configs;
 mod contender;
 mod load;
 mod origin;
+mod training;
 
 use std::{
     env, fs,
@@ -32,7 +33,9 @@ use nix::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use contender::{Contender, LOAD_CORE, bare_pingora, free_address, on_proxy_core, under_callgrind};
+use contender::{
+    Contender, LOAD_CORE, bare_pingora, free_address, on_proxy_core, tollgate, under_callgrind,
+};
 use load::{Load, Until};
 
 /// How often all contenders are started: where a process comes to lie in memory makes a percent or two.
@@ -50,8 +53,6 @@ const CONNECTIONS: usize = 64;
 /// Requests that are not counted, and that are, when instructions are.
 const INSTRUCTIONS_WARM_UP: usize = 500;
 const INSTRUCTIONS_REQUESTS: usize = 2_000;
-
-const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 
 /// What is compared: a proxy under a load, and the row that it is compared with.
 struct Row {
@@ -72,26 +73,41 @@ enum Program {
 }
 
 fn main() {
+    let mut arguments = env::args().skip(1);
+    let mode = arguments.next();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    if mode.as_deref() == Some("--train") {
+        let folder = PathBuf::from(arguments.next().expect("--train FOLDER"));
+        write_certificate(&folder);
+        return runtime.block_on(training::train(&folder));
+    }
     let on_load_core = {
         let mut cores = CpuSet::new();
         cores.set(LOAD_CORE).expect("a core");
         sched_setaffinity(Pid::from_raw(0), &cores)
     };
     on_load_core.expect("two cores: one for the proxies, one for the load");
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
     let bench = Bench {
         origin: runtime.block_on(origin::start()),
         runtime,
         folder: tempfile::tempdir().expect("a folder"),
     };
-    bench.write_certificate();
-    if env::args().any(|argument| argument == "--instructions") {
+    write_certificate(bench.folder.path());
+    if mode.as_deref() == Some("--instructions") {
         bench.count_instructions();
     } else {
         bench.measure();
+    }
+}
+
+/// A certificate for listeners with TLS.
+fn write_certificate(folder: &Path) {
+    let (certificate, key) = tollgate::tls::self_signed().expect("a certificate");
+    for (name, pem) in [("bench.crt", certificate), ("bench.key", key)] {
+        fs::write(folder.join(name), pem).expect("a file");
     }
 }
 
@@ -103,6 +119,7 @@ fn rows() -> Vec<Row> {
             requests: Rc::from(requests),
             connections: CONNECTIONS,
             tls: false,
+            takes_refusals: false,
         },
         base,
         limit,
@@ -207,18 +224,10 @@ impl Bench {
             Program::Tollgate(config) => {
                 let file = self.folder.path().join(format!("{}.yaml", listen.port()));
                 fs::write(&file, config(listen, self.origin)).expect("a file");
-                let mut command = launch(Path::new(TOLLGATE));
+                let mut command = launch(&tollgate());
                 command.arg("run").arg("--config").arg(file);
                 Contender::start(command, listen)
             }
-        }
-    }
-
-    /// A certificate for the rows with TLS.
-    fn write_certificate(&self) {
-        let (certificate, key) = tollgate::tls::self_signed().expect("a certificate");
-        for (name, pem) in [("bench.crt", certificate), ("bench.key", key)] {
-            fs::write(self.folder.path().join(name), pem).expect("a file");
         }
     }
 

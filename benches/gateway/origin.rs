@@ -1,4 +1,5 @@
-//! The origin behind every contender: constant answers, as cheap as they can be had.
+//! The origin behind every contender: constant answers, as cheap as they can be had. What it answers is in the path
+//! that it is asked for.
 
 use std::net::SocketAddr;
 
@@ -11,6 +12,13 @@ use tokio::{
 pub(crate) const SMALL_BYTES: usize = 100;
 /// The length of the large answer's body.
 pub(crate) const LARGE_BYTES: usize = 1 << 20;
+
+/// What `/chunked` is answered with.
+const CHUNKED: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n\
+    a\r\n0123456789\r\n14\r\n01234567890123456789\r\n0\r\n\r\n";
+/// What `/failure` is answered with.
+const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 
 /// Starts the origin on the current runtime; gives its address.
 pub(crate) async fn start() -> SocketAddr {
@@ -32,10 +40,33 @@ fn answer(bytes: usize) -> Vec<u8> {
     answer
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Small,
+    Large,
+    Chunked,
+    Failure,
+}
+
+impl Kind {
+    /// What a request is answered with.
+    fn of(head: &[u8]) -> Self {
+        let path = head.strip_prefix(b"GET /").unwrap_or_default();
+        [
+            (&b"large"[..], Self::Large),
+            (b"chunked", Self::Chunked),
+            (b"failure", Self::Failure),
+        ]
+        .into_iter()
+        .find_map(|(prefix, kind)| path.starts_with(prefix).then_some(kind))
+        .unwrap_or(Self::Small)
+    }
+}
+
 async fn serve(mut tcp: TcpStream) {
     let _ = tcp.set_nodelay(true);
     let small = answer(SMALL_BYTES);
-    let mut large = Vec::new();
+    let mut large = None;
     let mut space = vec![0; 64 * 1024];
     let mut filled = 0;
     loop {
@@ -48,7 +79,7 @@ async fn serve(mut tcp: TcpStream) {
                 Ok(count) => filled += count,
             }
         };
-        let is_large = space.starts_with(b"GET /large");
+        let kind = Kind::of(&space[..head]);
         let mut rest = content_length(&space[..head]);
         let buffered = rest.min(filled - head);
         space.copy_within(head + buffered..filled, 0);
@@ -61,10 +92,12 @@ async fn serve(mut tcp: TcpStream) {
                 Ok(count) => rest -= count,
             }
         }
-        if is_large && large.is_empty() {
-            large = answer(LARGE_BYTES);
-        }
-        let answer = if is_large { &large } else { &small };
+        let answer = match kind {
+            Kind::Small => &small,
+            Kind::Large => &*large.get_or_insert_with(|| answer(LARGE_BYTES)),
+            Kind::Chunked => CHUNKED,
+            Kind::Failure => FAILURE,
+        };
         if tcp.write_all(answer).await.is_err() {
             return;
         }

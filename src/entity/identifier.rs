@@ -14,8 +14,9 @@ pub fn derive(list: &str, key: &str) -> Uuid {
 }
 
 /// An id as a header sends it.
-pub(super) fn uuid_header(id: Uuid) -> HeaderValue {
-    HeaderValue::from_str(&id.to_string()).expect("a UUID is visible ASCII")
+pub fn uuid_header(id: Uuid) -> HeaderValue {
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is visible ASCII")
 }
 
 #[cfg(test)]

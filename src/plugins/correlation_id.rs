@@ -37,9 +37,9 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::{
+    entity::identifier::uuid_header,
     plugin::{ConfigError, Env, Halt, Plugin, Request, Response},
     state::{clock::Clock, identifiers::Identifiers},
 };
@@ -157,11 +157,7 @@ impl Plugin for CorrelationId {
 impl CorrelationId {
     fn generate(&self, peer: SocketAddr) -> HeaderValue {
         let id = match self.generator {
-            Generator::Uuid => {
-                let mut text = Uuid::encode_buffer();
-                let text = self.identifiers.uuid().hyphenated().encode_lower(&mut text);
-                return HeaderValue::from_str(text).expect("a UUID is visible ASCII");
-            }
+            Generator::Uuid => return uuid_header(self.identifiers.uuid()),
             Generator::Counter => self.identifiers.counted(),
             Generator::Tracker => self.tracker(peer),
         };
@@ -192,6 +188,8 @@ fn is_acceptable(id: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use uuid::Uuid;
 
     use super::*;
     use crate::plugin::testing::{Visit, World};

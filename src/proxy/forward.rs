@@ -37,6 +37,7 @@ const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = UPSTREAM_STREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX;
 /// How often a circuit may refuse what it seemed to let pass before the search is given up.
 const PROBES_LOST_MAX: usize = 8;
+
 /// Picks the target of the next try.
 ///
 /// # Errors

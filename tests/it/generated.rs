@@ -1,6 +1,6 @@
 //! What is generated from the source is current: the JSON Schema for editors and the reference
-//! pages. `make docs` (`UPDATE=1`) writes them. These files alone look into the library, for its
-//! catalogs; what the schema says is asked of the binary.
+//! pages, which `make docs` (`UPDATE=1`) writes, and the profile, which `make profile` takes. These files
+//! alone look into the library, for its catalogs; what the schema says is asked of the binary.
 
 mod catalogs;
 mod fields;
@@ -9,6 +9,7 @@ mod plugins;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use jsonschema::Validator;
 use serde_json::Value;
@@ -124,6 +125,21 @@ fn record<'a>(schema: &'a Value, name: &str) -> &'a Value {
         "document" => schema,
         _ => &schema["definitions"][name],
     }
+}
+
+#[test]
+fn the_profile_is_of_what_is_compiled() {
+    let key = Command::new("ci/profile-key")
+        .current_dir(root())
+        .output()
+        .expect("a script that runs");
+    let current = String::from_utf8_lossy(&key.stdout);
+    let taken = fs::read_to_string(root().join("profile/key")).expect("a key");
+    assert!(key.status.success() && !taken.is_empty());
+    assert_eq!(
+        taken, current,
+        "the profile knows none of the functions that are compiled now, run `make profile`"
+    );
 }
 
 #[test]
