@@ -113,7 +113,7 @@ pub(crate) fn instructions(out: &Path) -> u64 {
 }
 
 /// The gateway that was built last.
-pub(crate) fn tollgate() -> PathBuf {
+pub(crate) fn gateway() -> PathBuf {
     beside("../tollgate")
 }
 

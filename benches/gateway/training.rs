@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    contender::{Contender, free_address, tollgate},
+    contender::{Contender, free_address, gateway},
     load::{self, Load, Until},
     origin,
 };
@@ -55,13 +55,13 @@ pub(crate) async fn train(folder: &Path) {
     };
     let file = folder.join("training.yaml");
     fs::write(&file, config(&doors, origin)).expect("a file");
-    let mut command = Command::new(tollgate());
+    let mut command = Command::new(gateway());
     command
         .arg("run")
         .arg("--config")
         .arg(&file)
         .env("LLVM_PROFILE_FILE", folder.join("%p.profraw"));
-    let gateway = Contender::start(command, doors.plain);
+    let running = Contender::start(command, doors.plain);
     for (name, address, load) in traffic(&doors) {
         let seen = load::send(address, &load, Until::After(SPELL)).await;
         println!("{name}: {} requests", seen.requests());
@@ -71,7 +71,7 @@ pub(crate) async fn train(folder: &Path) {
         println!("{name}: {count} requests");
     }
     reload_under_load(&doors, origin, &file).await;
-    gateway.stop();
+    running.stop();
 }
 
 fn traffic(doors: &Doors) -> Vec<(&'static str, SocketAddr, Load)> {
