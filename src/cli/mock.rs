@@ -6,12 +6,12 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::body::{self, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::HeaderValue;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version};
-use axum::middleware::map_response_with_state;
+use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
@@ -155,6 +155,7 @@ fn router(name: &str) -> Result<Router, MockError> {
     let backend = HeaderValue::from_str(name).map_err(|_| MockError::Name {
         name: name.to_owned(),
     })?;
+    let name = Name(name.into());
     let router = Router::new()
         .route("/", get(index))
         .route("/health", get(health))
@@ -167,10 +168,24 @@ fn router(name: &str) -> Result<Router, MockError> {
         .route("/status/{code}", any(status))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(name.clone(), read_the_body))
         .layer(map_response_with_state(backend, name_the_backend))
-        .with_state(Name(name.into()));
+        .with_state(name);
     Ok(router)
+}
+
+/// Reads the body whether or not the answer depends on it: with one unread the connection would be closed, and
+/// whoever still sends it would be reset and lose the answer.
+async fn read_the_body(State(name): State<Name>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match body::to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
+        Err(_) => name.refuses(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a body may have {BODY_BYTES_MAX} bytes"),
+        ),
+    }
 }
 
 async fn name_the_backend(State(backend): State<HeaderValue>, mut response: Response) -> Response {
@@ -335,12 +350,8 @@ async fn echo(
     uri: Uri,
     version: Version,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return name.refuses(rejection.status(), rejection.body_text()),
-    };
     let echo = Echo::new(&method, &uri, version, &headers, body);
     match serde_json::to_value(echo) {
         Ok(echo) => name.says(echo).into_response(),
@@ -545,6 +556,25 @@ mod tests {
 
         assert_eq!(answer.status(), 413);
         assert_eq!(answer.json()["backend"], "Backend-1");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_before_an_answer_that_does_not_need_it() {
+        let mock = Mock::start("Backend-1").await;
+        let mut stream = TcpStream::connect(mock.address)
+            .await
+            .expect("the mock listens");
+
+        let head = b"POST /api/user HTTP/1.1\r\nHost: mock.test\r\nContent-Length: 4\r\n\r\n";
+        stream.write_all(head).await.expect("the mock reads");
+        let early = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+        assert!(early.is_err(), "answered without the body: {early:?}");
+        let rest = b"bodyGET /health HTTP/1.1\r\nHost: mock.test\r\nConnection: close\r\n\r\n";
+        stream.write_all(rest).await.expect("the mock reads");
+
+        let answers = Answer::read(&mut stream).await;
+        assert_eq!(answers.status(), 200);
+        assert!(answers.body.contains(r#""status":"ok""#), "{answers:?}");
     }
 
     #[tokio::test]
