@@ -1,5 +1,5 @@
-//! What the gateway does while its profile is taken: a day of a gateway's work in a minute, every protocol and plugin
-//! of it. It is not what is measured: a profile of the benchmark would be good at the benchmark.
+//! What the gateway does while its profile is taken: a day of a gateway's work in a minute, with HTTP/1, HTTP/2, gRPC,
+//! TCP and every plugin. It is not what is measured: a profile of the benchmark would be good at the benchmark.
 
 use std::{
     fmt::Write as _,
